@@ -1,0 +1,82 @@
+# `make` alone lists what there is. Each target prepares what it needs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+PRESET ?= quick
+OUT ?= runs/demo
+# Further words for pip, for example the address of an index with CPU builds of torch.
+PIP_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: help install data demo lab bench test export clean
+
+help:
+	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
+	@echo 'make lab      open the first walkthrough in JupyterLab'
+	@echo 'make data     fetch the teacher and the movie reviews'
+	@echo 'make test     run every notebook, then tests/'
+	@echo 'make bench    measure speed and memory'
+	@echo 'make export   notebooks to modules, clean notebooks, README'
+	@echo 'make install  only prepare $(VENV)'
+	@echo 'make clean    remove what was built (keeps $(VENV), data and runs)'
+
+install: $(READY)
+
+# The environment, made again only when a requirement changes. Where the venv module has no pip of
+# its own (Debian without python3-venv), the pip of $(PYTHON) puts one in.
+$(READY): settings.ini setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'No $(PYTHON) found. Install Python 3.10 or newer, or: make PYTHON=/path/to/python3' >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed, this is $$($(PYTHON) -V): make PYTHON=/path/to/python3" >&2; \
+	  exit 1; }
+	@echo 'Preparing $(VENV) (a few minutes the first time) ...'
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || { \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --python $(BIN)/python install -qq pip; }; fi
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) \
+	  -c constraints.txt -e '.[notebooks,dev]'
+	@touch $@
+
+data: $(READY)
+	@$(BIN)/tinybert-nb data
+
+demo: $(READY)
+	@$(BIN)/tinybert-nb demo --preset $(PRESET) --out $(OUT)
+
+lab: $(READY)
+	@$(BIN)/jupyter lab nbs/walkthroughs/01_first_distillation.ipynb
+
+bench: $(READY)
+	@$(BIN)/tinybert-nb bench
+
+# Every notebook once, through nbdev_test; then pytest, which also reads what the notebooks left as
+# proof of execution. Both always run; either can fail the target. What they need is fetched first,
+# so from there on no hub is asked.
+test: export HF_HUB_OFFLINE := 1
+test: export TQDM_DISABLE := 1
+test: export TOKENIZERS_PARALLELISM := false
+test: export PYTHONUNBUFFERED := 1
+test: $(READY)
+	@env -u HF_HUB_OFFLINE -u TQDM_DISABLE $(BIN)/tinybert-nb data
+	@status=0; \
+	$(BIN)/python scripts/run_notebooks.py || status=1; \
+	$(BIN)/python -m pytest tests -q || status=1; \
+	exit $$status
+
+export: $(READY)
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
+	@$(BIN)/python scripts/make_readme.py
+
+clean:
+	@rm -rf build dist ./*.egg-info .pytest_cache _proc _docs
+	@find nbs tinybert_nb tests scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,217 @@
+"""What the tests share: the repository's files, a copy of it, real commands, small data."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+STUDENT = "tinybert-3l-192"
+TRAIN, EVAL = ROOT / "data" / "train.txt", ROOT / "data" / "eval.txt"
+# One epoch on short sentences: enough to go through every step, little enough to take seconds.
+SHORT = ["--epochs", "1", "--batch-size", "16", "--max-length", "32"]
+
+
+def tracked_files() -> list[Path]:
+    """The files git tracks or would track; without git, all but what .gitignore names."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode == 0:
+        found = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        built = {
+            ".git",
+            ".venv",
+            "build",
+            "dist",
+            "runs",
+            "__pycache__",
+            ".pytest_cache",
+            "assets",
+            "reviews",
+        }
+        found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def cells_of(notebook: Path, kind: str = "code") -> list[dict]:
+    """The cells of one kind, each with its source as one string."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [
+        dict(cell, source="".join(cell["source"])) for cell in cells if cell["cell_type"] == kind
+    ]
+
+
+def run_command(*words, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess:
+    """Run a command as a user does, with no hub and no progress bars; output captured as text."""
+    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
+    environment.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+    return subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def tinybert_nb(*words, timeout: float = 600) -> subprocess.CompletedProcess:
+    """`tinybert-nb ...`, from the environment that runs the tests."""
+    return run_command(Path(sys.executable).parent / "tinybert-nb", *words, timeout=timeout)
+
+
+def succeeded(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    """The same result, or a failure that shows what the command said."""
+    assert (
+        result.returncode == 0
+    ), f"{result.args}\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}"
+    return result
+
+
+def history_rows(run: Path) -> list[dict]:
+    """The rows of a run folder's history."""
+    return [
+        json.loads(line)
+        for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def result_rows(path: Path) -> list[dict]:
+    """The rows of a results table."""
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    return saved["rows"] if isinstance(saved, dict) else saved
+
+
+def checkpoint_times(folder: Path) -> dict[str, int]:
+    """When each checkpoint below `folder` was written."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob("model.safetensors"))
+    }
+
+
+class Page(HTMLParser):
+    """What a page would load or run: tags with their attributes, styles, its policy."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.styles, self._in_style = [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._in_style = tag == "style"
+        self.styles += dict(attributes).get("style") or ""
+
+    def handle_endtag(self, tag):
+        self._in_style = False
+
+    def handle_data(self, data):
+        self.styles += data if self._in_style else ""
+
+    def named(self, tag: str) -> list[dict]:
+        """The attributes of each such tag."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory) -> dict[str, Path]:
+    """The first lines of the committed samples, both labels among them."""
+    folder, files = tmp_path_factory.mktemp("data"), {}
+    for name, source, count in (("train", TRAIN, 48), ("eval", EVAL, 24)):
+        lines = source.read_text(encoding="utf-8").splitlines()[:count]
+        assert (
+            len({line.rsplit("\t", 1)[1] for line in lines}) > 1
+        ), f"{source}: one label only at its start"
+        files[name] = folder / f"{name}.txt"
+        files[name].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return files
+
+
+@pytest.fixture(scope="session")
+def teacher_run(small_data, tmp_path_factory) -> Path:
+    """A run folder of `finetune` on the small data."""
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    succeeded(
+        tinybert_nb(
+            "finetune",
+            "--train",
+            small_data["train"],
+            "--eval",
+            small_data["eval"],
+            "--teacher",
+            TEACHER,
+            "--out",
+            out,
+            *SHORT,
+        )
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def stage_one(small_data, teacher_run, tmp_path_factory):
+    """A function that runs `stage-one` with the given options and returns its run folder."""
+
+    def call(name: str, *options) -> Path:
+        out = tmp_path_factory.mktemp("stage-one") / name
+        succeeded(
+            tinybert_nb(
+                "stage-one",
+                "--train",
+                small_data["train"],
+                "--eval",
+                small_data["eval"],
+                "--teacher",
+                teacher_run / "best",
+                "--student",
+                STUDENT,
+                "--out",
+                out,
+                *SHORT,
+                *options,
+            )
+        )
+        return out
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def stage_one_run(stage_one) -> Path:
+    """A run folder of `stage-one` on the small data."""
+    return stage_one("first", "--seed", "7")
+
+
+@pytest.fixture
+def project_copy(tmp_path) -> Path:
+    """The notebooks and settings alone, with no module built from them."""
+    for name in ("settings.ini", "setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(
+        ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+    )
+    return tmp_path
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A test that was left out is no success."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and exitstatus == pytest.ExitCode.OK:
+        for report in skipped:
+            reporter.write_line(f"left out, so this run fails: {report.nodeid}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,393 @@
+"""The notebooks: really executed, in sync with modules and README, importing downwards, in form."""
+
+from pathlib import Path
+import ast
+import json
+import re
+import sys
+
+import pytest
+
+from conftest import ROOT, cells_of, run_command, tracked_files
+from make_readme import render
+from run_notebooks import all_notebooks, fingerprint, proof_path, run
+
+NOTEBOOKS = all_notebooks()
+WALKTHROUGHS = [path for path in NOTEBOOKS if path.parent.name == "walkthroughs"]
+NUMBERED = [
+    path for path in NOTEBOOKS if re.match(r"\d\d_", path.name) and path.parent == ROOT / "nbs"
+]
+FLAGS = {"slow", "gpu", "network"}
+LAST_CODE = "#| hide\nimport nbdev; nbdev.nbdev_export()"
+CORE = range(0, 13)
+CORE_IMPORTS = {"torch", "transformers", "accelerate", "numpy", "tqdm", "sklearn", "safetensors"}
+ABOVE_CORE = {"matplotlib": 13, "ipywidgets": 14, "IPython": 13}
+
+
+def name_of(path: Path) -> str:
+    """A test's name for a file."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def directives(source: str) -> set[str]:
+    """The nbdev directives a cell begins with."""
+    words = set()
+    for line in source.splitlines():
+        match = re.match(r"\s*#\s*\|\s*([\w-]+)", line)
+        if match is None and line.strip():
+            break
+        words |= {match.group(1)} if match else set()
+    return words
+
+
+def module_of(notebook: Path) -> str | None:
+    """The module a notebook exports to."""
+    found = [
+        re.search(r"^#\| default_exp (\w+)\s*$", cell["source"], re.MULTILINE)
+        for cell in cells_of(notebook)
+    ]
+    return next((match.group(1) for match in found if match), None)
+
+
+def module_numbers() -> dict[str, int]:
+    """Each module's place in the one direction."""
+    return {module_of(path): int(path.name[:2]) for path in NUMBERED}
+
+
+def must_run(notebook: Path) -> list[str]:
+    """The ids of the code cells that have to run, in order."""
+    cells = [cell for cell in cells_of(notebook) if not FLAGS & directives(cell["source"])]
+    return [cell["id"] for cell in cells if cell["source"].strip() != LAST_CODE]
+
+
+def project_imports(tree: ast.Module) -> set[str]:
+    """The modules of this package that a module imports, inside functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            full = ("tinybert_nb." if node.level else "") + (node.module or "")
+            names = (
+                [full]
+                if "." in full.rstrip(".")
+                else [f"{full.rstrip('.')}.{item.name}" for item in node.names]
+            )
+        elif isinstance(node, ast.Import):
+            names = [item.name for item in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("tinybert_nb.")}
+    return found - {"__version__"}
+
+
+def packages(nodes) -> set[str]:
+    """The packages that these nodes import, this one and the standard library left out."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {item.name.split(".")[0] for item in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"tinybert_nb"}
+
+
+def outside_functions(tree: ast.AST):
+    """Every node that runs when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from outside_functions(node)
+
+
+def import_faults(source: str, number: int, numbers: dict[str, int]) -> list[str]:
+    """What is wrong with the imports of the module with this number."""
+    tree = ast.parse(source)
+    faults = [
+        f"imports {name}, which is not above it"
+        for name in sorted(project_imports(tree))
+        if numbers.get(name, 100) >= number
+    ]
+    faults += [
+        f"takes everything from {node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and any(item.name == "*" for item in node.names)
+    ]
+    anywhere = packages(ast.walk(tree))
+    faults += [f"imports {name}" for name in sorted(anywhere & {"fastcore", "nbdev"})]
+    faults += [
+        f"imports {name}, which belongs from {first} on"
+        for name, first in ABOVE_CORE.items()
+        if name in anywhere and number < first
+    ]
+    if number in CORE:
+        at_top = packages(outside_functions(tree))
+        faults += [f"imports {name} at the top" for name in sorted(at_top - CORE_IMPORTS)]
+    return faults
+
+
+def form_faults(source: str) -> list[str]:
+    """What is wrong with the form of an exported cell."""
+    lines = source.splitlines()
+    faults = [
+        f"a line of {len(line)} characters: {line.strip()[:60]}"
+        for line in lines
+        if len(line) > 100
+    ]
+    symbols = [
+        node for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    ]
+    public = [node.name for node in symbols if not node.name.startswith("_")]
+    if len(public) > 1:
+        faults.append(f"one public symbol to a cell: {public}")
+    for node in symbols:
+        code = [
+            line
+            for line in lines[node.lineno - 1 : node.end_lineno]
+            if line.strip() and line.strip()[0] != "#"
+        ]
+        if len(code) > 40:
+            faults.append(f"{node.name} has {len(code)} lines of code")
+    return faults
+
+
+# Execution --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_every_code_cell_was_executed(notebook):
+    """`make test` runs each notebook once and leaves a proof; where none fits, it is run here."""
+    path = proof_path(notebook)
+    proof = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if proof.get("fingerprint") != fingerprint(notebook):
+        run([notebook])
+        assert path.exists(), "nbdev_test did not run this notebook at all"
+        proof = json.loads(path.read_text(encoding="utf-8"))
+    assert proof["passed"], proof["errors"]
+    expected = must_run(notebook)
+    assert expected or not cells_of(notebook), "no cell of this notebook is ever executed"
+    assert [cell["id"] for cell in proof["cells"]] == expected
+    assert [cell["failed"] for cell in proof["cells"]] == [None] * len(expected)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_no_cell_is_left_out_by_another_way(notebook):
+    sources = [cell["source"] for cell in cells_of(notebook)]
+    everything = notebook.read_text(encoding="utf-8")
+    assert "skip_exec" not in everything
+    assert not [source for source in sources if "eval" in directives(source)]
+    assert not [
+        source for source in sources if source.lstrip().startswith("%%")
+    ], "cell magics may run nothing"
+    assert not [
+        source for source in sources if "nbdev_export(" in source and source.strip() != LAST_CODE
+    ], "nbdev_test leaves out each cell that calls nbdev_export"
+    exported_and_flagged = [
+        source
+        for source in sources
+        if FLAGS & directives(source) and "export" in directives(source)
+    ]
+    assert not exported_and_flagged, "a flagged cell is a leaf: it exports nothing"
+
+
+def test_notebook_folders_hold_no_file_that_makes_nbdev_skip():
+    assert NOTEBOOKS
+    assert not list((ROOT / "nbs").rglob(".notest"))
+    hidden = [
+        part
+        for path in NOTEBOOKS
+        for part in path.relative_to(ROOT).parts
+        if part.startswith(("_", "."))
+    ]
+    assert not hidden
+
+
+def test_flagged_cells_are_leaves():
+    """No later cell needs a name that only a flagged cell defines."""
+    for notebook in NOTEBOOKS:
+        only_flagged, defined = set(), set()
+        for cell in cells_of(notebook):
+            names = [
+                node
+                for node in ast.walk(
+                    ast.parse(re.sub(r"^\s*[%!].*$", "", cell["source"], flags=re.MULTILINE))
+                )
+                if isinstance(node, ast.Name)
+            ]
+            stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            if FLAGS & directives(cell["source"]):
+                only_flagged |= stored - defined
+            else:
+                defined |= stored
+                only_flagged -= stored
+                needed = {
+                    node.id for node in names if isinstance(node.ctx, ast.Load)
+                } & only_flagged
+                assert (
+                    not needed
+                ), f"{name_of(notebook)}: {sorted(needed)} comes from a flagged cell"
+
+
+# In sync ----------------------------------------------------------------------------------------
+
+
+def test_modules_are_what_the_notebooks_export(project_copy):
+    result = run_command(Path(sys.executable).parent / "nbdev_export", folder=project_copy)
+    assert result.returncode == 0, result.stderr
+    made = {path.name: path.read_bytes() for path in (project_copy / "tinybert_nb").glob("*.py")}
+    here = {path.name: path.read_bytes() for path in (ROOT / "tinybert_nb").glob("*.py")}
+    assert sorted(made) == sorted(here)
+    assert [name for name in made if made[name] != here[name]] == [], "run `make export`"
+
+
+def test_notebooks_are_clean(project_copy):
+    before = {path: path.read_bytes() for path in (project_copy / "nbs").rglob("*.ipynb")}
+    result = run_command(Path(sys.executable).parent / "nbdev_clean", folder=project_copy)
+    assert result.returncode == 0, result.stderr
+    assert "Failed" not in result.stderr, result.stderr
+    assert [
+        path.name for path in before if path.read_bytes() != before[path]
+    ] == [], "run `make export`"
+
+
+def test_readme_is_what_the_index_says():
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == render(
+        ROOT / "nbs" / "index.ipynb"
+    ), "run `make export`"
+
+
+def test_readme_names_only_files_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_readme_maker_rewrites_references_and_drops_hidden_cells(tmp_path):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    (tmp_path / "nbs").mkdir()
+    path = tmp_path / "nbs" / "index.ipynb"
+    nbformat.write(
+        new_notebook(
+            cells=[
+                new_code_cell("#| hide\nimport hidden"),
+                new_markdown_cell(
+                    "# A\n![p](images/x.png) [w](https://example.org/y) [l](../LICENSE)"
+                ),
+                new_code_cell("#| echo: true\nprint('shown')"),
+            ]
+        ),
+        path,
+    )
+    text = render(path)
+    assert "hidden" not in text and "echo" not in text
+    assert "print('shown')" in text
+    assert "![p](nbs/images/x.png) [w](https://example.org/y) [l](LICENSE)" in text
+
+
+# Imports ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=name_of)
+def test_imports_only_run_downwards(notebook):
+    source = (ROOT / "tinybert_nb" / f"{module_of(notebook)}.py").read_text(encoding="utf-8")
+    assert import_faults(source, int(notebook.name[:2]), module_numbers()) == []
+
+
+@pytest.mark.parametrize(
+    "source, fault",
+    [
+        ("def f():\n    from tinybert_nb.training import train", "training"),
+        ("from .training import train", "training"),
+        ("from . import training", "training"),
+        ("from tinybert_nb import training", "training"),
+        ("import tinybert_nb.training", "training"),
+        ("from torch import *", "everything from torch"),
+        ("import pypi_simple", "pypi_simple at the top"),
+        ("try:\n    import datasets\nexcept ImportError:\n    pass", "datasets at the top"),
+        ("def f():\n    import matplotlib.pyplot", "matplotlib"),
+        ("from fastcore.test import test_eq", "fastcore"),
+    ],
+)
+def test_import_rule_finds_each_kind_of_fault(source, fault):
+    faults = import_faults(source, 3, {"data": 1, "training": 7})
+    assert any(fault in text for text in faults), faults
+
+
+def test_import_rule_allows_what_is_allowed():
+    source = "import json\nimport torch\nfrom tinybert_nb.data import x\n"
+    source += "def f():\n    import huggingface_hub"
+    assert import_faults(source, 3, {"data": 1}) == []
+
+
+def test_core_needs_neither_pictures_nor_widgets():
+    core = [name for name, number in module_numbers().items() if number in CORE]
+    assert core
+    blocked = ["matplotlib", "ipywidgets", "IPython", "fastcore", "nbdev", "pypi_simple", "pytest"]
+    program = (
+        f"import sys, importlib\nfor name in {blocked}: sys.modules[name] = None\n"
+        f"for name in {core}: importlib.import_module('tinybert_nb.' + name)"
+    )
+    result = run_command(sys.executable, "-c", program)
+    assert result.returncode == 0, result.stderr
+
+
+def test_pyflakes_finds_nothing():
+    files = [path for path in tracked_files() if path.suffix == ".py"]
+    result = run_command(sys.executable, "-m", "pyflakes", *files)
+    assert result.returncode == 0, result.stdout
+
+
+# Form -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_notebook_opens_with_title_and_quote(notebook):
+    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]
+    text = "".join(first["source"])
+    assert first["cell_type"] == "markdown"
+    assert re.search(r"\A# \S", text), "the first cell begins with an H1"
+    assert re.search(r"^> \S", text, re.MULTILINE), "a one-line quote follows the title"
+    assert not re.search(
+        r"^- .*:", text, re.MULTILINE
+    ), "nbdev reads `- key: value` here as settings of its own"
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=name_of)
+def test_exported_cells_are_short(notebook):
+    sources = [cell["source"] for cell in cells_of(notebook)]
+    exported = [source for source in sources if {"export", "exporti"} & directives(source)]
+    assert exported and sources[-1].strip() == LAST_CODE
+    assert [fault for source in exported for fault in form_faults(source)] == []
+
+
+def test_form_rule_finds_each_kind_of_fault():
+    long_line = "x = '" + "a" * 100 + "'"
+    long_function = "def f():\n" + "    x = 1\n" * 40
+    assert form_faults("#| export\ndef f():\n    # why\n\n    return 1") == []
+    assert form_faults(long_line)[0].startswith("a line of 106 characters")
+    assert "f has 41 lines of code" in form_faults(long_function)
+    assert form_faults("def f(): pass\nclass G: pass") == [
+        "one public symbol to a cell: ['f', 'G']"
+    ]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_notebook_is_of_readable_size(notebook):
+    assert notebook.stat().st_size <= 250_000
+    assert len(cells_of(notebook)) <= 65
+
+
+def test_tracked_files_are_small():
+    assert [name_of(path) for path in tracked_files() if path.stat().st_size >= 2**20] == []
+
+
+def test_tracked_files_hold_no_machine_paths_and_no_registry_hosts():
+    unwanted = re.compile(r"(?<![\w.<>}{)~-])/(?:root|home|work|Users)/\w|py(?:pi|thonhosted)\.org")
+    found = []
+    for path in tracked_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture
+        found += [f"{name_of(path)}: {match.group()}" for match in unwanted.finditer(text)]
+    assert found == []
