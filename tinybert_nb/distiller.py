@@ -16,11 +16,11 @@ from .layer_map import LayerMap
 from .losses import attention_score_loss, hidden_loss
 from .trace import Trace, trace_forward
 
-# %% ../nbs/06_distiller.ipynb #2ee43ce2
+# %% ../nbs/06_distiller.ipynb #c1dc493b
 def teacher_targets(
     teacher: PreTrainedModel,  # its mode is set to eval, and its weights are never touched
 ) -> Callable[[dict[str, Tensor]], Trace]:
-    "A function that traces the frozen teacher: eval mode, no gradient, the same answer at every call."
+    "A function that traces the frozen teacher: eval mode, no gradient, always the same answer."
 
     def targets(batch: dict[str, Tensor]) -> Trace:
         teacher.eval()
@@ -53,9 +53,9 @@ def _projection(student_hidden, teacher_hidden, start):
         linear.weight = nn.Parameter(start.T.clone())
     return linear
 
-# %% ../nbs/06_distiller.ipynb #7c2f92f2
+# %% ../nbs/06_distiller.ipynb #5deabbea
 class Distiller(nn.Module):
-    "Projections, layer map and losses of stage one; ValueError for unknown terms or wrong projections."
+    "Projections, layer map and losses of stage one; ValueError for unknown terms."
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ def predict(
     model.train(was_training)
     return torch.cat(logits)[torch.cat(rows).argsort()].clone()
 
-# %% ../nbs/08_evaluation.ipynb #39b93a6b
+# %% ../nbs/08_evaluation.ipynb #357bc494
 def classification_metrics(
     logits: Tensor | np.ndarray,  # (rows, classes)
     labels: Sequence[int],  # one class a row
@@ -57,7 +57,7 @@ def classification_metrics(
         "matthews": float(matthews_corrcoef(labels, answers)),
     }
 
-
+# %% ../nbs/08_evaluation.ipynb #848e8301
 def evaluate_classifier(
     model: PreTrainedModel,
     rows: Sequence[dict],  # encoded rows with labels
@@ -68,7 +68,7 @@ def evaluate_classifier(
     logits = predict(model, make_loader(rows, tokenizer, batch_size))
     return classification_metrics(logits, [row["label"] for row in rows])
 
-# %% ../nbs/08_evaluation.ipynb #91b4c02d
+# %% ../nbs/08_evaluation.ipynb #41274d1c
 def hardware() -> str:
     "What the figures were measured on, in words."
     name = platform.processor() or platform.machine()
@@ -81,7 +81,7 @@ def hardware() -> str:
         words = f"{torch.cuda.get_device_name()}; {words}"
     return f"{words}, torch {torch.__version__}"
 
-
+# %% ../nbs/08_evaluation.ipynb #23132660
 @torch.inference_mode()
 def latency(
     model: PreTrainedModel,
@@ -104,7 +104,7 @@ def latency(
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[3:])
 
-# %% ../nbs/08_evaluation.ipynb #bc7b63cc
+# %% ../nbs/08_evaluation.ipynb #5b037ed0
 def system_row(
     system: str,  # what the table calls it
     model: PreTrainedModel,
@@ -121,7 +121,7 @@ def system_row(
         "latency_ms_batch_32": latency(model, rows, tokenizer, 32),
     }
 
-
+# %% ../nbs/08_evaluation.ipynb #765de409
 def majority_row(
     train_rows: Sequence[dict],
     rows: Sequence[dict],  # held-out rows
@@ -135,7 +135,7 @@ def majority_row(
     return {"system": "majority", "seed": seed, **metrics, "parameters": 0, "megabytes": 0.0,
             "latency_ms_batch_1": 0.0, "latency_ms_batch_32": 0.0}
 
-# %% ../nbs/08_evaluation.ipynb #a8d0455e
+# %% ../nbs/08_evaluation.ipynb #4052512f
 MEASURES = ("accuracy", "macro_f1", "matthews", "parameters", "megabytes",
             "latency_ms_batch_1", "latency_ms_batch_32")
 
@@ -155,15 +155,15 @@ def summarise(
         lines.append({"system": system, "seeds": len(group), "accuracy_spread": spread, **means})
     return lines
 
-
+# %% ../nbs/08_evaluation.ipynb #02e3a026
 def results_table(
     rows: Sequence[dict],  # as `summarise` takes them
 ) -> str:
     "The systems as a Markdown table."
     lines = summarise(rows)
     teacher = next((line["accuracy"] for line in lines if line["system"] == "teacher"), None)
-    table = ["| system | accuracy | of teacher | macro F1 | parameters | MB | ms, batch 1 | ms, batch 32 |",
-             "|---|---|---|---|---|---|---|---|"]
+    table = ["| system | accuracy | of teacher | macro F1 | parameters | MB "
+             "| ms, batch 1 | ms, batch 32 |", "|---|---|---|---|---|---|---|---|"]
     for line in lines:
         spread = "" if line["accuracy_spread"] is None else f" ± {line['accuracy_spread']:.3f}"
         kept = "" if teacher is None else f"{100 * line['accuracy'] / teacher:.1f} %"

@@ -8,10 +8,10 @@ __all__ = ['LayerMap', 'uniform_map']
 # %% ../nbs/04_layer_map.ipynb #c48f9330
 from dataclasses import dataclass
 
-# %% ../nbs/04_layer_map.ipynb #d0678a7f
+# %% ../nbs/04_layer_map.ipynb #040dca23
 @dataclass(frozen=True)
 class LayerMap:
-    "Which teacher layer teaches each student layer, both counted from 1; ValueError for one that cannot be."
+    "Which teacher layer teaches each student layer, counted from 1; ValueError if it cannot be."
     teacher_layers: int  # L_T
     student_layers: int  # L_S
     taught_by: tuple[int, ...]  # g(1) ... g(L_S)
@@ -36,12 +36,12 @@ class LayerMap:
         "Pairs (student, teacher) of 0-based indices into `queries` and `keys`."
         return [(student - 1, teacher - 1) for student, teacher in self.hidden_pairs()[1:]]
 
-# %% ../nbs/04_layer_map.ipynb #ae7a2ba5
+# %% ../nbs/04_layer_map.ipynb #b639dcc2
 def uniform_map(
     teacher_layers: int,  # L_T
     student_layers: int,  # L_S, at most L_T
 ) -> LayerMap:
-    "The paper's map g(m) = m L_T / L_S, rounded; ValueError if the student is deeper than its teacher."
+    "The paper's map g(m) = m L_T / L_S, rounded; ValueError for a student deeper than its teacher."
     if not 1 <= student_layers <= teacher_layers:
         raise ValueError(
             f"a student of {student_layers} layers cannot be mapped onto a teacher of "

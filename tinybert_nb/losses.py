@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# %% ../nbs/05_losses.ipynb #d344d4c5
+# %% ../nbs/05_losses.ipynb #e9dbbdac
 def hidden_loss(
     student: Tensor,  # (batch, length, size), projected to the teacher's size
     teacher: Tensor,  # (batch, length, size)
@@ -19,8 +19,8 @@ def hidden_loss(
     "Mean squared error over real tokens (TinyBERT, eq. 8 and 9); ValueError if the shapes differ."
     if student.shape != teacher.shape:
         raise ValueError(
-            f"states of shape {tuple(student.shape)} and {tuple(teacher.shape)} cannot be compared: "
-            "project the student's to the teacher's size"
+            f"states of shape {tuple(student.shape)} and {tuple(teacher.shape)} cannot be "
+            "compared: project the student's to the teacher's size"
         )
     squared = (student.float() - teacher.float()).square().mean(-1)  # (batch, length)
     real = attention_mask.to(squared.dtype)

@@ -7,11 +7,10 @@ __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageO
            'ClassifierStep', 'finetune', 'StageOneStep', 'make_student', 'stage_one', 'StageTwoStep', 'stage_two',
            'DistillSettings', 'distill_student', 'measure_systems', 'distill']
 
-# %% ../nbs/11_task.ipynb #6293050f
+# %% ../nbs/11_task.ipynb #b819f9d2
 import json
 import os
 import platform
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -30,16 +29,16 @@ from .data import (encode_examples, fingerprint, label_names, make_loader,
                               read_examples)
 from .distiller import STAGE_ONE_TERMS, Distiller, teacher_targets
 from .evaluation import (evaluate_classifier, hardware, majority_row, predict,
-                                    results_table, system_row)
+                                    system_row)
 from .layer_map import uniform_map
 from .losses import soft_cross_entropy
-from .models import (load_classifier, load_config, load_projections, load_tokenizer,
-                                new_student, save_checkpoint, student_config,
+from .models import (is_checkpoint, load_classifier, load_config, load_projections,
+                                load_tokenizer, new_student, save_checkpoint, student_config,
                                 student_from_teacher)
 from .trace import trace_forward
-from .training import Evaluation, RunningMeans, TrainingSettings, train
+from .training import Evaluation, TrainingSettings, train
 
-# %% ../nbs/11_task.ipynb #f4e7bcf6
+# %% ../nbs/11_task.ipynb #e5d27a1a
 @dataclass
 class TaskData:
     "Encoded rows of a task, its labels, and the tokenizer that made them."
@@ -50,7 +49,7 @@ class TaskData:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str  # of both files
 
-
+# %% ../nbs/11_task.ipynb #cc2dedd7
 def load_task(
     train_path: str | Path,
     eval_path: str | Path,
@@ -61,24 +60,25 @@ def load_task(
     examples = read_examples(train_path)
     labels = label_names(examples)
     held_out = read_examples(eval_path, labels)
-    rows, eval_rows = (encode_examples(e, tokenizer, labels, max_length) for e in (examples, held_out))
+    rows, eval_rows = (encode_examples(found, tokenizer, labels, max_length)
+                       for found in (examples, held_out))
     return TaskData(rows, eval_rows, labels, tokenizer, fingerprint([train_path, eval_path]))
 
-# %% ../nbs/11_task.ipynb #cf197fba
+# %% ../nbs/11_task.ipynb #7f063c77
 @dataclass
 class StageSettings(TrainingSettings):
     "What every stage of the task recipe can be told."
 
     max_length: int = 128  # word pieces a text or pair (paper: 64 single texts, 128 pairs)
 
-
+# %% ../nbs/11_task.ipynb #03eeb1e8
 @dataclass
 class FinetuneSettings(StageSettings):
     "Fine-tuning with the gold labels: the teacher, or a student alone."
 
     learning_rate: float = 5e-5  # peak (BERT's paper: 2e-5 to 5e-5)
 
-
+# %% ../nbs/11_task.ipynb #1575ebfd
 @dataclass
 class StageOneSettings(StageSettings):
     "Stage one: embeddings, hidden states and attention scores."
@@ -90,7 +90,7 @@ class StageOneSettings(StageSettings):
     hidden_weight: float = 1.0  # of the hidden loss, summed over layers (paper: 1)
     attention_weight: float = 1.0  # of the attention score loss, summed over layers (paper: 1)
 
-
+# %% ../nbs/11_task.ipynb #ca435f1e
 @dataclass
 class StageTwoSettings(StageSettings):
     "Stage two: the teacher's answers."
@@ -99,7 +99,7 @@ class StageTwoSettings(StageSettings):
     learning_rate: float = 1e-4  # peak (paper: 1e-5 to 3e-5, chosen on dev)
     temperature: float = 1.0  # of the soft targets (paper: 1)
 
-# %% ../nbs/11_task.ipynb #4b1f94bd
+# %% ../nbs/11_task.ipynb #669e5765
 def _versions() -> dict[str, str]:
     packages = ("torch", "transformers", "accelerate", "numpy", "safetensors")
     return {"tinybert_nb": __version__, "python": platform.python_version(),
@@ -117,7 +117,7 @@ def _write_json(path: Path, content: dict) -> None:
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 
-# %% ../nbs/11_task.ipynb #bfb3f5e2
+# %% ../nbs/11_task.ipynb #7d0e1603
 def finished_or(
     out: str | Path,  # the stage's run folder
     made_from: dict,  # JSON: everything the result depends on
@@ -130,7 +130,8 @@ def finished_or(
     if settings_path.exists():
         before = json.loads(settings_path.read_text(encoding="utf-8"))["made_from"]
         changed = [f"{key}: {before.get(key)!r} there, {made_from.get(key)!r} now"
-                   for key in sorted({*before, *made_from}) if before.get(key) != made_from.get(key)]
+                   for key in sorted({*before, *made_from})
+                   if before.get(key) != made_from.get(key)]
         if changed:
             raise ValueError(
                 f"{out} holds a run that was made otherwise ({'; '.join(changed)}): choose another "
@@ -145,7 +146,7 @@ def finished_or(
     _write_json(result_path, result)
     return result
 
-# %% ../nbs/11_task.ipynb #0a6919d7
+# %% ../nbs/11_task.ipynb #5920ec5f
 class ClassifierStep(nn.Module):
     "Cross-entropy of a classifier with the gold labels."
 
@@ -162,14 +163,15 @@ class ClassifierStep(nn.Module):
 def _train_classifier(step, model, task, settings, out, stage):
     "Drive a step whose aim is a classifier; the best checkpoint is chosen by dev accuracy."
     loader = make_loader(task.train, task.tokenizer, settings.batch_size, seed=settings.seed)
-    evaluation = Evaluation(lambda: evaluate_classifier(model, task.eval, task.tokenizer), "accuracy")
+    evaluation = Evaluation(
+        lambda: evaluate_classifier(model, task.eval, task.tokenizer), "accuracy")
     rows = train(step, loader, settings, out,
                  lambda folder: save_checkpoint(folder, model, task.tokenizer), evaluation, stage)
     measured = [row for row in rows if row["split"] == "dev"]
     return {"best": max(row["accuracy"] for row in measured), "last": measured[-1]["accuracy"],
             "metric": "accuracy"}
 
-# %% ../nbs/11_task.ipynb #e672e427
+# %% ../nbs/11_task.ipynb #3e0b2ae6
 def finetune(
     train_path: str | Path,
     eval_path: str | Path,
@@ -186,10 +188,11 @@ def finetune(
         classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed)
         return _train_classifier(ClassifierStep(classifier), classifier, task, settings, out, stage)
 
-    made_from = {"stage": stage, "model": _made_from(model), "data": task.fingerprint, **asdict(settings)}
+    made_from = {"stage": stage, "model": _made_from(model), "data": task.fingerprint,
+                 **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #9cb7302e
+# %% ../nbs/11_task.ipynb #75704fc0
 class StageOneStep(nn.Module):
     "The distiller's terms for a student and a frozen teacher."
 
@@ -213,19 +216,19 @@ def _mean_terms(step, loader, device):
         count += rows
     return {name: total / count for name, total in sums.items()}
 
-# %% ../nbs/11_task.ipynb #ea1ec998
+# %% ../nbs/11_task.ipynb #57f2ae12
 def make_student(
     student: str,  # a size (see models.parse_size), or a checkpoint folder to start from
     teacher: nn.Module,  # the fine-tuned teacher
     task: TaskData,
     settings: StageOneSettings,
 ) -> tuple[nn.Module, Distiller]:
-    "A student and its distiller, new or from a checkpoint; ValueError where they do not fit the teacher."
-    from_folder = Path(student).is_dir()
-    config = load_config(student) if from_folder else student_config(student, teacher.config)
+    "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
+    checkpoint = is_checkpoint(student)
+    config = load_config(student) if checkpoint else student_config(str(student), teacher.config)
     layer_map = uniform_map(teacher.config.num_hidden_layers, config.num_hidden_layers)
     projection = None
-    if from_folder:
+    if checkpoint:
         model = load_classifier(student, task.labels, fresh_head=True, seed=settings.seed)
     elif settings.start == "teacher":
         sample = task.train[:: max(1, len(task.train) // 400)]
@@ -236,13 +239,14 @@ def make_student(
     weights = {term: getattr(settings, f"{term}_weight") for term in STAGE_ONE_TERMS}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        distiller = Distiller(config.hidden_size, teacher.config.hidden_size, layer_map, weights, projection)
-    saved = load_projections(student) if from_folder else {}
+        distiller = Distiller(config.hidden_size, teacher.config.hidden_size, layer_map, weights,
+                              projection)
+    saved = load_projections(student) if checkpoint else {}
     if saved:
         distiller.load_state_dict(saved)
     return model, distiller
 
-# %% ../nbs/11_task.ipynb #38a67e87
+# %% ../nbs/11_task.ipynb #832b264e
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -274,11 +278,11 @@ def stage_one(
         measured = [row["loss"] for row in rows if row["split"] == "dev"]
         return {"best": min(measured), "last": measured[-1], "metric": "loss"}
 
-    made_from = {"stage": "stage one", "teacher": _made_from(teacher), "student": _made_from(student),
-                 "data": task.fingerprint, **asdict(settings)}
+    made_from = {"stage": "stage one", "teacher": _made_from(teacher),
+                 "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #528fe917
+# %% ../nbs/11_task.ipynb #1dcfb4e0
 class StageTwoStep(nn.Module):
     "Soft cross-entropy of a student against stored teacher logits."
 
@@ -293,7 +297,7 @@ class StageTwoStep(nn.Module):
         loss = soft_cross_entropy(logits, self.teacher_logits[batch["row"]], self.temperature)
         return {"prediction": loss.detach(), "loss": loss}
 
-# %% ../nbs/11_task.ipynb #e5543e75
+# %% ../nbs/11_task.ipynb #cd4b4c50
 def stage_two(
     train_path: str | Path,
     eval_path: str | Path,
@@ -316,11 +320,11 @@ def stage_two(
         step = StageTwoStep(model, answers, settings.temperature)
         return _train_classifier(step, model, task, settings, out, "stage two")
 
-    made_from = {"stage": "stage two", "teacher": _made_from(teacher), "student": _made_from(student),
-                 "data": task.fingerprint, **asdict(settings)}
+    made_from = {"stage": "stage two", "teacher": _made_from(teacher),
+                 "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #b66e53a3
+# %% ../nbs/11_task.ipynb #76755f1d
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -343,7 +347,7 @@ class DistillSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
 
-# %% ../nbs/11_task.ipynb #9fbb1f63
+# %% ../nbs/11_task.ipynb #565062a4
 def distill_student(
     train_path: str | Path,
     eval_path: str | Path,
@@ -354,7 +358,8 @@ def distill_student(
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Both stages for one student and, unless told otherwise, the same student alone."
     out = Path(out)
-    stage_one(train_path, eval_path, teacher, student, out / "stage-one", settings.seeded(settings.stage_one))
+    stage_one(train_path, eval_path, teacher, student, out / "stage-one",
+              settings.seeded(settings.stage_one))
     stage_two(train_path, eval_path, teacher, out / "stage-one/last", out / "stage-two",
               settings.seeded(settings.stage_two))
     name = Path(student).name
@@ -365,7 +370,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #41cc8132
+# %% ../nbs/11_task.ipynb #cc2d2bd9
 def measure_systems(
     systems: dict[str, Path],  # name in the table -> checkpoint folder
     train_path: str | Path,  # labels and the majority come from here
@@ -382,10 +387,10 @@ def measure_systems(
         rows.append(system_row(system, model, task.eval, tokenizer, seed))
     return rows
 
-# %% ../nbs/11_task.ipynb #0158ad58
+# %% ../nbs/11_task.ipynb #5850353b
 def distill(
     train_path: str | Path,
-    eval_path: str | Path,  # chooses checkpoints; the table is measured on it unless `test` is given
+    eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given
     teacher: str = DEFAULT_TEACHER,
     student: str = "tinybert-3l-312",
     out: str | Path = "runs/distilled",

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['TRACED', 'traced_attention', 'Trace', 'trace_forward']
 
-# %% ../nbs/03_trace.ipynb #28184a7f
+# %% ../nbs/03_trace.ipynb #2544aef3
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -16,7 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from .data import MODEL_INPUTS
 
-# %% ../nbs/03_trace.ipynb #e6874f41
+# %% ../nbs/03_trace.ipynb #8a54abed
 TRACED = "tinybert_traced"  # the name under which the attention function below is registered
 
 
@@ -28,7 +27,7 @@ def traced_attention(
     attention_mask: Tensor | None,  # as the library's SDPA mask function makes it
     **kwargs,  # dropout and scaling of the module, passed on
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    "The library's fused attention output, with `(query, key)` in the place of the attention weights."
+    "The library's fused attention, with `(query, key)` in the place of the weights."
     kwargs.pop("output_attentions", None)
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return output, (query, key)
@@ -37,11 +36,11 @@ def traced_attention(
 AttentionInterface.register(TRACED, traced_attention)
 AttentionMaskInterface.register(TRACED, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
-# %% ../nbs/03_trace.ipynb #57ff1f01
+# %% ../nbs/03_trace.ipynb #55e9f896
 @dataclass
 class Trace:
     "What one forward pass showed; all lengths padded, `attention_mask` says what is real."
-    hidden_states: tuple[Tensor, ...]  # L+1 times (batch, length, hidden); 0 is the embedding output
+    hidden_states: tuple[Tensor, ...]  # L+1 times (batch, length, hidden); 0: embedding output
     queries: tuple[Tensor, ...]  # L times (batch, heads, length, head_size)
     keys: tuple[Tensor, ...]  # L times (batch, heads, length, head_size)
     logits: Tensor | None  # (batch, classes); None for a model without a classifier
@@ -59,16 +58,16 @@ class Trace:
         self,
         layer: int,  # 0-based
     ) -> Tensor:  # (batch, heads, query, key)
-        "Softmax of the scores over the real keys; rows of padded queries hold values without meaning."
+        "Softmax of the scores over the real keys; rows of padded queries mean nothing."
         padded_key = self.attention_mask[:, None, None, :] == 0
         return self.scores(layer).masked_fill(padded_key, float("-inf")).softmax(-1)
 
-# %% ../nbs/03_trace.ipynb #0f489300
+# %% ../nbs/03_trace.ipynb #947ed8d2
 def trace_forward(
     model: PreTrainedModel,  # an encoder, with or without a classifier
-    batch: dict[str, Tensor],  # a padded batch; what is not a model input (labels, rows) is left out
+    batch: dict[str, Tensor],  # a padded batch; what is no model input (labels, rows) is left out
 ) -> Trace:
-    "One forward pass at the speed of fused attention; ValueError for a model that cannot be traced so."
+    "One forward pass at the speed of fused attention; ValueError for a model it cannot trace."
     if model.config._attn_implementation != TRACED:
         model.set_attn_implementation(TRACED)
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
@@ -76,8 +75,8 @@ def trace_forward(
     pairs = output.attentions
     if len(pairs) + 1 != len(output.hidden_states) or not isinstance(pairs[0], tuple):
         raise ValueError(
-            f"{type(model).__name__} does not use the registered attention function, so its queries "
-            "and keys cannot be read; BERT, RoBERTa, DistilBERT and ELECTRA encoders can be traced"
+            f"{type(model).__name__} does not use the registered attention function, so its "
+            "queries and keys cannot be read; BERT, RoBERTa, DistilBERT and ELECTRA can be traced"
         )
     queries, keys = zip(*pairs)
     logits = getattr(output, "logits", None)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TrainingSettings', 'make_optimizer', 'rate_factor', 'History', 'read_history', 'RunningMeans', 'Evaluation',
-           'TrainingRun', 'train']
+           'TrainingRun', 'look', 'train']
 
 # %% ../nbs/07_training.ipynb #645a7e48
 import json
@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-# %% ../nbs/07_training.ipynb #e760481b
+# %% ../nbs/07_training.ipynb #e043f8ba
 @dataclass
 class TrainingSettings:
     "What the training loop can be told."
@@ -40,14 +40,15 @@ class TrainingSettings:
     seed: int = 0  # of data order, dropout and fresh weights
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "learning_rate", "max_gradient_norm", "evaluations_per_epoch"):
+        for name in ("epochs", "batch_size", "learning_rate", "max_gradient_norm",
+                     "evaluations_per_epoch"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 
-# %% ../nbs/07_training.ipynb #fbfa9d4d
+# %% ../nbs/07_training.ipynb #50c2549d
 def make_optimizer(
     module: nn.Module,
     settings: TrainingSettings,
@@ -60,7 +61,7 @@ def make_optimizer(
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
-
+# %% ../nbs/07_training.ipynb #b7d99486
 def rate_factor(
     step: int,  # 0-based update
     total_steps: int,
@@ -74,11 +75,11 @@ def rate_factor(
         return 1.0
     return (total_steps - step) / max(1, total_steps - warmup_steps)
 
-# %% ../nbs/07_training.ipynb #7871561a
+# %% ../nbs/07_training.ipynb #47a51824
 class History:
     "Rows in memory and, line by line, in `history.jsonl` of the run folder."
 
-    def __init__(self, folder: str | Path):  # made if it does not exist; an older history is replaced
+    def __init__(self, folder: str | Path):  # made if need be; an older history is replaced
         self.path = Path(folder) / "history.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", encoding="utf-8")
@@ -90,13 +91,13 @@ class History:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-
+# %% ../nbs/07_training.ipynb #19b8bffe
 def read_history(folder: str | Path) -> list[dict]:
     "The rows of a run folder."
     lines = (Path(folder) / "history.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
-
+# %% ../nbs/07_training.ipynb #4c95a09a
 class RunningMeans:
     "Means of named terms since the last `take`."
 
@@ -115,7 +116,7 @@ class RunningMeans:
         self.__init__()
         return means
 
-# %% ../nbs/07_training.ipynb #c887abf8
+# %% ../nbs/07_training.ipynb #7e1648d7
 @dataclass
 class Evaluation:
     "How the loop looks at the dev set and tells which look was best."
@@ -130,17 +131,19 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #50a94723
+# %% ../nbs/07_training.ipynb #b27ece6d
 class TrainingRun:
     "The state of one training: module, optimiser, schedule, history. `train` drives it."
 
     def __init__(self, module, loader, settings, folder, save, evaluation, stage):
         set_seed(settings.seed)
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
-        self.folder, self.history, self.sampler = Path(folder), History(folder), loader.batch_sampler
+        self.folder, self.history = Path(folder), History(folder)
+        self.sampler = loader.batch_sampler
         self.accelerator = Accelerator(mixed_precision=settings.precision)
         optimizer = make_optimizer(module, settings)
-        self.module, self.optimizer, self.loader = self.accelerator.prepare(module, optimizer, loader)
+        prepared = self.accelerator.prepare(module, optimizer, loader)
+        self.module, self.optimizer, self.loader = prepared
         self.total_steps = settings.epochs * len(self.loader)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_factor(step, self.total_steps, settings))
@@ -164,22 +167,26 @@ class TrainingRun:
         self.means.add(values)
         return values
 
-    def look(self, epoch: float) -> dict[str, float]:
-        "Evaluate on the dev set, write the two history rows, keep the checkpoint if it is the best."
-        about = {"stage": self.stage, "epoch": epoch, "step": self.step}
-        rate = self.schedule.get_last_lr()[0]
-        self.history.append(split="train", **about, learning_rate=rate, **self.means.take())
-        self.module.eval()
-        with torch.no_grad():
-            measured = self.evaluation.measure()
-        self.module.train()
-        self.history.append(split="dev", **about, **measured)
-        if self.evaluation.better(measured[self.evaluation.metric], self.best):
-            self.best = measured[self.evaluation.metric]
-            self.save(self.folder / "best")
-        return measured
+# %% ../nbs/07_training.ipynb #7946d3d8
+def look(
+    run: TrainingRun,
+    epoch: float,  # epochs done, in parts
+) -> dict[str, float]:  # what was measured
+    "Evaluate on the dev set, write two history rows, keep the checkpoint if it is the best."
+    about = {"stage": run.stage, "epoch": epoch, "step": run.step}
+    rate = run.schedule.get_last_lr()[0]
+    run.history.append(split="train", **about, learning_rate=rate, **run.means.take())
+    run.module.eval()
+    with torch.no_grad():
+        measured = run.evaluation.measure()
+    run.module.train()
+    run.history.append(split="dev", **about, **measured)
+    if run.evaluation.better(measured[run.evaluation.metric], run.best):
+        run.best = measured[run.evaluation.metric]
+        run.save(run.folder / "best")
+    return measured
 
-# %% ../nbs/07_training.ipynb #84e668d4
+# %% ../nbs/07_training.ipynb #f4bda3bf
 def train(
     module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
     loader: DataLoader,  # its batch_sampler has `set_epoch` (see data.make_loader)
@@ -189,7 +196,7 @@ def train(
     evaluation: Evaluation,
     stage: str = "training",  # its name in history rows and progress line
 ) -> list[dict]:  # the history rows
-    "Train, evaluate, keep the best and the last checkpoint; FloatingPointError for a loss that is not finite."
+    "Train, evaluate, keep the best and the last checkpoint; FloatingPointError as in `update`."
     run = TrainingRun(module, loader, settings, folder, save, evaluation, stage)
     per_epoch = len(run.loader)
     looks = {math.ceil(per_epoch * (i + 1) / settings.evaluations_per_epoch)
@@ -202,8 +209,9 @@ def train(
             for number, batch in enumerate(run.loader, start=1):
                 shown = run.update(batch)
                 if number in looks:
-                    shown |= run.look(round(epoch + number / per_epoch, 4))
-                progress.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+                    shown |= look(run, round(epoch + number / per_epoch, 4))
+                shown = {name: f"{value:.3f}" for name, value in shown.items()}
+                progress.set_postfix(shown, refresh=False)
                 progress.update()
     save(run.folder / "last")
     run.accelerator.free_memory()
