@@ -118,7 +118,7 @@ def mean_of(
     "The mean of a measure over layers and heads."
     return sum(row[measure] for row in rows) / len(rows)
 
-# %% ../nbs/17_demo.ipynb #8c7689ba
+# %% ../nbs/17_demo.ipynb #3cd2fd5a
 SENTENCE = "the plot is thin, but the two leads are so warm and funny that you forgive everything."
 
 
@@ -143,9 +143,10 @@ def write_report(
     student = load_classifier(student_folder / "stage-two/best", labels)
     pair = attention_pair(teacher, student, load_tokenizer(teacher_folder), SENTENCE)
     last = pair.layer_map.student_layers
-    closest = min((row for row in steps["stage two"] if row["student_layer"] == last),
-                  key=lambda row: row["probability_kl"])
-    triptych = plot_attention_triptych(pair, last, closest["head"])
+    heads = sorted((row for row in steps["stage two"] if row["student_layer"] == last),
+                   key=lambda row: row["probability_kl"])
+    typical = heads[len(heads) // 2]["head"]  # neither the best aligned head nor the worst
+    triptych = plot_attention_triptych(pair, last, typical)
     history = [row for stage in ("stage-one", "stage-two")
                for row in read_history(student_folder / stage)]
     agreement = [{"step": step, **{measure: round(mean_of(found, measure), 4) for measure in
@@ -187,7 +188,7 @@ def _shown(rows: list[dict]) -> list[dict]:
         })
     return shown
 
-# %% ../nbs/17_demo.ipynb #50121d5e
+# %% ../nbs/17_demo.ipynb #53cada21
 def run_demo(
     preset: str = "quick",  # a name of PRESETS
     out: str | Path = "runs/demo",
@@ -198,12 +199,12 @@ def run_demo(
         raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen, out, start = PRESETS[preset], Path(out), time.perf_counter()
     print(f"Demo, preset {preset}: {chosen.duration} on two CPU cores. Finished steps in {out} are "
-          "kept: if you stop it, the same command goes on.")
+          "kept: if you stop it, the same command goes on.", flush=True)
     files = prepare_data(chosen, out)
     rows = []
     for number, seed in enumerate(chosen.seeds, start=1):
         print(f"Seed {seed} ({number} of {len(chosen.seeds)}): teacher, then "
-              f"{' and '.join(chosen.students)}, distilled and alone")
+              f"{' and '.join(chosen.students)}, distilled and alone", flush=True)
         rows += run_seed(chosen, files, out, seed, teacher)
     steps = _align(chosen, out, files["test"])
     command = f"tinybert-nb demo --preset {preset}"

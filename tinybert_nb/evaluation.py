@@ -155,7 +155,7 @@ def summarise(
         lines.append({"system": system, "seeds": len(group), "accuracy_spread": spread, **means})
     return lines
 
-# %% ../nbs/08_evaluation.ipynb #02e3a026
+# %% ../nbs/08_evaluation.ipynb #38226cfc
 def results_table(
     rows: Sequence[dict],  # as `summarise` takes them
 ) -> str:
@@ -166,10 +166,11 @@ def results_table(
              "| ms, batch 1 | ms, batch 32 |", "|---|---|---|---|---|---|---|---|"]
     for line in lines:
         spread = "" if line["accuracy_spread"] is None else f" ± {line['accuracy_spread']:.3f}"
-        kept = "" if teacher is None else f"{100 * line['accuracy'] / teacher:.1f} %"
-        size = "" if not line["parameters"] else (
+        compared = teacher is not None and line["parameters"]
+        kept = "" if not compared else f"{100 * line['accuracy'] / teacher:.1f} %"
+        size = " | | | " if not line["parameters"] else (
             f"{line['parameters'] / 1e6:.1f}M | {line['megabytes']:.0f} | "
             f"{line['latency_ms_batch_1']:.1f} | {line['latency_ms_batch_32']:.0f}")
         table.append(f"| {line['system']} | {line['accuracy']:.3f}{spread} | {kept} | "
-                     f"{line['macro_f1']:.3f} | {size or ' | | | '} |")
+                     f"{line['macro_f1']:.3f} | {size} |")
     return "\n".join(table)

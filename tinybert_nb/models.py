@@ -7,12 +7,13 @@ __all__ = ['STUDENT_SIZES', 'parse_size', 'is_checkpoint', 'student_config', 'ne
            'load_config', 'load_classifier', 'save_checkpoint', 'load_projections', 'principal_components',
            'shrink_product', 'student_from_teacher']
 
-# %% ../nbs/02_models.ipynb #ae69d792
+# %% ../nbs/02_models.ipynb #1e8c5541
 import copy
 import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from transformers import (AutoConfig, AutoModelForSequenceClassification, AutoTo
                           PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase)
 from transformers.utils import logging as transformers_logging
 
-from .assets import teacher_source
+from .assets import DEFAULT_TEACHER, teacher_source
 from .data import MODEL_INPUTS
 
 # %% ../nbs/02_models.ipynb #dfcd94e6
@@ -88,24 +89,29 @@ def count_parameters(model: nn.Module) -> int:  # shared tensors once
     "How many numbers the model learns."
     return sum(parameter.numel() for parameter in model.parameters())
 
-# %% ../nbs/02_models.ipynb #3ec196bb
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:  # folder or hub id
-    "The tokenizer that belongs to a model."
-    return AutoTokenizer.from_pretrained(teacher_source(str(name)))
-
-# %% ../nbs/02_models.ipynb #9418b1ea
-def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
-    "The configuration alone, without weights; ValueError that names what was looked for."
+# %% ../nbs/02_models.ipynb #c8c90433
+def _from_pretrained(kind, name):
+    "A tokenizer or a configuration; ValueError that names what was looked for."
     source = teacher_source(str(name))
     try:
-        return AutoConfig.from_pretrained(source)
+        return kind.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no model at {name!r}: neither a folder with a readable config.json nor a model id "
-            "that can be reached from here"
+            f"that can be reached from here; {DEFAULT_TEACHER} needs no hub"
         ) from error
 
-# %% ../nbs/02_models.ipynb #2a30bbef
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:  # folder or hub id
+    "The tokenizer that belongs to a model; ValueError or AssetError if there is none."
+    return _from_pretrained(AutoTokenizer, name)
+
+# %% ../nbs/02_models.ipynb #ed088c73
+def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
+    "The configuration alone, without weights; ValueError or AssetError if there is none."
+    return _from_pretrained(AutoConfig, name)
+
+# %% ../nbs/02_models.ipynb #35290bcc
 def load_classifier(
     name: str,  # folder or hub id
     labels: Sequence[str],  # the task's label names, in the order of the classes
@@ -121,20 +127,30 @@ def load_classifier(
         )
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                teacher_source(str(name)), config=config, dtype=torch.float32,
-                output_loading_info=True, ignore_mismatched_sizes=fresh_head,
-            )
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            teacher_source(str(name)), config=config, dtype=torch.float32,
+            output_loading_info=True, ignore_mismatched_sizes=fresh_head,
+        )
     return _checked_loading(model, info, name, fresh_head)
 
-# %% ../nbs/02_models.ipynb #00d20502
+# %% ../nbs/02_models.ipynb #94c1db10
+@contextmanager
+def _quiet():
+    "No report about a fresh classifier and no bar for a file that takes a moment."
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def _checked_loading(model, info, name, fresh_head):
     "The model, unless weights are missing that nothing allows to be random."
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
@@ -148,7 +164,7 @@ def _checked_loading(model, info, name, fresh_head):
         )
     return model
 
-# %% ../nbs/02_models.ipynb #94d26a3e
+# %% ../nbs/02_models.ipynb #87685c39
 def save_checkpoint(
     folder: str | Path,  # is replaced as a whole
     model: PreTrainedModel,
@@ -160,7 +176,8 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
+    with _quiet():
+        model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     if projections:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in projections.items()}
@@ -248,7 +265,7 @@ def _shrink_attention(student, teacher, components):
     dense = teacher.attention.output.dense
     _copy_linear(student.attention.output.dense, output.T, dense.bias @ components)
 
-# %% ../nbs/02_models.ipynb #8cd7831f
+# %% ../nbs/02_models.ipynb #838132e9
 def _most_active(incoming: Tensor, outgoing: Tensor, size: int) -> Tensor:
     "Indices of the neurons with the largest product of incoming and outgoing norm."
     return (incoming.norm(dim=1) * outgoing.norm(dim=0)).topk(size).indices.sort().values
@@ -263,6 +280,14 @@ def _shrink_feed_forward(student, teacher, components):
     _copy_linear(student.output.dense, outgoing[:, kept], teacher.output.dense.bias @ components)
 
 
+def _shrink_layer_norm(student, teacher, components):
+    "Fill a LayerNorm with the teacher's gain and bias as seen along the student's directions."
+    teacher_size, student_size = components.shape
+    gain = (components.square() * teacher.weight[:, None]).sum(0)  # diagonal of P' diag(gain) P
+    student.weight.copy_(gain * (teacher_size / student_size) ** 0.5)
+    student.bias.copy_(teacher.bias @ components)
+
+
 def _shrink_head(student, teacher, components):
     "Fill pooler and classifier with the teacher's most active pooler units."
     pooler, classifier = teacher.base_model.pooler.dense, teacher.classifier
@@ -271,7 +296,15 @@ def _shrink_head(student, teacher, components):
     _copy_linear(pooled, pooler.weight[kept] @ components, pooler.bias[kept])
     _copy_linear(student.classifier, classifier.weight[:, kept], classifier.bias)
 
-# %% ../nbs/02_models.ipynb #ff096da8
+# %% ../nbs/02_models.ipynb #9a768025
+def _shrink_layer(student, teacher, components):
+    "Fill one student layer from one teacher layer."
+    _shrink_attention(student, teacher, components)
+    _shrink_feed_forward(student, teacher, components)
+    for part, source in ((student.attention, teacher.attention), (student, teacher)):
+        _shrink_layer_norm(part.output.LayerNorm, source.output.LayerNorm, components)
+
+
 def _check_start(teacher, config, taught_by):
     "Raise ValueError where the teacher's weights cannot be cut to the student's size."
     base = teacher.config
@@ -297,7 +330,7 @@ def _check_start(teacher, config, taught_by):
             + "): choose a smaller student, or a random start"
         )
 
-# %% ../nbs/02_models.ipynb #716a9a85
+# %% ../nbs/02_models.ipynb #bed2759e
 @torch.no_grad()
 def student_from_teacher(
     teacher: PreTrainedModel,  # a BERT-like classifier, fine-tuned or not
@@ -315,8 +348,8 @@ def student_from_teacher(
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         embedding = getattr(source.embeddings, name).weight
         getattr(target.embeddings, name).weight.copy_(embedding @ components)
+    _shrink_layer_norm(target.embeddings.LayerNorm, source.embeddings.LayerNorm, components)
     for layer, teacher_layer in zip(target.encoder.layer, taught_by):
-        _shrink_attention(layer, source.encoder.layer[teacher_layer - 1], components)
-        _shrink_feed_forward(layer, source.encoder.layer[teacher_layer - 1], components)
+        _shrink_layer(layer, source.encoder.layer[teacher_layer - 1], components)
     _shrink_head(student, teacher, components)
     return student, components.T.clone()

@@ -131,7 +131,7 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #b27ece6d
+# %% ../nbs/07_training.ipynb #d0a750e9
 class TrainingRun:
     "The state of one training: module, optimiser, schedule, history. `train` drives it."
 
@@ -152,7 +152,7 @@ class TrainingRun:
     def update(self, batch) -> dict[str, float]:
         "One optimiser step; FloatingPointError if the loss is not finite."
         terms = self.module(batch)
-        values = {name: float(value) for name, value in terms.items()}
+        values = {name: value.item() for name, value in terms.items()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"{self.stage}, step {self.step + 1}: the loss is not finite ({values}); "
