@@ -574,7 +574,7 @@ def plot_history(
     _caption(figure, "The course of training", _history_notice(curves))
     return figure
 
-# %% ../nbs/13_plots.ipynb #cc974b18
+# %% ../nbs/13_plots.ipynb #539fa2e5
 def _draw_curves(
     ax: Axes,
     curves: dict,  # (name, split) -> list of (step, value)
@@ -600,7 +600,7 @@ def _draw_curves(
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         ax.yaxis.set_minor_formatter("{x:g}")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     ax.grid(axis="y", color="0.92")
     ax.spines[["top", "right"]].set_visible(False)
 
