@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'finished_or',
-           'ClassifierStep', 'finetune', 'StageOneStep', 'make_student', 'stage_one', 'StageTwoStep', 'stage_two',
-           'DistillSettings', 'distill_student', 'measure_systems', 'distill']
+           'ClassifierStep', 'finetune', 'StageOneStep', 'switch_off_dropout', 'make_student', 'stage_one',
+           'StageTwoStep', 'stage_two', 'DistillSettings', 'distill_student', 'measure_systems', 'distill']
 
 # %% ../nbs/11_task.ipynb #b819f9d2
 import json
@@ -78,13 +78,14 @@ class FinetuneSettings(StageSettings):
 
     learning_rate: float = 5e-5  # peak (BERT's paper: 2e-5 to 5e-5)
 
-# %% ../nbs/11_task.ipynb #1575ebfd
+# %% ../nbs/11_task.ipynb #295f8fdd
 @dataclass
 class StageOneSettings(StageSettings):
     "Stage one: embeddings, hidden states and attention scores."
 
     epochs: int = 2  # passes over the training rows (paper: 10 to 50, on augmented data)
     learning_rate: float = 5e-4  # peak (paper: 5e-5, after general distillation)
+    dropout: bool = False  # the student's dropout in this stage (authors' program: on)
     start: Literal["teacher", "random"] = "teacher"  # a new student's first weights
     embedding_weight: float = 1.0  # of the embedding loss (paper: 1)
     hidden_weight: float = 1.0  # of the hidden loss, summed over layers (paper: 1)
@@ -216,7 +217,14 @@ def _mean_terms(step, loader, device):
         count += rows
     return {name: total / count for name, total in sums.items()}
 
-# %% ../nbs/11_task.ipynb #57f2ae12
+# %% ../nbs/11_task.ipynb #05a71e7f
+def switch_off_dropout(model: nn.Module) -> None:
+    "Set the probability of every dropout of a model to 0; its config keeps what it says."
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+# %% ../nbs/11_task.ipynb #a53718ba
 def make_student(
     student: str,  # a size (see models.parse_size), or a checkpoint folder to start from
     teacher: nn.Module,  # the fine-tuned teacher
@@ -246,7 +254,7 @@ def make_student(
         distiller.load_state_dict(saved)
     return model, distiller
 
-# %% ../nbs/11_task.ipynb #832b264e
+# %% ../nbs/11_task.ipynb #2878f01d
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -262,6 +270,8 @@ def stage_one(
     def work():
         teacher_model = load_classifier(teacher, task.labels)
         model, distiller = make_student(student, teacher_model, task, settings)
+        if not settings.dropout:
+            switch_off_dropout(model)
         step = StageOneStep(model, distiller, teacher_targets(teacher_model))
 
         def save(folder):
@@ -282,7 +292,7 @@ def stage_one(
                  "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #1dcfb4e0
+# %% ../nbs/11_task.ipynb #1b8bdebc
 class StageTwoStep(nn.Module):
     "Soft cross-entropy of a student against stored teacher logits."
 
@@ -297,7 +307,7 @@ class StageTwoStep(nn.Module):
         loss = soft_cross_entropy(logits, self.teacher_logits[batch["row"]], self.temperature)
         return {"prediction": loss.detach(), "loss": loss}
 
-# %% ../nbs/11_task.ipynb #cd4b4c50
+# %% ../nbs/11_task.ipynb #92519adf
 def stage_two(
     train_path: str | Path,
     eval_path: str | Path,
@@ -324,7 +334,7 @@ def stage_two(
                  "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #76755f1d
+# %% ../nbs/11_task.ipynb #44a645eb
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -347,7 +357,7 @@ class DistillSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
 
-# %% ../nbs/11_task.ipynb #565062a4
+# %% ../nbs/11_task.ipynb #cee0bea6
 def distill_student(
     train_path: str | Path,
     eval_path: str | Path,
@@ -370,7 +380,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #cc2d2bd9
+# %% ../nbs/11_task.ipynb #bd275e04
 def measure_systems(
     systems: dict[str, Path],  # name in the table -> checkpoint folder
     train_path: str | Path,  # labels and the majority come from here
@@ -387,7 +397,7 @@ def measure_systems(
         rows.append(system_row(system, model, task.eval, tokenizer, seed))
     return rows
 
-# %% ../nbs/11_task.ipynb #5850353b
+# %% ../nbs/11_task.ipynb #649539c8
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given
