@@ -15,12 +15,13 @@ from run_notebooks import all_notebooks, fingerprint, proof_path, run
 NOTEBOOKS = all_notebooks()
 WALKTHROUGHS = [path for path in NOTEBOOKS if path.parent.name == "walkthroughs"]
 NUMBERED = [
-    path for path in NOTEBOOKS if re.match(r"\d\d_", path.name) and path.parent == ROOT / "nbs"
+    path for path in NOTEBOOKS if re.match(r"\d\d[a-z]?_", path.name) and path.parent == ROOT / "nbs"
 ]
 FLAGS = {"slow", "gpu", "network"}
 LAST_CODE = "#| hide\nimport nbdev; nbdev.nbdev_export()"
-CORE = range(0, 13)
-CORE_IMPORTS = {"torch", "transformers", "accelerate", "numpy", "tqdm", "sklearn", "safetensors"}
+CORE_ENDS = 13  # modules below this place are the core
+CORE_IMPORTS = {"torch", "transformers", "accelerate", "numpy", "scipy", "tqdm", "sklearn"}
+CORE_IMPORTS |= {"safetensors"}
 ABOVE_CORE = {"matplotlib": 13, "ipywidgets": 14, "IPython": 13}
 
 
@@ -49,9 +50,15 @@ def module_of(notebook: Path) -> str | None:
     return next((match.group(1) for match in found if match), None)
 
 
-def module_numbers() -> dict[str, int]:
+def place_of(notebook: Path) -> float:
+    """A notebook's place in the one direction: `02b_...` stands between `02_...` and `03_...`."""
+    number, letter = re.match(r"(\d\d)([a-z]?)_", notebook.name).groups()
+    return int(number) + (ord(letter) - ord("a") + 1) / 27 if letter else int(number)
+
+
+def module_places() -> dict[str, float]:
     """Each module's place in the one direction."""
-    return {module_of(path): int(path.name[:2]) for path in NUMBERED}
+    return {module_of(path): place_of(path) for path in NUMBERED}
 
 
 def must_run(notebook: Path) -> list[str]:
@@ -98,13 +105,13 @@ def outside_functions(tree: ast.AST):
             yield from outside_functions(node)
 
 
-def import_faults(source: str, number: int, numbers: dict[str, int]) -> list[str]:
-    """What is wrong with the imports of the module with this number."""
+def import_faults(source: str, place: float, places: dict[str, float]) -> list[str]:
+    """What is wrong with the imports of the module at this place."""
     tree = ast.parse(source)
     faults = [
         f"imports {name}, which is not above it"
         for name in sorted(project_imports(tree))
-        if numbers.get(name, 100) >= number
+        if places.get(name, 100) >= place
     ]
     faults += [
         f"takes everything from {node.module}"
@@ -116,9 +123,9 @@ def import_faults(source: str, number: int, numbers: dict[str, int]) -> list[str
     faults += [
         f"imports {name}, which belongs from {first} on"
         for name, first in ABOVE_CORE.items()
-        if name in anywhere and number < first
+        if name in anywhere and place < first
     ]
-    if number in CORE:
+    if place < CORE_ENDS:
         at_top = packages(outside_functions(tree))
         faults += [f"imports {name} at the top" for name in sorted(at_top - CORE_IMPORTS)]
     return faults
@@ -290,7 +297,7 @@ def test_readme_maker_rewrites_references_and_drops_hidden_cells(tmp_path):
 @pytest.mark.parametrize("notebook", NUMBERED, ids=name_of)
 def test_imports_only_run_downwards(notebook):
     source = (ROOT / "tinybert_nb" / f"{module_of(notebook)}.py").read_text(encoding="utf-8")
-    assert import_faults(source, int(notebook.name[:2]), module_numbers()) == []
+    assert import_faults(source, place_of(notebook), module_places()) == []
 
 
 @pytest.mark.parametrize(
@@ -320,7 +327,7 @@ def test_import_rule_allows_what_is_allowed():
 
 
 def test_core_needs_neither_pictures_nor_widgets():
-    core = [name for name, number in module_numbers().items() if number in CORE]
+    core = [name for name, place in module_places().items() if place < CORE_ENDS]
     assert core
     blocked = ["matplotlib", "ipywidgets", "IPython", "fastcore", "nbdev", "pypi_simple", "pytest"]
     program = (

@@ -64,7 +64,7 @@ def _check_fit(
     if not torch.equal(mask, student_trace.attention_mask.to(mask.device)):
         raise ValueError("the two traces are of different batches: their attention masks differ")
 
-# %% ../nbs/12_alignment.ipynb #54a5e0c3
+# %% ../nbs/12_alignment.ipynb #b48c00c7
 def _alignment_sums(
     teacher_trace: Trace,  # of a batch
     student_trace: Trace,  # of the same batch
@@ -75,28 +75,30 @@ def _alignment_sums(
     mask = teacher_trace.attention_mask
     sums = [
         _head_sums(teacher_trace.scores(t), student_trace.scores(s).to(mask.device), mask)
-        for s, t in layer_map.attention_pairs()
+        for s, t, _ in layer_map.attention_pairs()
     ]
     lengths = mask.sum(-1).cpu().double()
     counts = torch.stack([lengths.square().sum(), lengths.sum(), lengths.sum()])
     return torch.stack(sums, dim=1), counts[:, None, None]
 
-# %% ../nbs/12_alignment.ipynb #98de0d03
+# %% ../nbs/12_alignment.ipynb #265998f8
 def _rows(
-    means: Tensor,  # (3, layers, heads)
-    layer_map: LayerMap,  # gives the teacher's layer of each row
-) -> list[dict]:  # one a mapped layer and head
-    "One row a mapped layer and head."
+    means: Tensor,  # (3, pairs of layers, heads)
+    layer_map: LayerMap,  # gives the layers of each row
+) -> list[dict]:  # one a mapped pair of layers and head
+    "One row a mapped pair of layers and head."
     return [
         {
-            "student_layer": layer + 1,
-            "teacher_layer": layer_map.taught_by[layer],
+            "student_layer": student_layer,
+            "teacher_layer": teacher_layer,
             "head": head + 1,
             "score_mse": measures[0],
             "probability_kl": measures[1],
             "cosine": measures[2],
         }
-        for layer, heads in enumerate(means.permute(1, 2, 0).tolist())
+        for (student_layer, teacher_layer, _), heads in zip(
+            layer_map.pairs, means.permute(1, 2, 0).tolist()
+        )
         for head, measures in enumerate(heads)
     ]
 
@@ -218,7 +220,7 @@ def _one_batch(
     )
     return dict(batch), whole - batch["input_ids"].shape[1]
 
-# %% ../nbs/12_alignment.ipynb #8de6dd74
+# %% ../nbs/12_alignment.ipynb #c1729130
 def attention_pair(
     teacher: PreTrainedModel,  # with as many heads as the student
     student: PreTrainedModel,
@@ -239,10 +241,11 @@ def attention_pair(
     batch, dropped = _one_batch(tokenizer, text, text_pair, min(max_length, *limits))
     traces = _observe(teacher, student, batch)
     _check_fit(*traces, layer_map)
+    layer_map = layer_map.one_to_one()
     pairs = layer_map.attention_pairs()
     sides = {
-        "teacher": tuple(getattr(traces[0], view)(t)[0].float().cpu() for _, t in pairs),
-        "student": tuple(getattr(traces[1], view)(s)[0].float().cpu() for s, _ in pairs),
+        "teacher": tuple(getattr(traces[0], view)(t)[0].float().cpu() for _, t, _ in pairs),
+        "student": tuple(getattr(traces[1], view)(s)[0].float().cpu() for s, _, _ in pairs),
     }
     tokens = tuple(tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()))
     return AttentionPair(tokens, **sides, layer_map=layer_map, view=view, dropped=dropped)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCORES', 'eager_scores', 'ReferenceStep', 'train_pass', 'alternate', 'stage_one_benchmark', 'benchmark_table']
 
-# %% ../nbs/16_benchmark.ipynb #4ddd9989
+# %% ../nbs/16_benchmark.ipynb #b6b70d9c
 import random
 import statistics
 import time
@@ -19,11 +19,13 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import MODEL_INPUTS, encode_examples, make_loader, pad_batch, read_examples
-from .distiller import Distiller, teacher_targets
+from .distiller import Distiller
 from .evaluation import hardware
 from .layer_map import LayerMap, uniform_map
 from .models import load_classifier, load_tokenizer, new_student, student_config
-from .task import StageOneStep
+from .projections import Projections
+from .task import (StageOneSettings, StageOneStep, stage_one_terms,
+                              switch_off_dropout)
 from .training import TrainingSettings, make_optimizer
 
 # %% ../nbs/16_benchmark.ipynb #0b7c9b4c
@@ -52,7 +54,7 @@ def eager_scores(
 AttentionInterface.register(SCORES, eager_scores)
 AttentionMaskInterface.register(SCORES, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
-# %% ../nbs/16_benchmark.ipynb #0ca9c500
+# %% ../nbs/16_benchmark.ipynb #58a6d8d3
 class ReferenceStep(nn.Module):
     "Stage one as the released program computes it (eager attention, all score matrices, float32)."
 
@@ -71,11 +73,11 @@ class ReferenceStep(nn.Module):
         attention = sum(
             functional.mse_loss(_unmasked(student.attentions[ours]),
                                 _unmasked(teacher.attentions[theirs]))
-            for ours, theirs in self.layer_map.attention_pairs())
+            for ours, theirs, _ in self.layer_map.attention_pairs())
         hidden = sum(
             functional.mse_loss(self.fit_dense(student.hidden_states[ours]),
                                 teacher.hidden_states[theirs])
-            for ours, theirs in self.layer_map.hidden_pairs())
+            for ours, theirs, _ in self.layer_map.hidden_pairs())
         return {"attention": attention, "hidden": hidden, "loss": attention + hidden}
 
 
@@ -88,7 +90,15 @@ def _eager(model, inputs):
 def _unmasked(scores):
     return torch.where(scores <= -100, torch.zeros_like(scores), scores)
 
-# %% ../nbs/16_benchmark.ipynb #89fb3f28
+# %% ../nbs/16_benchmark.ipynb #92334ee9
+def _our_step(student, teacher, layer_map):
+    "Stage one of this package with its default terms."
+    projections = Projections(student.config.hidden_size, teacher.config.hidden_size,
+                              layer_map.student_layers)
+    distiller = Distiller(stage_one_terms(StageOneSettings()), layer_map, projections)
+    return StageOneStep(student, distiller, teacher)
+
+# %% ../nbs/16_benchmark.ipynb #7d08bddd
 def train_pass(
     step: nn.Module,  # forward(batch) gives a dictionary with `loss`
     optimizer: torch.optim.Optimizer,
@@ -104,7 +114,7 @@ def train_pass(
         optimizer.zero_grad()
     return time.perf_counter() - start
 
-# %% ../nbs/16_benchmark.ipynb #4d2cfb8d
+# %% ../nbs/16_benchmark.ipynb #8676d862
 def alternate(
     runs: dict[str, Callable[[], float]],  # name -> a function that gives seconds
     repeats: int,
@@ -118,7 +128,7 @@ def alternate(
                 seconds[name].append(taken)
     return seconds
 
-# %% ../nbs/16_benchmark.ipynb #0ca24c5b
+# %% ../nbs/16_benchmark.ipynb #8eff7af8
 def stage_one_benchmark(
     rows: int = 320,  # movie-review sentences a pass
     repeats: int = 3,  # counted passes of each procedure
@@ -131,7 +141,7 @@ def stage_one_benchmark(
     tokenizer = load_tokenizer(teacher)
     examples = read_examples(movie_reviews()["train"])[:rows]
     encoded = encode_examples(examples, tokenizer, ["negative", "positive"], length)
-    passes = _both_procedures(encoded, tokenizer, length, batch_size, student, teacher)
+    passes = _procedures(encoded, tokenizer, length, batch_size, student, teacher)
     seconds = alternate(passes, repeats)
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     return [{"procedure": name, "seconds": median[name], "passes": seconds[name], "length": length,
@@ -140,12 +150,12 @@ def stage_one_benchmark(
             for name in passes]
 
 
-def _both_procedures(rows, tokenizer, length, batch_size, student, teacher):
-    "The two training passes by name, each with models and an optimiser of its own."
+def _procedures(rows, tokenizer, length, batch_size, student, teacher):
+    "The training passes by name, each with models and an optimiser of its own."
     def models():
         teacher_model = load_classifier(teacher, ["negative", "positive"], fresh_head=True)
         model = new_student(student_config(student, teacher_model.config))
-        return teacher_model, model, uniform_map(
+        return model, teacher_model, uniform_map(
             teacher_model.config.num_hidden_layers, model.config.num_hidden_layers)
 
     shuffled = random.Random(0).sample(rows, len(rows))
@@ -156,16 +166,14 @@ def _both_procedures(rows, tokenizer, length, batch_size, student, teacher):
         assert batch["input_ids"].shape[1] == length
     grouped = list(make_loader(rows, tokenizer, batch_size, seed=0))
     settings = TrainingSettings(learning_rate=1e-4)
-    teacher_model, model, layer_map = models()
-    reference = ReferenceStep(model, teacher_model, layer_map)
-    teacher_model, model, layer_map = models()
-    distiller = Distiller(model.config.hidden_size, teacher_model.config.hidden_size, layer_map)
-    ours = StageOneStep(model, distiller, teacher_targets(teacher_model))
-    steps = {"reference": (reference, fixed), "tinybert_nb": (ours, grouped)}
+    steps = {"reference": (ReferenceStep(*models()), fixed),
+             "tinybert_nb, dropout on": (_our_step(*models()), grouped),
+             "tinybert_nb": (_our_step(*models()), grouped)}
+    switch_off_dropout(steps["tinybert_nb"][0].student)
     return {name: (lambda step=step, batches=batches, optimizer=make_optimizer(step, settings):
                    train_pass(step, optimizer, batches)) for name, (step, batches) in steps.items()}
 
-# %% ../nbs/16_benchmark.ipynb #84d18f82
+# %% ../nbs/16_benchmark.ipynb #7ac146ff
 def benchmark_table(rows: list[dict]) -> str:  # rows as `stage_one_benchmark` gives them
     "The rows as a Markdown table, the hardware below."
     lines = ["| stage one | sentences/s | times the reference |", "|---|---|---|"]

@@ -27,7 +27,7 @@ from .task import (DistillSettings, FinetuneSettings, StageOneSettings,
                               measure_systems)
 from .training import read_history
 
-# %% ../nbs/17_demo.ipynb #c32a50ac
+# %% ../nbs/17_demo.ipynb #269f0818
 @dataclass(frozen=True)
 class Preset:
     "What a demo runs, and how long that takes on two CPU cores."
@@ -53,7 +53,7 @@ PRESETS = {
                    recipe=_recipe(1, 1)),
     "quick": Preset("8 to 15 minutes", ("tinybert-3l-312",), train_rows=3000,
                     recipe=_recipe(2, 2)),
-    "full": Preset("about an hour and a half", ("tinybert-3l-312", "tinybert-3l-192"),
+    "full": Preset("an hour and a half to two hours", ("tinybert-3l-312", "tinybert-3l-192"),
                    seeds=(0, 1, 2), recipe=_recipe(3, 2)),
 }
 

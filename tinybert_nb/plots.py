@@ -305,7 +305,7 @@ def _one_head(
         raise ValueError(f"head {head} does not exist: choose from 1 to {len(teacher)}")
     return teacher[head - 1], student[head - 1]
 
-# %% ../nbs/13_plots.ipynb #2956113c
+# %% ../nbs/13_plots.ipynb #a6cd3bfd
 def plot_attention_triptych(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
@@ -327,11 +327,11 @@ def plot_attention_triptych(
         plot_attention(matrix, pair.tokens, ax, title, colours, limits, left=ax is axes[0])
     figure.colorbar(axes[1].images[0], ax=axes[1], aspect=30, pad=0.02, label=pair.view)
     figure.colorbar(axes[2].images[0], ax=axes[2], aspect=30, pad=0.02, label="difference")
-    title = f"Head {head}: student layer {layer}, taught by teacher layer {taught_by}"
+    title = f"Head {head}: student layer {layer}, beside teacher layer {taught_by}"
     _caption(figure, title, _notice(student - teacher, pair))
     return figure
 
-# %% ../nbs/13_plots.ipynb #5314e894
+# %% ../nbs/13_plots.ipynb #d9461471
 def plot_heads(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
@@ -352,7 +352,7 @@ def plot_heads(
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, fontsize=10)
     _head_numbers(axes, student - teacher, pair.view)
-    title = f"All {heads} heads: student layer {layer}, taught by teacher layer {taught_by}"
+    title = f"All {heads} heads: student layer {layer}, beside teacher layer {taught_by}"
     _caption(figure, title, _heads_notice(student - teacher, pair))
     return figure
 
@@ -391,7 +391,7 @@ def _heads_notice(
     text = " ".join(pair.tokens)
     return f"{said}Below each head: {what}. {_colour_key(pair.view)} Text: {drawable(text, 300)}"
 
-# %% ../nbs/13_plots.ipynb #cd0bfd08
+# %% ../nbs/13_plots.ipynb #1f95cd0a
 def plot_layer_map(
     layer_map: LayerMap,
     ax: Axes | None = None,
@@ -403,27 +403,27 @@ def plot_layer_map(
     _draw_chain(ax, depth, 1.0, 1.0, "teacher")
     _draw_chain(ax, layer_map.student_layers, 0.0, stretch, "student")
     states, layers = LINE_COLOURS[:2]
-    for s, t in layer_map.hidden_pairs():
-        ax.plot(
-            [s * stretch, t],
-            [0.1, 0.9],
-            color=states,
-            linewidth=1.8,
-            label="" if s else "hidden states",
-        )
-    for s, t in layer_map.attention_pairs():
-        ax.plot(
-            [(s + 0.5) * stretch, t + 0.5],
-            [0.1, 0.9],
-            color=layers,
-            linewidth=1.8,
-            linestyle="--",
-            label="" if s else "attention",
-        )
+    compared = (
+        ("hidden states", layer_map.hidden_pairs(), 0.0, states, "-"),
+        ("attention", layer_map.attention_pairs(), 0.5, layers, "--"),
+    )
+    for name, pairs, shift, colour, style in compared:
+        for number, (s, t, weight) in enumerate(pairs):
+            ax.plot(
+                [(s + shift) * stretch, t + shift],
+                [0.1, 0.9],
+                color=colour,
+                linewidth=1.8 * min(2.0, max(0.3, weight)),
+                linestyle=style,
+                label="" if number else name,
+            )
     ax.set(xlim=(-1.1, depth + 0.4), ylim=(-0.3, 1.3))
     ax.axis("off")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, fontsize=9)
-    taught = ", ".join(f"{t} → {m}" for m, t in enumerate(layer_map.taught_by, start=1))
+    taught = ", ".join(
+        f"{t} → {m}" + ("" if weight == 1 else f" (weight {weight:.2g})")
+        for m, t, weight in layer_map.pairs
+    )
     _say(
         ax,
         f"{depth} teacher layers, {layer_map.student_layers} student layers",
@@ -455,7 +455,7 @@ def _draw_chain(
         box = {"boxstyle": "round", "fc": "white", "ec": LINE_COLOURS[1]}
         ax.text((i + 0.5) * stretch, height, f"{i + 1}", bbox=box, **outline)
 
-# %% ../nbs/13_plots.ipynb #95681fd3
+# %% ../nbs/13_plots.ipynb #fbbce4c9
 def plot_alignment_change(
     rows_before: Sequence[dict],  # from `align` or `mean_alignment`
     rows_after: Sequence[dict],  # of the same layers and heads
@@ -470,7 +470,7 @@ def plot_alignment_change(
             f"{len(before.keys() & after.keys())} in common"
         )
     ax = _axes(ax, (6.4, 5.4))
-    for i, layer in enumerate(sorted({layer for layer, _ in before})):
+    for i, layer in enumerate(sorted({key[0] for key in before})):
         heads = [key for key in before if key[0] == layer]
         ax.plot(
             [before[key] for key in heads],
@@ -493,19 +493,21 @@ def plot_alignment_change(
 def _by_head(
     rows: Sequence[dict],
     measure: str,
-) -> dict[tuple[int, int], float]:
-    "The measure by (student layer, head); ValueError for a measure that the rows do not have."
+) -> dict[tuple[int, int, int], float]:
+    "The measure by student layer, teacher layer, head; ValueError if the rows do not have it."
     for row in rows:
         if measure not in row:
             raise ValueError(
                 f"measure {measure!r} is unknown: choose 'probability_kl', 'score_mse' or 'cosine'"
             )
-    return {(row["student_layer"], row["head"]): row[measure] for row in rows}
+    return {
+        (row["student_layer"], row["teacher_layer"], row["head"]): row[measure] for row in rows
+    }
 
-# %% ../nbs/13_plots.ipynb #0ca481c3
+# %% ../nbs/13_plots.ipynb #2bf9596d
 def _change_notice(
-    before: dict[tuple[int, int], float],
-    after: dict[tuple[int, int], float],
+    before: dict[tuple[int, int, int], float],
+    after: dict[tuple[int, int, int], float],
     measure: str,
 ) -> str:
     "How many heads came closer, in words; a cosine grows as they do."
@@ -518,7 +520,7 @@ def _change_notice(
         f"{mean(after.values()):.3g} after."
     )
 
-# %% ../nbs/13_plots.ipynb #0f02c64e
+# %% ../nbs/13_plots.ipynb #bcc1afd6
 _NOT_A_TERM = {
     "stage",
     "epoch",
@@ -539,7 +541,9 @@ def _curves(
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in _NOT_A_TERM and isinstance(value, (int, float)):
+            if name in _NOT_A_TERM or name.endswith("_weighted"):
+                continue
+            if isinstance(value, (int, float)):
                 curves.setdefault((name, row["split"]), []).append((row["step"], value))
     total = curves.get(("loss", "train"))
     if any(points == total for (name, _), points in curves.items() if name != "loss"):

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'finished_or',
-           'ClassifierStep', 'finetune', 'StageOneStep', 'switch_off_dropout', 'make_student', 'stage_one',
-           'StageTwoStep', 'stage_two', 'DistillSettings', 'distill_student', 'measure_systems', 'distill']
+           'ClassifierStep', 'finetune', 'StageOneStep', 'switch_off_dropout', 'stage_one_terms', 'make_student',
+           'stage_one', 'StageTwoStep', 'stage_two_terms', 'stage_two', 'DistillSettings', 'distill_student',
+           'measure_systems', 'distill']
 
-# %% ../nbs/11_task.ipynb #b819f9d2
+# %% ../nbs/11_task.ipynb #2997b0ac
 import json
 import os
 import platform
@@ -24,18 +25,18 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from . import __version__
-from .assets import DEFAULT_TEACHER
+from .assets import DEFAULT_TEACHER, data_folder
 from .data import (encode_examples, fingerprint, label_names, make_loader,
                               read_examples)
-from .distiller import STAGE_ONE_TERMS, Distiller, teacher_targets
+from .distiller import Distiller, Term, kept_answers, needed_layers, teacher_targets
 from .evaluation import (evaluate_classifier, hardware, majority_row, predict,
                                     system_row)
-from .layer_map import uniform_map
-from .losses import soft_cross_entropy
+from .layer_map import parse_head_map, parse_layer_map
 from .models import (is_checkpoint, load_classifier, load_config, load_projections,
                                 load_tokenizer, new_student, save_checkpoint, student_config,
                                 student_from_teacher)
-from .trace import trace_forward
+from .projections import Projections, projections_from
+from .trace import Trace, trace_forward
 from .training import Evaluation, TrainingSettings, train
 
 # %% ../nbs/11_task.ipynb #e5d27a1a
@@ -78,7 +79,7 @@ class FinetuneSettings(StageSettings):
 
     learning_rate: float = 5e-5  # peak (BERT's paper: 2e-5 to 5e-5)
 
-# %% ../nbs/11_task.ipynb #295f8fdd
+# %% ../nbs/11_task.ipynb #73866567
 @dataclass
 class StageOneSettings(StageSettings):
     "Stage one: embeddings, hidden states and attention scores."
@@ -87,18 +88,30 @@ class StageOneSettings(StageSettings):
     learning_rate: float = 5e-4  # peak (paper: 5e-5, after general distillation)
     dropout: bool = False  # the student's dropout in this stage (authors' program: on)
     start: Literal["teacher", "random"] = "teacher"  # a new student's first weights
+    layer_map: str = "uniform"  # (paper); or top, bottom, skip, last, last-2, or by hand: 2,4,6
+    head_map: str = "same"  # for models whose heads differ in number: mean, or relation-12
+    projections: Literal["two", "shared", "per-layer", "identity"] = "two"  # (paper: two)
     embedding_weight: float = 1.0  # of the embedding loss (paper: 1)
     hidden_weight: float = 1.0  # of the hidden loss, summed over layers (paper: 1)
-    attention_weight: float = 1.0  # of the attention score loss, summed over layers (paper: 1)
+    hidden_loss: str = "mse"  # of embeddings and hidden states; or normalised_mse, cosine
+    attention_weight: float = 1.0  # of the attention loss, summed over layers (paper: 1)
+    attention_loss: str = "score_mse"  # (paper); or probability_mse, probability_kl
+    query_relation_weight: float = 0.0  # of query-query relations (MiniLMv2: 1)
+    key_relation_weight: float = 0.0  # of key-key relations (MiniLMv2: 1)
+    value_relation_weight: float = 0.0  # of value-value relations (MiniLM, MiniLMv2: 1)
+    reference: bool = False  # the authors' means over padding, for figures to compare with theirs
 
-# %% ../nbs/11_task.ipynb #ca435f1e
+# %% ../nbs/11_task.ipynb #9337b3e0
 @dataclass
 class StageTwoSettings(StageSettings):
     "Stage two: the teacher's answers."
 
     epochs: int = 2  # passes over the training rows (paper: 3)
     learning_rate: float = 1e-4  # peak (paper: 1e-5 to 3e-5, chosen on dev)
+    prediction_loss: str = "soft_cross_entropy"  # (paper); or kl, logit_mse, multi_label
     temperature: float = 1.0  # of the soft targets (paper: 1)
+    gold_weight: float = 0.0  # of the cross-entropy with the gold labels (paper: 0)
+    more_teachers: tuple[str, ...] = ()  # folders; their logits are averaged with the teacher's
 
 # %% ../nbs/11_task.ipynb #669e5765
 def _versions() -> dict[str, str]:
@@ -147,7 +160,7 @@ def finished_or(
     _write_json(result_path, result)
     return result
 
-# %% ../nbs/11_task.ipynb #5920ec5f
+# %% ../nbs/11_task.ipynb #8f1ea0a6
 class ClassifierStep(nn.Module):
     "Cross-entropy of a classifier with the gold labels."
 
@@ -157,7 +170,7 @@ class ClassifierStep(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "The single term `loss`."
-        logits = trace_forward(self.model, batch).logits
+        logits = trace_forward(self.model, batch, hidden_states=(), attention=()).logits
         return {"loss": functional.cross_entropy(logits.float(), batch["labels"])}
 
 
@@ -193,18 +206,24 @@ def finetune(
                  **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #75704fc0
+# %% ../nbs/11_task.ipynb #74d0b7d1
 class StageOneStep(nn.Module):
     "The distiller's terms for a student and a frozen teacher."
 
-    def __init__(self, student: nn.Module, distiller: Distiller, targets: Callable):
+    def __init__(self, student: nn.Module, distiller: Distiller, teacher: nn.Module):
         super().__init__()
         self.student, self.distiller = student, distiller
-        self.targets = targets  # a function: the teacher is no part of what is trained
+        self.record = needed_layers(distiller, "student")
+        self.targets = teacher_targets(teacher, **needed_layers(distiller, "teacher"))
+
+    def set_progress(self, share: float) -> None:
+        "Tell the distiller how much of training is done."
+        self.distiller.progress = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "Terms by name and their weighted sum, `loss`."
-        return self.distiller(trace_forward(self.student, batch), self.targets(batch))
+        "Terms by name, weighted and not, and their sum, `loss`."
+        trace = trace_forward(self.student, batch, **self.record)
+        return self.distiller(trace, self.targets(batch))
 
 
 def _mean_terms(step, loader, device):
@@ -224,7 +243,20 @@ def switch_off_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
 
-# %% ../nbs/11_task.ipynb #a53718ba
+# %% ../nbs/11_task.ipynb #b32a7af6
+def stage_one_terms(settings: StageOneSettings) -> list[Term]:
+    "The terms that the settings ask for; ValueError for a loss that does not exist."
+    options = {"reference": True} if settings.reference else {}
+    return [
+        Term("embedding", settings.embedding_weight, settings.hidden_loss, options=options),
+        Term("hidden", settings.hidden_weight, settings.hidden_loss, options=options),
+        Term("attention", settings.attention_weight, settings.attention_loss, options=options),
+        Term("queries", settings.query_relation_weight),
+        Term("keys", settings.key_relation_weight),
+        Term("values", settings.value_relation_weight),
+    ]
+
+# %% ../nbs/11_task.ipynb #0b76313c
 def make_student(
     student: str,  # a size (see models.parse_size), or a checkpoint folder to start from
     teacher: nn.Module,  # the fine-tuned teacher
@@ -234,27 +266,41 @@ def make_student(
     "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
     checkpoint = is_checkpoint(student)
     config = load_config(student) if checkpoint else student_config(str(student), teacher.config)
-    layer_map = uniform_map(teacher.config.num_hidden_layers, config.num_hidden_layers)
-    projection = None
+    layer_map = parse_layer_map(settings.layer_map, teacher.config.num_hidden_layers,
+                                config.num_hidden_layers)
+    start = None
     if checkpoint:
         model = load_classifier(student, task.labels, fresh_head=True, seed=settings.seed)
     elif settings.start == "teacher":
         sample = task.train[:: max(1, len(task.train) // 400)]
         batches = make_loader(sample, task.tokenizer, batch_size=32)
-        model, projection = student_from_teacher(teacher, config, layer_map.taught_by, batches)
+        taught_by = layer_map.one_to_one().taught_by
+        model, start = student_from_teacher(teacher, config, taught_by, batches)
     else:
         model = new_student(config, settings.seed)
-    weights = {term: getattr(settings, f"{term}_weight") for term in STAGE_ONE_TERMS}
+    head_map = parse_head_map(settings.head_map, config.num_attention_heads,
+                              teacher.config.num_attention_heads)
+    saved = load_projections(student) if checkpoint else {}
+    projections = _make_projections(config, teacher.config, settings, start, saved)
+    return model, Distiller(stage_one_terms(settings), layer_map, projections, head_map)
+
+
+def _make_projections(student_config, teacher_config, settings, start, saved):
+    "The saved projections, or new ones; ValueError where they do not fit the models."
+    if student_config.vocab_size != teacher_config.vocab_size:
+        raise ValueError(
+            f"the student knows {student_config.vocab_size} word pieces, the teacher "
+            f"{teacher_config.vocab_size}: both must read the same vocabulary"
+        )
+    if saved:
+        return projections_from(saved, student_config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        distiller = Distiller(config.hidden_size, teacher.config.hidden_size, layer_map, weights,
-                              projection)
-    saved = load_projections(student) if checkpoint else {}
-    if saved:
-        distiller.load_state_dict(saved)
-    return model, distiller
+        return Projections(student_config.hidden_size, teacher_config.hidden_size,
+                           student_config.num_hidden_layers, settings.projections,
+                           bias=settings.reference, start=start)
 
-# %% ../nbs/11_task.ipynb #2878f01d
+# %% ../nbs/11_task.ipynb #06dee85b
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -272,10 +318,10 @@ def stage_one(
         model, distiller = make_student(student, teacher_model, task, settings)
         if not settings.dropout:
             switch_off_dropout(model)
-        step = StageOneStep(model, distiller, teacher_targets(teacher_model))
+        step = StageOneStep(model, distiller, teacher_model)
 
         def save(folder):
-            save_checkpoint(folder, model, task.tokenizer, distiller.state_dict())
+            save_checkpoint(folder, model, task.tokenizer, distiller.projections.state_dict())
 
         save(Path(out) / "start")
         if torch.cuda.is_available():
@@ -292,22 +338,48 @@ def stage_one(
                  "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #1b8bdebc
+# %% ../nbs/11_task.ipynb #d1da156c
 class StageTwoStep(nn.Module):
-    "Soft cross-entropy of a student against stored teacher logits."
+    "The distiller's terms for a student and stored teacher logits."
 
-    def __init__(self, student: nn.Module, teacher_logits: Tensor, temperature: float):
+    def __init__(self, student: nn.Module, teacher_logits: Tensor, distiller: Distiller):
         super().__init__()
-        self.student, self.temperature = student, temperature
+        self.student, self.distiller = student, distiller
         self.register_buffer("teacher_logits", teacher_logits, persistent=False)  # (rows, classes)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "The terms `prediction` and `loss`, which are the same here."
-        logits = trace_forward(self.student, batch).logits
-        loss = soft_cross_entropy(logits, self.teacher_logits[batch["row"]], self.temperature)
-        return {"prediction": loss.detach(), "loss": loss}
+    def set_progress(self, share: float) -> None:
+        "Tell the distiller how much of training is done."
+        self.distiller.progress = share
 
-# %% ../nbs/11_task.ipynb #92519adf
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        "Terms by name, weighted and not, and their sum, `loss`."
+        answers = Trace((), (), (), self.teacher_logits[batch["row"]], batch["attention_mask"])
+        trace = trace_forward(self.student, batch, hidden_states=(), attention=())
+        return self.distiller(trace, answers, batch["labels"])
+
+# %% ../nbs/11_task.ipynb #90d4e4a4
+def stage_two_terms(settings: StageTwoSettings) -> list[Term]:
+    "The terms that the settings ask for; ValueError for a loss that does not exist."
+    takes_temperature = settings.prediction_loss in ("soft_cross_entropy", "kl", "multi_label")
+    options = {"temperature": settings.temperature} if takes_temperature else {}
+    return [Term("prediction", loss=settings.prediction_loss, options=options),
+            Term("gold", settings.gold_weight)]
+
+
+def _teacher_answers(teacher: str, task: TaskData, max_length: int) -> Tensor:
+    "A fine-tuned teacher's logits for all training rows, asked for once and kept."
+    def ask():
+        model = load_classifier(teacher, task.labels)
+        if torch.cuda.is_available():
+            model.cuda()
+        tqdm.write(f"stage two: asking the teacher about {len(task.train)} rows, once")
+        return predict(model, make_loader(task.train, task.tokenizer, 64))
+
+    key = fingerprint([{"teacher": _made_from(teacher), "data": task.fingerprint,
+                        "max_length": max_length}])
+    return kept_answers(data_folder() / "answers", key, ask)
+
+# %% ../nbs/11_task.ipynb #a1f70b61
 def stage_two(
     train_path: str | Path,
     eval_path: str | Path,
@@ -321,20 +393,19 @@ def stage_two(
     task = load_task(train_path, eval_path, load_tokenizer(teacher), settings.max_length)
 
     def work():
-        teacher_model = load_classifier(teacher, task.labels)
-        if torch.cuda.is_available():
-            teacher_model.cuda()
-        tqdm.write(f"stage two: asking the teacher about {len(task.train)} rows, once")
-        answers = predict(teacher_model, make_loader(task.train, task.tokenizer, 64))
+        answers = [_teacher_answers(one, task, settings.max_length)
+                   for one in (teacher, *settings.more_teachers)]
         model = load_classifier(student, task.labels)
-        step = StageTwoStep(model, answers, settings.temperature)
+        step = StageTwoStep(model, torch.stack(answers).mean(0),
+                            Distiller(stage_two_terms(settings)))
         return _train_classifier(step, model, task, settings, out, "stage two")
 
     made_from = {"stage": "stage two", "teacher": _made_from(teacher),
-                 "student": _made_from(student), "data": task.fingerprint, **asdict(settings)}
+                 "student": _made_from(student), "data": task.fingerprint, **asdict(settings),
+                 "more_teachers": [_made_from(name) for name in settings.more_teachers]}
     return finished_or(out, made_from, work)
 
-# %% ../nbs/11_task.ipynb #44a645eb
+# %% ../nbs/11_task.ipynb #46a4497d
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -357,7 +428,7 @@ class DistillSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
 
-# %% ../nbs/11_task.ipynb #cee0bea6
+# %% ../nbs/11_task.ipynb #3a3823c9
 def distill_student(
     train_path: str | Path,
     eval_path: str | Path,
@@ -380,7 +451,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #bd275e04
+# %% ../nbs/11_task.ipynb #3c4561d0
 def measure_systems(
     systems: dict[str, Path],  # name in the table -> checkpoint folder
     train_path: str | Path,  # labels and the majority come from here
@@ -397,7 +468,7 @@ def measure_systems(
         rows.append(system_row(system, model, task.eval, tokenizer, seed))
     return rows
 
-# %% ../nbs/11_task.ipynb #649539c8
+# %% ../nbs/11_task.ipynb #c13df4a1
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given

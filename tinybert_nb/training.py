@@ -131,7 +131,7 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #d0a750e9
+# %% ../nbs/07_training.ipynb #d985c9b4
 class TrainingRun:
     "The state of one training: module, optimiser, schedule, history. `train` drives it."
 
@@ -148,9 +148,11 @@ class TrainingRun:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_factor(step, self.total_steps, settings))
         self.step, self.best, self.means = 0, None, RunningMeans()
+        self.tell_progress = getattr(module, "set_progress", lambda share: None)
 
     def update(self, batch) -> dict[str, float]:
         "One optimiser step; FloatingPointError if the loss is not finite."
+        self.tell_progress(self.step / self.total_steps)
         terms = self.module(batch)
         values = {name: value.item() for name, value in terms.items()}
         if not math.isfinite(values["loss"]):
@@ -186,7 +188,7 @@ def look(
         run.save(run.folder / "best")
     return measured
 
-# %% ../nbs/07_training.ipynb #f4bda3bf
+# %% ../nbs/07_training.ipynb #798085c7
 def train(
     module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
     loader: DataLoader,  # its batch_sampler has `set_epoch` (see data.make_loader)
@@ -210,7 +212,8 @@ def train(
                 shown = run.update(batch)
                 if number in looks:
                     shown |= look(run, round(epoch + number / per_epoch, 4))
-                shown = {name: f"{value:.3f}" for name, value in shown.items()}
+                shown = {name: f"{value:.3f}" for name, value in shown.items()
+                         if not name.endswith("_weighted")}
                 progress.set_postfix(shown, refresh=False)
                 progress.update()
     save(run.folder / "last")

@@ -48,7 +48,7 @@ def _controls(
         "heads": ipywidgets.Dropdown(options=["one head", "all heads"], description="Of"),
     }
 
-# %% ../nbs/14_widgets.ipynb #1f1c515b
+# %% ../nbs/14_widgets.ipynb #d16674c4
 def _place_names(
     layer: int,  # of the student, from 1
     head: int,  # from 1
@@ -58,7 +58,7 @@ def _place_names(
     "What is written beside the two sliders."
     taught_by = layer_map.taught_by[layer - 1]
     return (
-        f"layer {layer} of {layer_map.student_layers} (taught by teacher layer {taught_by})",
+        f"layer {layer} of {layer_map.student_layers} (beside teacher layer {taught_by})",
         f"head {head} of {heads}",
     )
 
