@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRACED', 'AttentionRecorder', 'traced_attention', 'Trace', 'trace_forward']
 
-# %% ../nbs/03_trace.ipynb #1ff01589
+# %% ../nbs/03_trace.ipynb #119506b0
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.utils import output_capturing
 
 from .data import MODEL_INPUTS
 
@@ -126,7 +127,16 @@ def _check_gradient(model: nn.Module, recorder: AttentionRecorder, output) -> No
             "gradient: use gradient_checkpointing_enable({'use_reentrant': False})"
         )
 
-# %% ../nbs/03_trace.ipynb #1b633e70
+# %% ../nbs/03_trace.ipynb #dbd20948
+def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int]:
+    "What the library's `output_hidden_states` must be told to keep these states."
+    if hidden_states is None or not hidden_states:
+        return hidden_states is None
+    # older releases take a list, but count layers in it and cannot keep the embeddings: all, then
+    counts_embeddings = hasattr(output_capturing, "selected_hidden_states")
+    return list(hidden_states) if counts_embeddings else True
+
+# %% ../nbs/03_trace.ipynb #ba418f9e
 def trace_forward(
     model: nn.Module,  # an encoder, with or without a classifier; may be compiled or under DDP
     batch: dict[str, Tensor],  # a padded batch; what is no model input (labels, rows) is left out
@@ -141,8 +151,8 @@ def trace_forward(
     if attention is None or len(attention):
         _check_traceable(encoder)
         inputs["recorder"] = recorder
-    wanted = True if hidden_states is None else list(hidden_states)
-    output = model(**inputs, output_hidden_states=wanted or False)
+    wanted = _library_selection(hidden_states)
+    output = model(**inputs, output_hidden_states=wanted)
     recorder.closed = True
     _check_gradient(encoder, recorder, output)
     states = tuple(state if hidden_states is None or number in hidden_states else None
