@@ -208,7 +208,7 @@ def _slices(rows: list, size: int) -> list[list]:
     "Cut a list into pieces of a size; the last may be smaller."
     return [rows[start:start + size] for start in range(0, len(rows), size)]
 
-# %% ../nbs/01_data.ipynb #cbcab0bf
+# %% ../nbs/01_data.ipynb #adbe9e95
 class LengthGroupedSampler(Sampler):
     """Yield batches of row numbers of like length; every row once an epoch."""
 
@@ -222,11 +222,11 @@ class LengthGroupedSampler(Sampler):
         if batch_size < 1 or group < 1:
             raise DataError("batch_size and group must be at least 1")
         self.lengths, self.batch_size, self.seed, self.group = lengths, batch_size, seed, group
-        self.epoch, self.drop_last = 0, False
+        self.epoch, self.drop_last, self.skip = 0, False, 0
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int, skip: int = 0):
         """Choose the epoch, counted from 0; each has an order of its own."""
-        self.epoch = epoch
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self):
         return -(-len(self.lengths) // self.batch_size)
@@ -241,7 +241,7 @@ class LengthGroupedSampler(Sampler):
         rows = [row for group in groups for row in sorted(group, key=length)]
         batches = _slices(rows, self.batch_size)
         chance.shuffle(batches)
-        return iter(batches)
+        return iter(batches[self.skip:])
 
 # %% ../nbs/01_data.ipynb #c974c137
 def padding_share(

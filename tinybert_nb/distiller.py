@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['COMPARED', 'teacher_targets', 'several_teachers', 'kept_answers', 'Schedule', 'value_at', 'Term', 'attention_parts',
-           'state_parts', 'Distiller', 'needed_layers', 'reference_distiller']
+           'state_parts', 'Distiller', 'needed_layers', 'up_to_layer', 'deepest_layer', 'reference_distiller']
 
-# %% ../nbs/06_distiller.ipynb #41ae5dc2
+# %% ../nbs/06_distiller.ipynb #0166f8a4
+import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .layer_map import HeadMap, LayerMap
-from .losses import find_loss
+from .losses import find_loss, mean_over
 from .projections import Projections
 from .trace import Trace, trace_forward
 
@@ -113,7 +114,7 @@ COMPARED = {  # what -> kind of loss, and the usual loss of that kind
     "gold": ("gold", "cross_entropy"),  # the student's logits and the labels: no teacher needed
 }
 
-# %% ../nbs/06_distiller.ipynb #934e1b65
+# %% ../nbs/06_distiller.ipynb #04f9f2ce
 @dataclass(frozen=True)
 class Term:
     "One thing in which the student should be like its teacher; ValueError for unknown words."
@@ -139,6 +140,13 @@ class Term:
         options = {name: value_at(value, progress) for name, value in self.options.items()}
         return find_loss(COMPARED[self.what][0], self.loss)(*tensors, **options, **more)
 
+    def share_of(self, share: Callable[..., float] | None, window: int | None = None) -> float:
+        "A micro-batch's part of its batch's loss; 1 for a whole batch, which has no `share`."
+        if share is None:
+            return 1.0
+        reference = bool(self.options.get("reference", False))
+        return share(mean_over(COMPARED[self.what][0], self.loss, reference), window)
+
 # %% ../nbs/06_distiller.ipynb #5e020a6d
 def _window(student: Trace, teacher: Trace, ours: int, theirs: int) -> int | None:
     "The narrower of the two layers' windows of local attention; None where both see everything."
@@ -155,7 +163,7 @@ def _of_heads(head_map, ours, theirs, student: Tensor, teacher: Tensor):
         return student, teacher
     return head_map.student(student), head_map.teacher(teacher)
 
-# %% ../nbs/06_distiller.ipynb #d349c031
+# %% ../nbs/06_distiller.ipynb #035c4b5d
 def attention_parts(
     term: Term,  # of kind "attention" or "relation"
     student: Trace,
@@ -163,6 +171,7 @@ def attention_parts(
     layer_map: LayerMap,
     head_map: HeadMap | Mapping | None,
     progress: float,
+    share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
 ) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
     "What each pair of layers adds to a term over queries, keys or values; ValueError as the loss."
     columns = ("queries", "keys") if term.what == "attention" else (term.what,)
@@ -171,12 +180,13 @@ def attention_parts(
         pairs = [_of_heads(head_map, ours, theirs, getattr(student, column)[ours],
                            getattr(teacher, column)[theirs]) for column in columns]
         tensors = [tensor for side in zip(*pairs) for tensor in side]  # student's, then teacher's
-        loss = term.compute(progress, *tensors, student.attention_mask,
-                            window=_window(student, teacher, ours, theirs))
-        parts.append((f"student layer {ours + 1}, teacher layer {theirs + 1}", weight, loss))
+        window = _window(student, teacher, ours, theirs)
+        loss = term.compute(progress, *tensors, student.attention_mask, window=window)
+        parts.append((f"student layer {ours + 1}, teacher layer {theirs + 1}",
+                      weight * term.share_of(share, window), loss))
     return parts
 
-# %% ../nbs/06_distiller.ipynb #f67c3306
+# %% ../nbs/06_distiller.ipynb #e08748d4
 def state_parts(
     term: Term,  # "embedding" or "hidden"
     student: Trace,
@@ -184,6 +194,7 @@ def state_parts(
     layer_map: LayerMap,
     projections: Projections,
     progress: float,
+    share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
 ) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
     "What each pair of hidden states adds to a term; ValueError as the loss."
     pairs = layer_map.hidden_pairs()
@@ -192,10 +203,11 @@ def state_parts(
         projected = projections(student.hidden_states[ours], ours)
         loss = term.compute(progress, projected, teacher.hidden_states[theirs],
                             student.attention_mask)
-        parts.append((f"student state {ours}, teacher state {theirs}", weight, loss))
+        parts.append((f"student state {ours}, teacher state {theirs}",
+                      weight * term.share_of(share), loss))
     return parts
 
-# %% ../nbs/06_distiller.ipynb #e096bd99
+# %% ../nbs/06_distiller.ipynb #a137f222
 class Distiller(nn.Module):
     "Terms over two traces and their weighted sum; ValueError for terms that cannot be had."
 
@@ -210,7 +222,8 @@ class Distiller(nn.Module):
         self.terms = [term for term in terms if term.weight != 0]  # a weight of 0 costs nothing
         _check_terms(self.terms, layer_map, projections)
         self.layer_map, self.head_map, self.projections = layer_map, head_map, projections
-        self.progress = 0.0  # share of training done, for schedules; whoever trains sets it
+        self.progress = 0.0  # part of training done, for schedules; whoever trains sets it
+        self.share = None  # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
 
     def forward(
         self,
@@ -226,19 +239,21 @@ class Distiller(nn.Module):
             weighted = value_at(term.weight, self.progress) * value
             found |= {term.name: value.detach(), f"{term.name}_weighted": weighted.detach()}
             total = total + weighted
-        if not torch.compiler.is_compiling() and not math.isfinite(float(total.detach())):
+        if total.device.type == "cpu" and not math.isfinite(float(total.detach())):
             raise FloatingPointError(_where_not_finite(parts))
         return found | {"loss": total}
 
     def _parts(self, term, student, teacher, labels):
         layer_map, progress = term.layer_map or self.layer_map, self.progress
         if term.what in ("embedding", "hidden"):
-            return state_parts(term, student, teacher, layer_map, self.projections, progress)
+            return state_parts(term, student, teacher, layer_map, self.projections, progress,
+                               self.share)
         if term.what in ("prediction", "gold"):
             target = teacher.logits if term.what == "prediction" else labels
-            return [("logits", 1.0, term.compute(progress, student.logits, target))]
+            return [("logits", term.share_of(self.share),
+                     term.compute(progress, student.logits, target))]
         head_map = term.head_map or self.head_map
-        return attention_parts(term, student, teacher, layer_map, head_map, progress)
+        return attention_parts(term, student, teacher, layer_map, head_map, progress, self.share)
 
 # %% ../nbs/06_distiller.ipynb #55ce65e7
 def _check_terms(terms, layer_map, projections):
@@ -278,7 +293,35 @@ def needed_layers(
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
-# %% ../nbs/06_distiller.ipynb #7145a026
+# %% ../nbs/06_distiller.ipynb #7853e5f1
+def up_to_layer(
+    model: PreTrainedModel,
+    layers: int,  # how many of its layers are needed, from below
+) -> nn.Module:
+    "The model's encoder without classifier and upper layers; shares all weights with the model."
+    encoder, depth = model.base_model, model.config.num_hidden_layers
+    if layers >= depth:
+        return encoder
+    weights = {id(tensor): tensor for tensor in (*encoder.parameters(), *encoder.buffers())}
+    lower = copy.deepcopy(encoder, weights)  # what is in this dictionary is shared, not copied
+    lower.config.num_hidden_layers = layers
+    for module in list(lower.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == depth:
+                setattr(module, name, child[:layers])
+    probe = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device),
+             "attention_mask": torch.ones(1, 3, dtype=torch.long, device=model.device)}
+    tops = [teacher_targets(each, hidden_states=[layers], attention=())(probe).hidden_states
+            for each in (encoder, lower)]
+    same = len(tops[1]) == layers + 1 and torch.equal(tops[0][layers], tops[1][layers])
+    return lower if same else encoder
+
+
+def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
+    "How many layers must run for what is recorded."
+    return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
+
+# %% ../nbs/06_distiller.ipynb #0fd421c9
 def reference_distiller(
     student_hidden: int,
     teacher_hidden: int,

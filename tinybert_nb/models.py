@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['STUDENT_SIZES', 'CHINESE_VOCABULARY', 'parse_size', 'is_checkpoint', 'student_config', 'new_student',
-           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'whole_folder', 'save_checkpoint',
-           'load_projections', 'principal_components', 'shrink_product', 'check_start', 'student_from_teacher']
+           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'whole_file', 'whole_folder',
+           'save_checkpoint', 'load_projections', 'principal_components', 'shrink_product', 'check_start',
+           'student_from_teacher']
 
 # %% ../nbs/02_models.ipynb #48411d7c
 import copy
@@ -195,28 +196,60 @@ def _checked_loading(model, info, name, fresh_head):
         )
     return model
 
-# %% ../nbs/02_models.ipynb #0b7d0b3b
+# %% ../nbs/02_models.ipynb #b27689ca
+def _to_disk(path: Path) -> None:
+    "Wait until the disk has what was written to a file, or the names in a folder."
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def whole_file(
+    path: str | Path,  # is replaced as a whole; its folder is made if need be
+) -> Iterator[Path]:  # where to write what the file shall hold
+    "A file that appears complete at the end of the `with` block, or not at all."
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
+    try:
+        yield unfinished
+        _to_disk(unfinished)
+        os.replace(unfinished, path)
+        _to_disk(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+# %% ../nbs/02_models.ipynb #82c157bc
 @contextmanager
 def whole_folder(
-    folder: str | Path,  # is replaced as a whole
+    folder: str | Path,  # is replaced as a whole; only one process may write it at a time
 ) -> Iterator[Path]:  # where to write what the folder shall hold
     "A folder that appears complete at the end of the `with` block, or not at all."
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished, replaced = (folder.with_name(f".{folder.name}.{state}")
+                            for state in ("unfinished", "replaced"))
+    if replaced.exists() and not folder.exists():
+        os.replace(replaced, folder)
+    for left_over in (unfinished, replaced):
+        shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished
-        replaced = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
+        for path in (*unfinished.rglob("*"), unfinished):
+            _to_disk(path)
         if folder.exists():
             os.replace(folder, replaced)
         os.replace(unfinished, folder)
+        _to_disk(folder.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
-# %% ../nbs/02_models.ipynb #ded53f52
+# %% ../nbs/02_models.ipynb #b83b759c
 def save_checkpoint(
     folder: str | Path,  # is replaced as a whole
     model: PreTrainedModel,
@@ -233,13 +266,13 @@ def save_checkpoint(
                        for name, tensor in projections.items()},
                       unfinished / "projections.safetensors")
 
-# %% ../nbs/02_models.ipynb #5fcfa7b8
+# %% ../nbs/02_models.ipynb #b786e1f0
 def load_projections(folder: str | Path) -> dict[str, Tensor]:  # {} where the folder has none
     "The projections that were saved beside a stage-one student."
     path = Path(folder) / "projections.safetensors"
     return load_file(path) if path.exists() else {}
 
-# %% ../nbs/02_models.ipynb #579d69cf
+# %% ../nbs/02_models.ipynb #d40ca019
 @torch.inference_mode()
 def principal_components(
     teacher: PreTrainedModel,
@@ -259,7 +292,7 @@ def principal_components(
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues
     return eigenvectors[:, -size:].flip(1).float().cpu().clone()
 
-# %% ../nbs/02_models.ipynb #b6b3a10d
+# %% ../nbs/02_models.ipynb #7463605e
 def shrink_product(
     left: Tensor,  # (m, inner)
     right: Tensor,  # (inner, n)
@@ -276,7 +309,7 @@ def shrink_product(
     new_right_bias = None if right_bias is None else inverse * (u.T @ left @ right_bias)
     return u * root, root[:, None] * v, new_left_bias, new_right_bias
 
-# %% ../nbs/02_models.ipynb #f875b7ac
+# %% ../nbs/02_models.ipynb #49b9ea64
 def _copy_linear(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
@@ -310,7 +343,7 @@ def _shrink_attention(student, teacher, components):
     dense = teacher.attention.output.dense
     _copy_linear(student.attention.output.dense, output.T, dense.bias @ components)
 
-# %% ../nbs/02_models.ipynb #6a29206f
+# %% ../nbs/02_models.ipynb #fc109ace
 def _most_active(incoming: Tensor, outgoing: Tensor, size: int) -> Tensor:
     "Indices of the neurons with the largest product of incoming and outgoing norm."
     return (incoming.norm(dim=1) * outgoing.norm(dim=0)).topk(size).indices.sort().values
@@ -341,7 +374,7 @@ def _shrink_head(student, teacher, components):
     _copy_linear(pooled, pooler.weight[kept] @ components, pooler.bias[kept])
     _copy_linear(student.classifier, classifier.weight[:, kept], classifier.bias)
 
-# %% ../nbs/02_models.ipynb #c865239a
+# %% ../nbs/02_models.ipynb #64053264
 def _shrink_layer(student, teacher, components):
     "Fill one student layer from one teacher layer."
     _shrink_attention(student, teacher, components)
@@ -349,7 +382,7 @@ def _shrink_layer(student, teacher, components):
     for part, source in ((student.attention, teacher.attention), (student, teacher)):
         _shrink_layer_norm(part.output.LayerNorm, source.output.LayerNorm, components)
 
-# %% ../nbs/02_models.ipynb #87619326
+# %% ../nbs/02_models.ipynb #55a8c493
 def check_start(
     teacher: PreTrainedModel,
     config: PreTrainedConfig,  # the student's
@@ -379,7 +412,7 @@ def check_start(
             + "): choose a smaller student, or a random start"
         )
 
-# %% ../nbs/02_models.ipynb #741a8116
+# %% ../nbs/02_models.ipynb #c5df7f4f
 @torch.no_grad()
 def student_from_teacher(
     teacher: PreTrainedModel,  # a BERT-like classifier, fine-tuned or not
