@@ -76,9 +76,10 @@ class TrainingSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 
-# %% ../nbs/07_training.ipynb #dcab00a1
-ONLY_HOW = ("accumulation", "find_batch_size", "compile", "tf32", "checkpoint_seconds",
-            "keep_checkpoints", "tensorboard")  # settings that leave the result as it is
+# %% ../nbs/07_training.ipynb #3ac006c9
+ONLY_HOW = (  # settings that leave the result as it is
+    "accumulation", "find_batch_size", "compile", "tf32", "checkpoint_seconds", "keep_checkpoints",
+    "tensorboard", "any_teacher")
 
 
 def deciding_settings(settings: TrainingSettings) -> dict:
@@ -492,11 +493,13 @@ def keep_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
-# %% ../nbs/07_training.ipynb #6c9ab843
+# %% ../nbs/07_training.ipynb #3b5af877
 def go_on(run: TrainingRun) -> None:
     "Take up the newest saved state, if there is one; ValueError if it is of another run."
-    found = latest_state(run.folder)
     main = run.accelerator.is_main_process
+    for left_over in run.folder.rglob(".*.unfinished-*") if main else ():
+        left_over.unlink()  # of a process that was killed while it wrote
+    found = latest_state(run.folder)
     if found is None:
         run.history = History(run.folder, (), run.watch, main)
         return
