@@ -131,7 +131,7 @@ def differences(
             for name in sorted({*old, *new})
             if name not in old or name not in new or repr(old[name]) != repr(new[name])]
 
-# %% ../nbs/08b_runs.ipynb #149342b1
+# %% ../nbs/08b_runs.ipynb #77aeab26
 def finished_or(
     out: str | Path,  # the run folder
     made_from: dict,  # everything the result depends on
@@ -140,18 +140,18 @@ def finished_or(
     data: Iterable[str | Path] = (),  # files it reads; of a model folder the weights; others skipped
 ) -> dict:
     "The folder's result if it is finished, else the work's; ValueError if it was made otherwise."
-    from accelerate import PartialState
+    from tinybert_nb.training import processes
 
-    out, made_from, processes = Path(out), as_json(made_from), PartialState()
+    out, made_from, together = Path(out), as_json(made_from), processes()
     before = _read_json(out / "settings.json")
     _refuse(out, differences(before.get("made_from", {}), made_from) if before else [])
     if before and (out / "result.json").exists():
         _say(f"{out}: finished before")
         return _read_json(out / "result.json")
-    processes.wait_for_everyone()  # everyone has looked before anything is written
-    if processes.is_main_process:
+    together.wait_for_everyone()  # everyone has looked before anything is written
+    if together.is_main_process:
         _begin(out, before, {"made_from": made_from, "call": call}, data)
-    processes.wait_for_everyone()
+    together.wait_for_everyone()
     try:
         result = work()
     except BaseException as error:
@@ -159,14 +159,14 @@ def finished_or(
         _note(out, "stopped" if stopped else "failed",
               str(error) or ("" if stopped else type(error).__name__))
         raise
-    if processes.is_main_process:
+    if together.is_main_process:
         write_json(out / "result.json", result)
         shutil.rmtree(out / "state", ignore_errors=True)
     _note(out, "finished")
-    processes.wait_for_everyone()
+    together.wait_for_everyone()
     return _read_json(out / "result.json")
 
-# %% ../nbs/08b_runs.ipynb #13b54274
+# %% ../nbs/08b_runs.ipynb #b131fe02
 def _refuse(out, changed):
     "ValueError if the folder holds another run, or another process is at work in it."
     if changed:
@@ -180,17 +180,17 @@ def _refuse(out, changed):
 
 def _say(words):
     "A line on the error stream, beside progress bars; from one process only."
-    from accelerate import PartialState
+    from tinybert_nb.training import processes
 
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         tqdm.write(words, file=sys.stderr)
 
 
 def _note(out, state, message=""):
     "Keep `progress.json` true before, after and without a training loop."
-    from accelerate import PartialState
+    from tinybert_nb.training import processes
 
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         known = _read_json(out / "progress.json")
         write_json(out / "progress.json", {
             **known, "pid": os.getpid(), "host": platform.node(), "updated": time.time(),

@@ -8,7 +8,7 @@ __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageO
            'check_teacher', 'stage_one', 'StageTwoStep', 'stage_two_terms', 'stage_two', 'DistillSettings',
            'distill_student', 'measure_systems', 'distill']
 
-# %% ../nbs/11_task.ipynb #030dd45e
+# %% ../nbs/11_task.ipynb #8b4b9a25
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -35,8 +34,9 @@ from .models import (is_checkpoint, load_classifier, load_config, load_projectio
                                 student_from_teacher)
 from .projections import Projections, projections_from
 from .runs import environment, finished_or, identify_model, write_json
-from .trace import Trace, trace_forward
-from .training import Evaluation, TrainingSettings, deciding_settings, train
+from .trace import Trace, compile_model, trace_forward
+from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
+                                  train)
 
 # %% ../nbs/11_task.ipynb #d020b7ef
 @dataclass
@@ -49,7 +49,7 @@ class TaskData:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str  # of both files and the order of the classes
 
-# %% ../nbs/11_task.ipynb #3728f536
+# %% ../nbs/11_task.ipynb #7cba0fab
 def load_task(
     train_path: str | Path,
     eval_path: str | Path,
@@ -61,7 +61,7 @@ def load_task(
     labels = scan_labels(train_path)
     if model is not None:
         labels = match_labels(labels, list(load_config(model).id2label.values()), str(model))
-    with PartialState().main_process_first():  # the others find the rows on disk
+    with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length)
                            for path in (train_path, eval_path))
     key = fingerprint([train_path, eval_path, labels])
@@ -177,7 +177,7 @@ def finetune(
         "stage": stage}}
     return finished_or(out, made_from, work, call, [train_path, eval_path, model])
 
-# %% ../nbs/11_task.ipynb #4a5a2f1f
+# %% ../nbs/11_task.ipynb #11fd9703
 class StageOneStep(nn.Module):
     "The distiller's terms for a student and a frozen teacher."
 
@@ -194,7 +194,7 @@ class StageOneStep(nn.Module):
         needed = needed_layers(distiller, "teacher")
         encoder = up_to_layer(teacher, deepest_layer(needed))
         if compile:
-            encoder.compile(dynamic=True)
+            compile_model(encoder)
         self.targets = teacher_targets(encoder, **needed)
 
     def set_progress(self, share: float) -> None:
@@ -286,7 +286,7 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
                            student_config.num_hidden_layers, settings.projections,
                            bias=settings.reference, start=start)
 
-# %% ../nbs/11_task.ipynb #0213d851
+# %% ../nbs/11_task.ipynb #cb91d5ab
 def teacher_answers(
     teacher: str,  # fine-tuned checkpoint folder
     task: TaskData,
@@ -297,13 +297,13 @@ def teacher_answers(
     longest = max(len(row) for row in rows["input_ids"])  # as they were cut
 
     def ask():
-        model = load_classifier(teacher, task.labels).to(PartialState().device)
+        model = load_classifier(teacher, task.labels).to(processes().device)
         tqdm.write(f"asking the teacher about {len(rows)} {split} rows, once")
         return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,
                         "split": split, "longest": longest}])
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         return kept_answers(data_folder() / "answers", key, ask)
 
 
@@ -320,7 +320,7 @@ def check_teacher(teacher: str, task: TaskData) -> None:
             "Fine-tune it first (finetune), or set any_teacher to go on all the same"
         )
 
-# %% ../nbs/11_task.ipynb #ebda36ff
+# %% ../nbs/11_task.ipynb #3c5066da
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -355,7 +355,7 @@ def _stage_one_step(teacher, student, task, settings) -> StageOneStep:
     learner, distiller = make_student(student, model, task, settings)
     if not settings.dropout:
         switch_off_dropout(learner)
-    model.to(PartialState().device)
+    model.to(processes().device)
     if settings.teacher_precision == "bf16":
         model.to(torch.bfloat16)
     return StageOneStep(learner, distiller, model, settings.compile)
@@ -367,7 +367,7 @@ def _train_inside(step, task, settings, out, watch):
         save_checkpoint(folder, step.student, task.tokenizer,
                         step.distiller.projections.state_dict())
 
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         save(out / "start")
     dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size)
     evaluation = Evaluation(lambda: _mean_terms(step, dev_loader, step.student.device), "loss",
@@ -501,7 +501,7 @@ def measure_systems(
         rows.append(system_row(system, model, task.eval, task.tokenizer, seed))
     return rows
 
-# %% ../nbs/11_task.ipynb #162267fb
+# %% ../nbs/11_task.ipynb #dc1b657f
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given
@@ -521,7 +521,7 @@ def distill(
                                watch)
     rows = measure_systems(systems, train_path, test or eval_path, settings.finetune.max_length,
                            settings.seed)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         write_json(out / "results.json", {"rows": rows, "measured_on": test or eval_path,
                                           **environment(), "settings": settings})
     return rows

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ONLY_HOW', 'TrainingSettings', 'deciding_settings', 'make_optimizer', 'rate_factor', 'cut_batch', 'History',
-           'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals', 'Progress',
+           'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals', 'Progress', 'processes',
            'make_accelerator', 'Evaluation', 'TrainingRun', 'settle', 'not_finite', 'forward_backward',
            'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_state', 'go_on', 'stop_or_save',
            'train']
 
-# %% ../nbs/07_training.ipynb #4ff14843
+# %% ../nbs/07_training.ipynb #c0d65c9c
 import json
 import math
 import os
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object, send_to_device, set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -38,6 +38,7 @@ from .checkpoint import (latest_state, random_state, save_state, saved_states,
                                     set_random_state)
 from .losses import count_real
 from .models import whole_file
+from .trace import compile_model
 
 # %% ../nbs/07_training.ipynb #90f96b09
 @dataclass
@@ -275,21 +276,26 @@ class Progress:
                 unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         self.written = time.perf_counter()
 
-# %% ../nbs/07_training.ipynb #2e9a66e4
+# %% ../nbs/07_training.ipynb #233449de
+def processes() -> PartialState:
+    "The processes that were started together, and the device of this one; `torchrun` starts them."
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+# %% ../nbs/07_training.ipynb #ce66b3ee
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     "Accelerate for these settings; ValueError for a precision that the hardware does not have."
     if AcceleratorState._shared_state:  # a stage before this one may have used another precision
         AcceleratorState._reset_state(reset_partial_state=False)
+    cpu = processes().device.type == "cpu"
     unused_parameters = DistributedDataParallelKwargs(find_unused_parameters=True)  # a pooler, say
-    accelerator = Accelerator(mixed_precision=settings.precision,
-                              kwargs_handlers=[unused_parameters])
-    if settings.precision == "fp16" and accelerator.device.type == "cpu":
+    if settings.precision == "fp16" and cpu:
         raise ValueError("precision is fp16, which needs a GPU: choose bf16 or no")
-    if settings.find_batch_size and accelerator.num_processes > 1:
+    if settings.find_batch_size and processes().num_processes > 1:
         raise ValueError("find_batch_size works in one process: with several, set accumulation")
-    return accelerator
+    return Accelerator(mixed_precision=settings.precision, cpu=cpu,
+                       kwargs_handlers=[unused_parameters])
 
-# %% ../nbs/07_training.ipynb #301385e3
+# %% ../nbs/07_training.ipynb #b31d98cc
 @dataclass
 class Evaluation:
     "How the loop looks at the dev set and tells which look was best."
@@ -304,7 +310,7 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #10dc3186
+# %% ../nbs/07_training.ipynb #8881aa9c
 class TrainingRun:
     "One training: module, optimiser, history, and where it stands. `train` drives it."
 
@@ -316,7 +322,7 @@ class TrainingRun:
         if settings.compile:
             for model in module.children():
                 if isinstance(model, PreTrainedModel):
-                    model.compile(dynamic=True)  # one compilation for all lengths
+                    compile_model(model)
         self.module, self.optimizer = self.accelerator.prepare(
             module, make_optimizer(module, settings))
         loader.generator = torch.Generator()  # or each epoch would draw from the one of dropout
@@ -338,7 +344,7 @@ class TrainingRun:
         return self.settings.learning_rate * rate_factor(
             min(self.step, self.total_steps - 1), self.total_steps, self.settings)
 
-# %% ../nbs/07_training.ipynb #726c6dcc
+# %% ../nbs/07_training.ipynb #30e69380
 def settle(run: TrainingRun) -> dict[str, float]:  # the terms of the update that was open
     "Read the open update's terms and count them in; FloatingPointError if they are not finite."
     if run.unsettled is None:
@@ -362,7 +368,7 @@ def not_finite(run: TrainingRun, step: int, rows: list[int], what: str) -> Float
         f"state is {left[-1] if left else 'the start, none was saved yet'}; a lower learning rate "
         "usually helps, in another folder")
 
-# %% ../nbs/07_training.ipynb #73c82e53
+# %% ../nbs/07_training.ipynb #6f8e0035
 def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     "The update's terms, as far as this process computes them, and their gradient in the weights."
     processes, place = run.accelerator.num_processes, run.accelerator.process_index
@@ -385,7 +391,7 @@ def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Te
             totals[name] = totals.get(name, 0.0) + value.detach() * weight
     return totals
 
-# %% ../nbs/07_training.ipynb #c5599145
+# %% ../nbs/07_training.ipynb #16fbeb1f
 def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Exception) -> None:
     "Double the number of pieces; MemoryError, naming what to halve, where that is not wanted."
     rows, *length = next(iter(batch.values())).shape
@@ -403,7 +409,7 @@ def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Excep
     clear_device_cache(garbage_collection=True)
     tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them")
 
-# %% ../nbs/07_training.ipynb #add225bf
+# %% ../nbs/07_training.ipynb #c7ddd84b
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     "One optimiser step, its latest known terms; FloatingPointError and MemoryError as above."
     run.tell_progress(run.step / run.total_steps)
@@ -433,7 +439,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     run.step += 1
     return shown
 
-# %% ../nbs/07_training.ipynb #831a1ae9
+# %% ../nbs/07_training.ipynb #d877187d
 def note_terms(run: TrainingRun) -> None:
     "A history row of the mean terms since the last such row, if there was an update since."
     settle(run)
@@ -462,7 +468,7 @@ def look(run: TrainingRun) -> dict[str, float]:  # what was measured
         run.looks_in_vain += 1
     return measured
 
-# %% ../nbs/07_training.ipynb #d9c7320b
+# %% ../nbs/07_training.ipynb #6ef91cf2
 def look_is_due(run: TrainingRun) -> bool:
     "Whether the update that was just done is one after which the dev set is looked at."
     every, in_epoch = run.settings.evaluate_every, (run.step - 1) % run.per_epoch + 1
@@ -471,7 +477,7 @@ def look_is_due(run: TrainingRun) -> bool:
     looks = run.settings.evaluations_per_epoch
     return in_epoch in {math.ceil(run.per_epoch * (i + 1) / looks) for i in range(looks)}
 
-# %% ../nbs/07_training.ipynb #e2ff02cf
+# %% ../nbs/07_training.ipynb #ec6cdb3b
 def keep_state(run: TrainingRun) -> None:
     "Save where the run stands; StateError if the disk does not take it."
     settle(run)
@@ -493,7 +499,7 @@ def keep_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
-# %% ../nbs/07_training.ipynb #3b5af877
+# %% ../nbs/07_training.ipynb #c7d8e551
 def go_on(run: TrainingRun) -> None:
     "Take up the newest saved state, if there is one; ValueError if it is of another run."
     main = run.accelerator.is_main_process
@@ -541,7 +547,7 @@ def _take_up(run, about, random_tensors):
     else:
         set_seed(run.settings.seed + run.step, device_specific=True)
 
-# %% ../nbs/07_training.ipynb #24f4c22a
+# %% ../nbs/07_training.ipynb #728ad2ac
 @contextmanager
 def _matrix_precision(settings):
     "TF32 for float32 matrix products while the run lasts, if that is set."
@@ -567,7 +573,7 @@ def stop_or_save(run: TrainingRun, noted: list[int]) -> None:
                       f"{run.step} of {run.total_steps}, saved in {saved_states(run.folder)[-1]}; "
                       "the same call, or command, goes on from there", number)
 
-# %% ../nbs/07_training.ipynb #95e22345
+# %% ../nbs/07_training.ipynb #742cda7c
 def train(
     module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
     loader: DataLoader,  # its batch_sampler has `set_epoch(epoch, skip)` (see data.make_loader)

@@ -1,0 +1,46 @@
+"""Several processes do the work of one, and come to the same result."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import SHORT, STUDENT, history_rows, run_command, succeeded
+
+
+@pytest.fixture(scope="module")
+def together(small_data, teacher_run, tmp_path_factory) -> Path:
+    """A run folder of the stage one that `stage_one_run` has made, by two processes."""
+    out = tmp_path_factory.mktemp("processes") / "run"
+    words = ["stage-one", "--train", small_data["train"], "--eval", small_data["eval"]]
+    words += ["--teacher", teacher_run / "best", "--student", STUDENT, "--out", out, *SHORT]
+    succeeded(
+        run_command(
+            Path(sys.executable).parent / "torchrun",
+            *["--nproc-per-node", "2", "--master-port", "29731", "-m", "tinybert_nb.cli"],
+            *words,
+            *["--seed", "7", "--any-teacher"],
+        )
+    )
+    return out
+
+
+def test_two_processes_train_the_same_student(together, stage_one_run):
+    one, two = (load_file(run / "last/model.safetensors") for run in (stage_one_run, together))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_two_processes_write_one_history(together, stage_one_run):
+    one, two = history_rows(stage_one_run), history_rows(together)
+    assert [(row["split"], row["step"]) for row in one] == [
+        (row["split"], row["step"]) for row in two
+    ]
+    for first, second in zip(one, two):
+        assert first.keys() == second.keys()
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    assert json.loads((together / "result.json").read_text())["metric"] == "loss"
