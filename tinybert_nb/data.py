@@ -117,13 +117,7 @@ def read_examples(
     """
     return list(_examples(path, labels))
 
-# %% ../nbs/01_data.ipynb #abb6ec6d
-def _columns(example: Example) -> list[str]:
-    "Give the columns of an example."
-    pair = [] if example.text_b is None else [example.text_b]
-    return [example.text_a, *pair, example.label]
-
-# %% ../nbs/01_data.ipynb #f0e58149
+# %% ../nbs/01_data.ipynb #169d60e3
 def write_examples(
     examples: list[Example],
     path,  # written in one step, replacing a file of this name
@@ -151,7 +145,13 @@ def write_examples(
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/01_data.ipynb #48f46aec
+
+def _columns(example: Example) -> list[str]:
+    "Give the columns of an example."
+    pair = [] if example.text_b is None else [example.text_b]
+    return [example.text_a, *pair, example.label]
+
+# %% ../nbs/01_data.ipynb #ebf60a22
 def label_names(examples: Iterable[Example]) -> list[str]:
     """Return the distinct labels, sorted; as numbers if all of them are integers."""
     names = {example.label for example in examples}
@@ -160,14 +160,14 @@ def label_names(examples: Iterable[Example]) -> list[str]:
     except ValueError:
         return sorted(names)
 
-# %% ../nbs/01_data.ipynb #7ae22151
+# %% ../nbs/01_data.ipynb #e7e2397b
 def scan_labels(
     path,  # a task file of any size: one line at a time is in memory
 ) -> list[str]:  # as `label_names` gives them
-    """Check every line of a task file and return its label names; `DataError` as `read_examples`."""
+    """Check every line of a task file and return its labels; `DataError` as `read_examples`."""
     return label_names(_examples(path))
 
-# %% ../nbs/01_data.ipynb #aa8ba922
+# %% ../nbs/01_data.ipynb #ccb49cfc
 def match_labels(
     found: list[str],  # the names in the data, in any order
     expected: list[str],  # the model's names: the position is the class number
@@ -182,9 +182,9 @@ def match_labels(
     unused = [name for name in expected if name not in found]
     if missing and all(re.fullmatch(r"LABEL_\d+", name) for name in expected):
         raise DataError(
-            f"{who} has no label names, only {_some(expected)}: nothing tells which of them is "
-            f"which of {_some(found)}. Write the names, in the order of its classes, as id2label "
-            "into its config.json, or fine-tune it on these data here")
+            f"{who} has no label names, only {_some(expected)}, so nothing tells which class is "
+            f"which label of the data ({_some(found)}). Write the names, in the order of its "
+            "classes, as id2label into its config.json, or fine-tune it on these data here")
     if missing or unused:
         raise DataError(f"the labels of the data and of {who} differ: "
                         f"{_some(missing) or 'none'} only in the data, "
@@ -193,7 +193,7 @@ def match_labels(
         raise DataError(f"{who} has one label name for two classes: {_some(expected)}")
     return list(expected)
 
-# %% ../nbs/01_data.ipynb #c3a0a3b2
+# %% ../nbs/01_data.ipynb #0d64f4df
 def fingerprint(
     things,  # one path, or a list of paths, examples or encoded rows
 ) -> str:  # 64 hexadecimal digits
@@ -214,10 +214,10 @@ def fingerprint(
         digest.update(one)
     return digest.hexdigest()
 
-# %% ../nbs/01_data.ipynb #c5a13df7
+# %% ../nbs/01_data.ipynb #16619e1e
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-# %% ../nbs/01_data.ipynb #e4b29eff
+
 def count_longer(
     examples: list[Example],
     tokenizer,  # as the model's `from_pretrained` gives it
@@ -235,7 +235,7 @@ def _tokens(examples: list[Example], tokenizer, **options):
     return tokenizer([example.text_a for example in examples], pairs,
                      return_attention_mask=False, verbose=False, **options)
 
-# %% ../nbs/01_data.ipynb #593c27da
+# %% ../nbs/01_data.ipynb #095339df
 def _classes(labels: list[str], tokenizer, max_length: int) -> dict[str, int]:
     "Give each label its class number; `DataError` for a length the tokenizer does not allow."
     if not 4 <= max_length <= tokenizer.model_max_length:
@@ -262,7 +262,7 @@ def _warn_of_cuts(cut: int, count: int, max_length: int):
         warnings.warn(f"{cut} of {count} examples have more than {max_length} tokens and were cut",
                       stacklevel=3)
 
-# %% ../nbs/01_data.ipynb #e2aaf760
+# %% ../nbs/01_data.ipynb #3e8a727f
 def encode_examples(
     examples: list[Example],
     tokenizer,  # as the model's `from_pretrained` gives it
@@ -286,7 +286,7 @@ def encode_examples(
     _warn_of_cuts(cut, len(examples), max_length)
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
-# %% ../nbs/01_data.ipynb #39a36167
+# %% ../nbs/01_data.ipynb #9eaf88c6
 _ENCODING_VERSION = 1  # raise it when the same file would be encoded to other rows than before
 
 
@@ -301,7 +301,7 @@ def _tokenizer_state(tokenizer) -> list:
         files = tokenizer.save_vocabulary(place)
         return [*state, repr(tokenizer.init_kwargs), fingerprint([Path(file) for file in files])]
 
-# %% ../nbs/01_data.ipynb #7dd215df
+# %% ../nbs/01_data.ipynb #22b36d95
 def _open_encoded(folder: Path):
     "Open encoded rows as (Dataset, how many were cut); None if they are missing or damaged."
     from datasets import Dataset
@@ -345,7 +345,7 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
             for name in ("rows.arrow", "about.json"):
                 os.replace(made / name, folder / name)
 
-# %% ../nbs/01_data.ipynb #ba95b405
+# %% ../nbs/01_data.ipynb #ac1f2256
 def encode_file(
     path,  # a task file of any size
     tokenizer,  # as the model's `from_pretrained` gives it
@@ -375,18 +375,7 @@ def encode_file(
     _warn_of_cuts(cut, len(rows), max_length)
     return rows
 
-# %% ../nbs/01_data.ipynb #4ba8bfef
-def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
-    "Cut sorted lengths into batches with as many rows as the budget holds; give the borders."
-    cuts = [0]
-    while cuts[-1] < len(lengths):
-        most = tokens // max(1, lengths[cuts[-1]])  # rows, if all were as short as the first
-        ahead = lengths[cuts[-1]:cuts[-1] + most]
-        places = ahead * np.arange(1, len(ahead) + 1)
-        cuts.append(cuts[-1] + int(np.searchsorted(places, tokens, side="right")))
-    return cuts
-
-# %% ../nbs/01_data.ipynb #49f5b9f4
+# %% ../nbs/01_data.ipynb #9673f8f5
 class LengthGroupedSampler(Sampler):
     """Yield batches of row numbers of like length; every row once an epoch.
 
@@ -401,7 +390,7 @@ class LengthGroupedSampler(Sampler):
         group: int = 50,  # batches that are sorted together
         tokens: int | None = None,  # budget of a batch, in place of batch_size: rows x longest row
     ):
-        self.lengths, count = np.asarray(lengths, dtype=np.int64), len(lengths)
+        self.lengths, count = np.asarray(lengths, dtype=np.int32), len(lengths)
         if min(batch_size, group, tokens or 1) < 1 or tokens == 0:
             raise DataError("batch_size, group and tokens must be at least 1")
         if tokens and count and self.lengths.max() > tokens:
@@ -428,7 +417,7 @@ class LengthGroupedSampler(Sampler):
         return len(self._cuts) - 1
 
     def __iter__(self):
-        rows, batches = np.arange(len(self.lengths)), np.arange(len(self))
+        rows, batches = np.arange(len(self.lengths), dtype=np.int32), np.arange(len(self))
         if self.seed is not None:
             chance = np.random.RandomState([self.seed, self.epoch])
             chance.shuffle(rows)
@@ -439,7 +428,18 @@ class LengthGroupedSampler(Sampler):
         skip, self._skip = self._skip, 0
         return (rows[self._cuts[batch]:self._cuts[batch + 1]].tolist() for batch in batches[skip:])
 
-# %% ../nbs/01_data.ipynb #f825eaa1
+
+def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
+    "Cut sorted lengths into batches with as many rows as the budget holds; give the borders."
+    cuts = [0]
+    while cuts[-1] < len(lengths):
+        most = tokens // max(1, lengths[cuts[-1]])  # rows, if all were as short as the first
+        ahead = lengths[cuts[-1]:cuts[-1] + most]
+        places = ahead * np.arange(1, len(ahead) + 1)
+        cuts.append(cuts[-1] + int(np.searchsorted(places, tokens, side="right")))
+    return cuts
+
+# %% ../nbs/01_data.ipynb #f9e23d3f
 def padding_share(
     lengths,  # tokens of each row: a list or an array
     batches,  # lists of row numbers
@@ -449,11 +449,12 @@ def padding_share(
     places = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     return float(1 - sum(lengths[row] for batch in batches for row in batch) / places)
 
-# %% ../nbs/01_data.ipynb #c4174b54
+# %% ../nbs/01_data.ipynb #251339e6
 def _widths(lengths, multiple_of: int, limit: int | None):
     "Round lengths up to a multiple, but not above the limit."
     rounded = -(-lengths // multiple_of) * multiple_of
-    return np.maximum(lengths, np.minimum(rounded, min(limit or 2**31, 2**31)))
+    most = np.iinfo(np.int32).max  # as good as no limit, which some tokenizers give as 10**30
+    return np.maximum(lengths, np.minimum(rounded, min(limit or most, most)))
 
 
 def pad_batch(
@@ -480,7 +481,7 @@ def pad_batch(
     batch["row"] = torch.tensor([row["row"] for row in rows])
     return batch
 
-# %% ../nbs/01_data.ipynb #f46cced1
+# %% ../nbs/01_data.ipynb #5e786b4b
 def make_loader(
     rows,  # list of rows as `encode_examples` gives them, or a Dataset as `encode_file` does
     tokenizer,  # only its padding token and its longest input are used
@@ -501,16 +502,16 @@ def make_loader(
         raise DataError("the tokenizer has no padding token; set tokenizer.pad_token first")
     if multiple_of < 1:
         raise DataError(f"multiple_of is {multiple_of}; it must be at least 1")
-    limit = tokenizer.model_max_length
-    widths = _widths(_lengths(rows), multiple_of, limit)
-    padding = partial(pad_batch, pad_token_id=tokenizer.pad_token_id, multiple_of=multiple_of,
-                      limit=limit)
-    return DataLoader(rows, batch_sampler=LengthGroupedSampler(widths, batch_size, seed, tokens=tokens),
-                      collate_fn=padding, pin_memory=pin_memory, generator=torch.Generator())
+    width = {"multiple_of": multiple_of, "limit": tokenizer.model_max_length}
+    widths = _widths(_lengths(rows), **width)
+    sampler = LengthGroupedSampler(widths, batch_size, seed, tokens=tokens)
+    padding = partial(pad_batch, pad_token_id=tokenizer.pad_token_id, **width)
+    return DataLoader(rows, batch_sampler=sampler, collate_fn=padding, pin_memory=pin_memory,
+                      generator=torch.Generator())
 
 
 def _lengths(rows) -> np.ndarray:
     "Tokens of each row, from the column of that name where the rows are on disk."
     if "length" in getattr(rows, "column_names", ()):
-        return rows.with_format("numpy", columns=["length"])[:]["length"]
+        return rows.with_format("arrow", columns=["length"])[:]["length"].to_numpy()
     return np.array([len(row["input_ids"]) for row in rows])

@@ -38,7 +38,7 @@ from .trace import Trace, compile_model, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
                                   train)
 
-# %% ../nbs/11_task.ipynb #d020b7ef
+# %% ../nbs/11_task.ipynb #1af450e3
 @dataclass
 class TaskData:
     "Encoded rows of a task, its labels, and the tokenizer that made them."
@@ -47,9 +47,9 @@ class TaskData:
     eval: Sequence[dict]
     labels: list[str]  # the position of a name is its class
     tokenizer: PreTrainedTokenizerBase
-    fingerprint: str  # of both files and the order of the classes
+    fingerprint: str  # of both files, the order of the classes and the maximal length
 
-# %% ../nbs/11_task.ipynb #7cba0fab
+# %% ../nbs/11_task.ipynb #ff873768
 def load_task(
     train_path: str | Path,
     eval_path: str | Path,
@@ -64,7 +64,7 @@ def load_task(
     with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length)
                            for path in (train_path, eval_path))
-    key = fingerprint([train_path, eval_path, labels])
+    key = fingerprint([Path(train_path), Path(eval_path), labels, max_length])
     return TaskData(rows, eval_rows, labels, tokenizer, key)
 
 # %% ../nbs/11_task.ipynb #8e2b1e85
@@ -286,7 +286,7 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
                            student_config.num_hidden_layers, settings.projections,
                            bias=settings.reference, start=start)
 
-# %% ../nbs/11_task.ipynb #cb91d5ab
+# %% ../nbs/11_task.ipynb #00c23ad1
 def teacher_answers(
     teacher: str,  # fine-tuned checkpoint folder
     task: TaskData,
@@ -294,7 +294,6 @@ def teacher_answers(
 ) -> Tensor:  # (rows, classes), float32
     "A teacher's logits for all rows, asked for once and kept in the data folder."
     rows = getattr(task, split)
-    longest = max(len(row) for row in rows["input_ids"])  # as they were cut
 
     def ask():
         model = load_classifier(teacher, task.labels).to(processes().device)
@@ -302,7 +301,7 @@ def teacher_answers(
         return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,
-                        "split": split, "longest": longest}])
+                        "split": split}])
     with processes().main_process_first():
         return kept_answers(data_folder() / "answers", key, ask)
 
