@@ -102,7 +102,7 @@ def value_at(
     "A schedule's value at this moment; any other number is itself."
     return number.at(progress) if isinstance(number, Schedule) else number
 
-# %% ../nbs/06_distiller.ipynb #2d1c2c55
+# %% ../nbs/06_distiller.ipynb #f1d9e815
 COMPARED = {  # what -> kind of loss, and the usual loss of that kind
     "embedding": ("state", "mse"),  # hidden state 0
     "hidden": ("state", "mse"),  # hidden states along the layer map
@@ -114,7 +114,7 @@ COMPARED = {  # what -> kind of loss, and the usual loss of that kind
     "gold": ("gold", "cross_entropy"),  # the student's logits and the labels: no teacher needed
 }
 
-# %% ../nbs/06_distiller.ipynb #04f9f2ce
+# %% ../nbs/06_distiller.ipynb #6bcf2855
 @dataclass(frozen=True)
 class Term:
     "One thing in which the student should be like its teacher; ValueError for unknown words."
@@ -147,7 +147,7 @@ class Term:
         reference = bool(self.options.get("reference", False))
         return share(mean_over(COMPARED[self.what][0], self.loss, reference), window)
 
-# %% ../nbs/06_distiller.ipynb #5e020a6d
+# %% ../nbs/06_distiller.ipynb #040bc7b2
 def _window(student: Trace, teacher: Trace, ours: int, theirs: int) -> int | None:
     "The narrower of the two layers' windows of local attention; None where both see everything."
     found = [trace.windows[layer] for trace, layer in ((student, ours), (teacher, theirs))
@@ -163,7 +163,7 @@ def _of_heads(head_map, ours, theirs, student: Tensor, teacher: Tensor):
         return student, teacher
     return head_map.student(student), head_map.teacher(teacher)
 
-# %% ../nbs/06_distiller.ipynb #035c4b5d
+# %% ../nbs/06_distiller.ipynb #ab9238d6
 def attention_parts(
     term: Term,  # of kind "attention" or "relation"
     student: Trace,
@@ -186,7 +186,7 @@ def attention_parts(
                       weight * term.share_of(share, window), loss))
     return parts
 
-# %% ../nbs/06_distiller.ipynb #e08748d4
+# %% ../nbs/06_distiller.ipynb #31802ae4
 def state_parts(
     term: Term,  # "embedding" or "hidden"
     student: Trace,
@@ -207,7 +207,7 @@ def state_parts(
                       weight * term.share_of(share), loss))
     return parts
 
-# %% ../nbs/06_distiller.ipynb #a137f222
+# %% ../nbs/06_distiller.ipynb #eabd5f5b
 class Distiller(nn.Module):
     "Terms over two traces and their weighted sum; ValueError for terms that cannot be had."
 
@@ -255,7 +255,7 @@ class Distiller(nn.Module):
         head_map = term.head_map or self.head_map
         return attention_parts(term, student, teacher, layer_map, head_map, progress, self.share)
 
-# %% ../nbs/06_distiller.ipynb #55ce65e7
+# %% ../nbs/06_distiller.ipynb #90fa318f
 def _check_terms(terms, layer_map, projections):
     "ValueError where terms are missing, named twice, or lack the map or projections they need."
     names = [term.name for term in terms]
@@ -274,7 +274,7 @@ def _where_not_finite(parts):
              for where, _, loss in found if not math.isfinite(float(loss.detach()))]
     return f"not finite: {'; '.join(wrong) or 'the weighted sum alone'}"
 
-# %% ../nbs/06_distiller.ipynb #48c14375
+# %% ../nbs/06_distiller.ipynb #5e9e1cbb
 def needed_layers(
     distiller: Distiller,
     side: Literal["student", "teacher"],
@@ -293,7 +293,7 @@ def needed_layers(
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
-# %% ../nbs/06_distiller.ipynb #7853e5f1
+# %% ../nbs/06_distiller.ipynb #18f50a31
 def up_to_layer(
     model: PreTrainedModel,
     layers: int,  # how many of its layers are needed, from below
@@ -321,7 +321,7 @@ def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
     "How many layers must run for what is recorded."
     return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
 
-# %% ../nbs/06_distiller.ipynb #0fd421c9
+# %% ../nbs/06_distiller.ipynb #f9e20ae4
 def reference_distiller(
     student_hidden: int,
     teacher_hidden: int,

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ATTENTION_COLOURS', 'DIFFERENCE_COLOURS', 'LINE_COLOURS', 'MARKERS', 'drawable', 'alt_text', 'png_bytes',
-           'plot_attention', 'plot_attention_triptych', 'plot_heads', 'plot_layer_map', 'plot_alignment_change',
-           'plot_history', 'plot_results', 'figure_html', 'html_report']
+           'picture_width', 'plot_attention', 'plot_attention_triptych', 'plot_heads', 'plot_layer_map',
+           'plot_alignment_change', 'plot_history', 'plot_results', 'figure_html', 'html_report']
 
-# %% ../nbs/13_plots.ipynb #6d8f714b
+# %% ../nbs/13_plots.ipynb #635caa69
 import base64
 import math
 import os
@@ -25,7 +25,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 
 from .alignment import AttentionPair
@@ -182,7 +182,14 @@ def png_bytes(
     )
     return buffer.getvalue()
 
-# %% ../nbs/13_plots.ipynb #47b61b36
+# %% ../nbs/13_plots.ipynb #0195aad0
+def picture_width(
+    picture: bytes,  # PNG, at 144 dots an inch
+) -> int:  # pixels of a page, 96 to the inch
+    "How wide a picture is meant to be shown, from its own header."
+    return round(int.from_bytes(picture[16:20], "big") / 1.5)
+
+# %% ../nbs/13_plots.ipynb #dff0c30c
 def _side(
     tokens: int,  # how many
 ) -> float:
@@ -208,7 +215,7 @@ def _label_tokens(
     ax.set_yticks(places, labels if left else [], fontsize=size, family=_fonts(), **_PLAIN)
     ax.tick_params(length=2, pad=2)
 
-# %% ../nbs/13_plots.ipynb #9b517099
+# %% ../nbs/13_plots.ipynb #3934fc1f
 def plot_attention(
     matrix: Tensor,  # (query, key), probabilities, scores or a difference
     tokens: Sequence[str],  # as many as the matrix has rows
@@ -237,7 +244,7 @@ def plot_attention(
         ax.figure.colorbar(image, ax=ax, shrink=0.8)
     return ax
 
-# %% ../nbs/13_plots.ipynb #d2a804bf
+# %% ../nbs/13_plots.ipynb #1bf6fd48
 def _elsewhere(
     difference: np.ndarray,  # (query, key) of probabilities, student minus teacher
 ) -> float:
@@ -279,7 +286,7 @@ def _notice(
         f"{pair.dropped} word pieces did not fit and were cut off." if pair.dropped else ""
     )
 
-# %% ../nbs/13_plots.ipynb #85d69097
+# %% ../nbs/13_plots.ipynb #a49791cc
 def _scales(
     teacher: np.ndarray,  # any shape
     student: np.ndarray,  # same shape
@@ -305,7 +312,7 @@ def _one_head(
         raise ValueError(f"head {head} does not exist: choose from 1 to {len(teacher)}")
     return teacher[head - 1], student[head - 1]
 
-# %% ../nbs/13_plots.ipynb #a6cd3bfd
+# %% ../nbs/13_plots.ipynb #cca30de1
 def plot_attention_triptych(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
@@ -331,7 +338,7 @@ def plot_attention_triptych(
     _caption(figure, title, _notice(student - teacher, pair))
     return figure
 
-# %% ../nbs/13_plots.ipynb #d9461471
+# %% ../nbs/13_plots.ipynb #639d8304
 def plot_heads(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
@@ -372,7 +379,7 @@ def _head_numbers(
         )
         bottom.set_xlabel(away, fontsize=9)
 
-# %% ../nbs/13_plots.ipynb #e5afbaff
+# %% ../nbs/13_plots.ipynb #a40cf53d
 def _heads_notice(
     differences: np.ndarray,  # (heads, query, key), student minus teacher
     pair: AttentionPair,
@@ -391,7 +398,7 @@ def _heads_notice(
     text = " ".join(pair.tokens)
     return f"{said}Below each head: {what}. {_colour_key(pair.view)} Text: {drawable(text, 300)}"
 
-# %% ../nbs/13_plots.ipynb #1f95cd0a
+# %% ../nbs/13_plots.ipynb #677b2468
 def plot_layer_map(
     layer_map: LayerMap,
     ax: Axes | None = None,
@@ -431,7 +438,7 @@ def plot_layer_map(
     )
     return ax
 
-# %% ../nbs/13_plots.ipynb #a4db9627
+# %% ../nbs/13_plots.ipynb #078c379d
 def _draw_chain(
     ax: Axes,
     depth: int,  # layers
@@ -455,7 +462,7 @@ def _draw_chain(
         box = {"boxstyle": "round", "fc": "white", "ec": LINE_COLOURS[1]}
         ax.text((i + 0.5) * stretch, height, f"{i + 1}", bbox=box, **outline)
 
-# %% ../nbs/13_plots.ipynb #fbbce4c9
+# %% ../nbs/13_plots.ipynb #673679af
 def plot_alignment_change(
     rows_before: Sequence[dict],  # from `align` or `mean_alignment`
     rows_after: Sequence[dict],  # of the same layers and heads
@@ -504,7 +511,7 @@ def _by_head(
         (row["student_layer"], row["teacher_layer"], row["head"]): row[measure] for row in rows
     }
 
-# %% ../nbs/13_plots.ipynb #2bf9596d
+# %% ../nbs/13_plots.ipynb #8767aa49
 def _change_notice(
     before: dict[tuple[int, int, int], float],
     after: dict[tuple[int, int, int], float],
@@ -520,7 +527,7 @@ def _change_notice(
         f"{mean(after.values()):.3g} after."
     )
 
-# %% ../nbs/13_plots.ipynb #bcc1afd6
+# %% ../nbs/13_plots.ipynb #969d524a
 _NOT_A_TERM = {
     "stage",
     "epoch",
@@ -532,13 +539,15 @@ _NOT_A_TERM = {
     "examples",
     "seed",
 }
+_LESS_IS_BETTER = {"loss", "error", "mse", "mae", "kl", "distance", "perplexity"}  # words of names
+_Curves = dict[tuple[str, str], list[tuple[int, float]]]  # (name, split) -> (step, value), in order
 
 
 def _curves(
     rows: Sequence[dict],  # history rows of one stage
-) -> tuple[dict, dict]:  # of losses and of metrics: (name, split) -> list of (step, value)
-    "History rows sorted into curves."
-    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+) -> tuple[_Curves, _Curves]:  # of the left panel and of the right one
+    "History rows sorted into curves: training terms, and what was measured on development data."
+    curves: _Curves = {}
     for row in rows:
         for name, value in row.items():
             if name in _NOT_A_TERM or name.endswith("_weighted"):
@@ -550,10 +559,32 @@ def _curves(
         for split in ("train", "dev"):  # a total of one term is that term: one line is enough
             curves.pop(("loss", split), None)
     terms = {name for name, split in curves if split == "train"}
-    losses = {key: points for key, points in curves.items() if key[0] in terms}
-    return losses, {key: points for key, points in curves.items() if key[0] not in terms}
+    metrics = {key for key in curves if key[0] not in terms}
+    right = metrics or {key for key in curves if key[1] == "dev"}
+    return (
+        {key: points for key, points in curves.items() if key not in right},
+        {key: points for key, points in curves.items() if key in right},
+    )
 
-# %% ../nbs/13_plots.ipynb #9969ac16
+
+def _leading(
+    curves: _Curves,  # of one panel, not empty
+) -> tuple[str, str]:
+    "The curve that speaks for a panel: the total loss where there is one, else the first."
+    return next((key for key in curves if key[0] == "loss"), next(iter(curves)))
+
+
+def _best(
+    name: str,
+    points: list[tuple[int, float]],
+    terms: set[str],  # names of loss terms: less is better
+) -> tuple[int, float] | None:  # step and value
+    "The best point of a curve, the first of equals; None where no value is a number."
+    less = name in terms or not _LESS_IS_BETTER.isdisjoint(name.split("_"))
+    found = [point for point in points if math.isfinite(point[1])]
+    return (min if less else max)(found, key=lambda point: point[1], default=None)
+
+# %% ../nbs/13_plots.ipynb #329e4ad6
 def plot_history(
     history_rows: Sequence[dict],  # stage, epoch, step, split, and a number for each term
 ) -> Figure:
@@ -565,46 +596,52 @@ def plot_history(
         for stage in dict.fromkeys(row["stage"] for row in history_rows)
     }
     curves = {stage: _curves(rows) for stage, rows in stages.items()}
-    lines = 2 if any(metrics for _, metrics in curves.values()) else 1
-    figure, axes = _panels(lines, len(stages), (max(6.0, 4.2 * len(stages)), 2.9 * lines + 1))
-    for column, (stage, rows) in enumerate(stages.items()):
-        for ax, drawn in zip(axes[:, column], curves[stage]):
-            _draw_curves(ax, drawn)
+    figure, axes = _panels(len(stages), 2, (10.5, 2.6 * len(stages) + 1))
+    for [left, right], (stage, rows) in zip(axes, stages.items()):
+        terms, measured = curves[stage]
+        names = list(dict.fromkeys(name for name, _ in [*terms, *measured]))
+        _draw_curves(left, terms, names)
+        _draw_curves(right, measured, names, {name for name, split in terms if split == "train"})
+        for ax in (left, right):
             _mark_epochs(ax, rows)
-        axes[0, column].set_title(stage, loc="left", fontsize=10, **_PLAIN)
-    axes[0, 0].set_ylabel("loss terms")
-    if lines == 2:
-        axes[1, 0].set_ylabel("development metrics")
+        _stage_titles(left, right, stage, rows, terms, measured)
     _caption(figure, "The course of training", _history_notice(curves))
     return figure
 
-# %% ../nbs/13_plots.ipynb #539fa2e5
+# %% ../nbs/13_plots.ipynb #3c31f3fc
 def _draw_curves(
     ax: Axes,
-    curves: dict,  # (name, split) -> list of (step, value)
+    curves: _Curves,  # of one panel
+    names: list[str],  # of all curves of the stage: a name's place gives its colour
+    terms: set[str] | None = None,  # names of loss terms; given: a ring goes around the best
 ) -> None:
-    "Curves of one panel with a legend; an empty panel is switched off."
-    if not curves:
-        ax.axis("off")
-        return
-    names = list(dict.fromkeys(name for name, _ in curves))
+    "Curves of one panel, with a legend that holds the last value, or the best."
     for (name, split), points in curves.items():
         i, dashed = names.index(name), split == "dev" and (name, "train") in curves
+        colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+        best = None if terms is None else _best(name, points, terms)
+        value = f"best {best[1]:.3g}" if best else f"{points[-1][1]:.3g}"
         ax.plot(
             *zip(*points),
-            color=LINE_COLOURS[i % len(LINE_COLOURS)],
+            color=colour,
             marker=MARKERS[i % len(MARKERS)],
-            markersize=4 if len(points) < 30 else 0,
+            markersize=4,
+            markevery=math.ceil(len(points) / 15),
+            zorder=3 - i / 100,  # where two lines agree, the first one is seen
             linestyle="--" if dashed else "-",
-            label=_spoken(name) + (" (dev)" if dashed else ""),
+            label=f"{_spoken(name)}{' (dev)' if dashed else ''}, {value}",
         )
-    values = [value for points in curves.values() for _, value in points]
-    if min(values) > 0 and max(values) > 20 * min(values):
+        if best:
+            ring = {"markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
+            ax.plot(*best, "o", color=colour, clip_on=False, **ring)
+    values = [value for points in curves.values() for _, value in points if math.isfinite(value)]
+    if values and min(values) > 0 and max(values) > 20 * min(values):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         ax.yaxis.set_minor_formatter("{x:g}")
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    if curves:
+        ax.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1, 1))
     ax.grid(axis="y", color="0.92")
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -613,33 +650,57 @@ def _mark_epochs(
     ax: Axes,
     rows: Sequence[dict],  # history rows of one stage
 ) -> None:
-    "The horizontal axis labelled by epochs, at the last step of each, at most twelve labels."
-    ends: dict[float, int] = {}
-    for row in rows:
-        ends[row["epoch"]] = max(row["step"], ends.get(row["epoch"], 0))
-    kept = list(ends.items())[:: math.ceil(len(ends) / 12)]
-    ax.set_xticks([step for _, step in kept], [f"{epoch:g}" for epoch, _ in kept], fontsize=9)
-    ax.set_xlabel("epoch", fontsize=9)
+    "Updates from 0 on, labelled by epochs or round parts of one."
+    last = max(rows, key=lambda row: row["step"])
+    updates = last["step"] / max(last["epoch"], 1e-9)  # in one epoch
+    epochs = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, last["epoch"])
+    kept = [epoch for epoch in epochs if 0 <= epoch <= last["epoch"] + 1e-6]
+    ax.set_xticks([epoch * updates for epoch in kept], [f"{e:g}" for e in kept], fontsize=9)
+    ax.set_xlim(0, max(1, last["step"] * 1.03))
+    ax.set_xlabel(f"epoch ({updates:,.0f} updates each)", fontsize=9)
 
-# %% ../nbs/13_plots.ipynb #1adf0ffe
+# %% ../nbs/13_plots.ipynb #45b3b52b
+def _stage_titles(
+    left: Axes,
+    right: Axes,
+    stage: str,
+    rows: Sequence[dict],  # history rows of the stage
+    terms: _Curves,  # of the left panel
+    measured: _Curves,  # of the right panel
+) -> None:
+    "How far the stage is and the last values above its panels; a word where nothing is there yet."
+    epoch = round(max(row["epoch"] for row in rows), 2)
+    said = [f"{stage[:1].upper()}{stage[1:]}, epoch {epoch:g}", "Development data"]
+    for i, (ax, curves) in enumerate(((left, terms), (right, measured))):
+        if curves:
+            key = _leading(curves)
+            said[i] += f": {_spoken(key[0])} {curves[key][-1][1]:.3g}"
+        else:
+            said[i] += ": nothing yet"
+            ax.set_yticks([])
+        ax.set_title(said[i], loc="left", fontsize=10, fontweight="bold", **_PLAIN)
+
+
 def _history_notice(
-    curves: dict,  # stage -> (losses, metrics)
+    curves: dict[str, tuple[_Curves, _Curves]],  # stage -> of the left panel, of the right one
 ) -> str:
-    "First and last value of the first loss term, and the best of the first metric, of every stage."
+    "First and last value of the leading loss, and the best that was measured, of every stage."
     said = []
-    for name_of_stage, (losses, metrics) in curves.items():
+    for name_of_stage, (terms, measured) in curves.items():
         stage = name_of_stage[:1].upper() + name_of_stage[1:]
-        train = {name: points for (name, split), points in losses.items() if split == "train"}
-        if train:
-            name = "total" if "total" in train else "loss" if "loss" in train else next(iter(train))
-            first, last = train[name][0][1], train[name][-1][1]
-            said.append(f"{stage}: {_spoken(name)} from {first:.3g} to {last:.3g}.")
-        for (name, _), points in list(metrics.items())[:1]:
-            highest = max(value for _, value in points)
-            said.append(f"{stage}: {_spoken(name)} {highest:.3f} at its highest.")
-    return " ".join(said)
+        names = {name for name, split in terms if split == "train"}
+        if terms:
+            key = _leading(terms)
+            first, last = terms[key][0][1], terms[key][-1][1]
+            said.append(f"{stage}: {_spoken(key[0])} from {first:.3g} to {last:.3g}.")
+        if measured:
+            key = _leading(measured)
+            best = _best(key[0], measured[key], names)
+            said.append(f"Best development {_spoken(key[0])}: {best[1]:.3g}." if best else "")
+    rings = " Rings mark the best." if any(measured for _, measured in curves.values()) else ""
+    return " ".join(filter(None, said)) + rings
 
-# %% ../nbs/13_plots.ipynb #83b24c43
+# %% ../nbs/13_plots.ipynb #6192a572
 def plot_results(
     rows: Sequence[dict],  # system, seed, parameters, and the metric
     metric: str = "accuracy",  # or another number that every row has
@@ -677,7 +738,7 @@ def plot_results(
     _say(ax, f"{_spoken(metric)[:1].upper()}{_spoken(metric)[1:]} by system", spread)
     return ax
 
-# %% ../nbs/13_plots.ipynb #1c9bbb40
+# %% ../nbs/13_plots.ipynb #6176ff2c
 def _draw_system(
     ax: Axes,
     place: float,  # on the vertical axis
@@ -707,7 +768,7 @@ def _system_name(
     size = rows[0].get("parameters")
     return rows[0]["system"] + (f"\n{size / 1e6:.1f}M parameters" if size else "")
 
-# %% ../nbs/13_plots.ipynb #ab59e309
+# %% ../nbs/13_plots.ipynb #a05831db
 _REPORT_STYLE = """
 :root { color-scheme: light dark;
   --text: #1b1f24; --paper: #fff; --line: #d5dae0; --soft: #59636e; }
@@ -747,7 +808,7 @@ def _decimals(
     largest = max((value for value in fractions if math.isfinite(value)), default=0.0)
     return max(0, 2 - math.floor(math.log10(largest))) if largest else 1
 
-# %% ../nbs/13_plots.ipynb #0c1e35fb
+# %% ../nbs/13_plots.ipynb #3375e437
 def _table_html(
     rows: list[dict],
     heading: str,  # names the table for screen readers
@@ -779,16 +840,14 @@ def figure_html(
 ) -> str:
     "A figure as an inlined picture, its caption as alternative text; a wide one scrolls."
     picture = png_bytes(figure)
-    width = int(
-        int.from_bytes(picture[16:20], "big") / 1.5
-    )  # from the PNG's header, at 144 dots an inch
+    width = picture_width(picture)
     style = f"width:100%;max-width:{width}px;min-width:{min(int(0.72 * width), 980)}px"
     data = base64.b64encode(picture).decode()
     said = escape(alt_text(figure))
     image = f'<img alt="{said}" style="{style}" src="data:image/png;base64,{data}">'
     return f'<figure class="wide" style="overflow-x:auto" tabindex="0">{image}</figure>'
 
-# %% ../nbs/13_plots.ipynb #beaa8b29
+# %% ../nbs/13_plots.ipynb #551825fb
 def _item_html(
     item: str | list[dict] | Figure | Axes,
     heading: str,  # of its section, for messages
@@ -805,7 +864,7 @@ def _item_html(
         "a list of dictionaries or a matplotlib figure"
     )
 
-# %% ../nbs/13_plots.ipynb #0a4ac0ff
+# %% ../nbs/13_plots.ipynb #bf92f38c
 def html_report(
     title: str,
     sections: Sequence[
