@@ -207,7 +207,7 @@ def state_parts(
                       weight * term.share_of(share), loss))
     return parts
 
-# %% ../nbs/06_distiller.ipynb #eabd5f5b
+# %% ../nbs/06_distiller.ipynb #ebddfaea
 class Distiller(nn.Module):
     "Terms over two traces and their weighted sum; ValueError for terms that cannot be had."
 
@@ -234,7 +234,7 @@ class Distiller(nn.Module):
         "Each term by name, the same `..._weighted`, and `loss`, their weighted sum."
         found, parts, total = {}, {}, 0.0
         for term in self.terms:
-            parts[term.name] = self._parts(term, student, teacher, labels)
+            parts[term.name] = _parts(self, term, student, teacher, labels)
             value = sum(weight * loss for _, weight, loss in parts[term.name])
             weighted = value_at(term.weight, self.progress) * value
             found |= {term.name: value.detach(), f"{term.name}_weighted": weighted.detach()}
@@ -243,19 +243,7 @@ class Distiller(nn.Module):
             raise FloatingPointError(_where_not_finite(parts))
         return found | {"loss": total}
 
-    def _parts(self, term, student, teacher, labels):
-        layer_map, progress = term.layer_map or self.layer_map, self.progress
-        if term.what in ("embedding", "hidden"):
-            return state_parts(term, student, teacher, layer_map, self.projections, progress,
-                               self.share)
-        if term.what in ("prediction", "gold"):
-            target = teacher.logits if term.what == "prediction" else labels
-            return [("logits", term.share_of(self.share),
-                     term.compute(progress, student.logits, target))]
-        head_map = term.head_map or self.head_map
-        return attention_parts(term, student, teacher, layer_map, head_map, progress, self.share)
-
-# %% ../nbs/06_distiller.ipynb #90fa318f
+# %% ../nbs/06_distiller.ipynb #849d25c2
 def _check_terms(terms, layer_map, projections):
     "ValueError where terms are missing, named twice, or lack the map or projections they need."
     names = [term.name for term in terms]
@@ -266,6 +254,20 @@ def _check_terms(terms, layer_map, projections):
             raise ValueError(f"the term {term.name!r} compares layers: give a layer map")
         if term.what in ("embedding", "hidden") and projections is None:
             raise ValueError(f"the term {term.name!r} compares states: give projections")
+
+
+def _parts(distiller, term, student, teacher, labels):
+    "What each pair of layers, or the logits, add to a term: where, weight, loss."
+    progress, share = distiller.progress, distiller.share
+    if term.what in ("prediction", "gold"):
+        target = teacher.logits if term.what == "prediction" else labels
+        return [("logits", term.share_of(share), term.compute(progress, student.logits, target))]
+    layer_map = term.layer_map or distiller.layer_map
+    if term.what in ("embedding", "hidden"):
+        return state_parts(term, student, teacher, layer_map, distiller.projections, progress,
+                           share)
+    head_map = term.head_map or distiller.head_map
+    return attention_parts(term, student, teacher, layer_map, head_map, progress, share)
 
 
 def _where_not_finite(parts):
@@ -293,7 +295,7 @@ def needed_layers(
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
-# %% ../nbs/06_distiller.ipynb #18f50a31
+# %% ../nbs/06_distiller.ipynb #ee96509e
 def up_to_layer(
     model: PreTrainedModel,
     layers: int,  # how many of its layers are needed, from below
@@ -316,12 +318,12 @@ def up_to_layer(
     same = len(tops[1]) == layers + 1 and torch.equal(tops[0][layers], tops[1][layers])
     return lower if same else encoder
 
-
+# %% ../nbs/06_distiller.ipynb #a021796a
 def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
     "How many layers must run for what is recorded."
     return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
 
-# %% ../nbs/06_distiller.ipynb #f9e20ae4
+# %% ../nbs/06_distiller.ipynb #a7dc4fbd
 def reference_distiller(
     student_hidden: int,
     teacher_hidden: int,

@@ -244,7 +244,7 @@ def plot_attention(
         ax.figure.colorbar(image, ax=ax, shrink=0.8)
     return ax
 
-# %% ../nbs/13_plots.ipynb #1bf6fd48
+# %% ../nbs/13_plots.ipynb #3241cb0a
 def _elsewhere(
     difference: np.ndarray,  # (query, key) of probabilities, student minus teacher
 ) -> float:
@@ -255,10 +255,13 @@ def _elsewhere(
 def _colour_key(
     view: str,  # "probabilities" or "scores"
 ) -> str:
-    "What the two ends of the difference's colours mean."
+    "What the two ends of the colours mean; scores have a sign in the models' panels too."
     if view == "probabilities":
         return "Purple: the student attends more than its teacher; orange: less."
-    return "Purple: the student's score is higher than its teacher's; orange: lower."
+    return (
+        "In the difference, purple: the student's score is higher than its teacher's; orange: "
+        "lower. In the models, purple: a score above 0; orange: below."
+    )
 
 
 def _notice(

@@ -286,7 +286,7 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
                            student_config.num_hidden_layers, settings.projections,
                            bias=settings.reference, start=start)
 
-# %% ../nbs/11_task.ipynb #00c23ad1
+# %% ../nbs/11_task.ipynb #9d7799f2
 def teacher_answers(
     teacher: str,  # fine-tuned checkpoint folder
     task: TaskData,
@@ -305,7 +305,7 @@ def teacher_answers(
     with processes().main_process_first():
         return kept_answers(data_folder() / "answers", key, ask)
 
-
+# %% ../nbs/11_task.ipynb #154f4e6f
 def check_teacher(teacher: str, task: TaskData) -> None:
     "ValueError for a teacher that answers the dev texts no better than their majority."
     labels = list(task.eval["label"])
@@ -319,7 +319,7 @@ def check_teacher(teacher: str, task: TaskData) -> None:
             "Fine-tune it first (finetune), or set any_teacher to go on all the same"
         )
 
-# %% ../nbs/11_task.ipynb #3c5066da
+# %% ../nbs/11_task.ipynb #12f597a4
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -376,7 +376,7 @@ def _train_inside(step, task, settings, out, watch):
     measured = [row["loss"] for row in rows if row["split"] == "dev"]
     return {"best": min(measured), "last": measured[-1], "metric": "loss"}
 
-# %% ../nbs/11_task.ipynb #ce0fab56
+# %% ../nbs/11_task.ipynb #444bf2e7
 class StageTwoStep(nn.Module):
     "The distiller's terms for a student and stored teacher logits."
 
@@ -399,7 +399,7 @@ class StageTwoStep(nn.Module):
         trace = trace_forward(self.student, batch, hidden_states=(), attention=())
         return self.distiller(trace, answers, batch["labels"])
 
-# %% ../nbs/11_task.ipynb #7b80e46d
+# %% ../nbs/11_task.ipynb #5d243cdd
 def stage_two_terms(settings: StageTwoSettings) -> list[Term]:
     "The terms that the settings ask for; ValueError for a loss that does not exist."
     takes_temperature = settings.prediction_loss in ("soft_cross_entropy", "kl", "multi_label")
@@ -407,7 +407,7 @@ def stage_two_terms(settings: StageTwoSettings) -> list[Term]:
     return [Term("prediction", loss=settings.prediction_loss, options=options),
             Term("gold", settings.gold_weight)]
 
-# %% ../nbs/11_task.ipynb #02f27e27
+# %% ../nbs/11_task.ipynb #d25342d9
 def stage_two(
     train_path: str | Path,
     eval_path: str | Path,
@@ -436,7 +436,7 @@ def stage_two(
         "settings": settings}}
     return finished_or(out, made_from, work, call, [train_path, eval_path, student, *teachers])
 
-# %% ../nbs/11_task.ipynb #9338bd93
+# %% ../nbs/11_task.ipynb #c6019e74
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -451,7 +451,7 @@ class DistillSettings:
     def alone_settings(self) -> FinetuneSettings:
         "As many epochs as both stages together, and otherwise as stage two."
         epochs = self.stage_one.epochs + self.stage_two.epochs
-        shared = {field.name: getattr(self.stage_two, field.name) for field in fields(StageSettings)}
+        shared = {each.name: getattr(self.stage_two, each.name) for each in fields(StageSettings)}
         return FinetuneSettings(**shared | {"epochs": epochs, "seed": self.seed,
                                             "learning_rate": self.alone_learning_rate})
 
@@ -459,7 +459,7 @@ class DistillSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
 
-# %% ../nbs/11_task.ipynb #21bba60c
+# %% ../nbs/11_task.ipynb #92ff65eb
 def distill_student(
     train_path: str | Path,
     eval_path: str | Path,
@@ -483,7 +483,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #f7d25656
+# %% ../nbs/11_task.ipynb #285ff4d0
 def measure_systems(
     systems: dict[str, Path],  # name in the table -> checkpoint folder
     train_path: str | Path,  # labels and the majority come from here
@@ -500,7 +500,7 @@ def measure_systems(
         rows.append(system_row(system, model, task.eval, task.tokenizer, seed))
     return rows
 
-# %% ../nbs/11_task.ipynb #dc1b657f
+# %% ../nbs/11_task.ipynb #2d7e4a73
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given

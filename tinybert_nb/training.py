@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ONLY_HOW', 'TrainingSettings', 'deciding_settings', 'make_optimizer', 'rate_factor', 'cut_batch', 'History',
            'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals', 'Progress', 'processes',
-           'make_accelerator', 'Evaluation', 'TrainingRun', 'settle', 'not_finite', 'forward_backward',
+           'make_accelerator', 'Evaluation', 'TrainingRun', 'not_finite', 'settle', 'forward_backward',
            'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_state', 'go_on', 'stop_or_save',
            'train']
 
@@ -114,7 +114,7 @@ def rate_factor(
         return 1.0
     return (total_steps - step) / max(1, total_steps - warmup_steps)
 
-# %% ../nbs/07_training.ipynb #9df24775
+# %% ../nbs/07_training.ipynb #927d10f8
 def cut_batch(
     batch: dict[str, Tensor],  # tensors with one row a text
     parts: int,
@@ -127,7 +127,7 @@ def cut_batch(
     pieces = []
     for part in range(parts):
         found = slice(rows * part // parts, rows * (part + 1) // parts)
-        empty = found.start == found.stop  # its process must take part all the same: a row for nothing
+        empty = found.start == found.stop  # its process takes part all the same: a row for nothing
         piece = {name: tensor[:1] if empty else tensor[found] for name, tensor in batch.items()}
 
         def share(mean_over: str, window: int | None = None, found=found) -> float:
@@ -210,7 +210,7 @@ def tensorboard_writer(
 
     return watch
 
-# %% ../nbs/07_training.ipynb #cbded448
+# %% ../nbs/07_training.ipynb #377cb151
 class Stopped(KeyboardInterrupt):
     "A run was asked to stop, has saved its state, and says how to go on."
 
@@ -218,7 +218,7 @@ class Stopped(KeyboardInterrupt):
         super().__init__(message)
         self.signal = signal
 
-
+# %% ../nbs/07_training.ipynb #0cb8007b
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:  # SIGINT or SIGTERM, once one has come
     "Signals that ask for a stop are noted, not obeyed; the second one is obeyed at once."
@@ -239,7 +239,7 @@ def noted_signals() -> Iterator[list[int]]:  # SIGINT or SIGTERM, once one has c
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/07_training.ipynb #1825368f
+# %% ../nbs/07_training.ipynb #16114e0f
 class Progress:
     "The line on the screen and `progress.json` of the run folder."
 
@@ -276,12 +276,12 @@ class Progress:
                 unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         self.written = time.perf_counter()
 
-# %% ../nbs/07_training.ipynb #233449de
+# %% ../nbs/07_training.ipynb #69ae9c95
 def processes() -> PartialState:
     "The processes that were started together, and the device of this one; `torchrun` starts them."
     return PartialState(cpu=not torch.accelerator.is_available())
 
-# %% ../nbs/07_training.ipynb #ce66b3ee
+# %% ../nbs/07_training.ipynb #88c9c063
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     "Accelerate for these settings; ValueError for a precision that the hardware does not have."
     if AcceleratorState._shared_state:  # a stage before this one may have used another precision
@@ -295,7 +295,7 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     return Accelerator(mixed_precision=settings.precision, cpu=cpu,
                        kwargs_handlers=[unused_parameters])
 
-# %% ../nbs/07_training.ipynb #b31d98cc
+# %% ../nbs/07_training.ipynb #126e34b7
 @dataclass
 class Evaluation:
     "How the loop looks at the dev set and tells which look was best."
@@ -310,7 +310,7 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #8881aa9c
+# %% ../nbs/07_training.ipynb #5d7d1745
 class TrainingRun:
     "One training: module, optimiser, history, and where it stands. `train` drives it."
 
@@ -344,7 +344,17 @@ class TrainingRun:
         return self.settings.learning_rate * rate_factor(
             min(self.step, self.total_steps - 1), self.total_steps, self.settings)
 
-# %% ../nbs/07_training.ipynb #30e69380
+# %% ../nbs/07_training.ipynb #58e68204
+def not_finite(run: TrainingRun, step: int, rows: list[int], what: str) -> FloatingPointError:
+    "The error that names update, terms, rows and the last good state."
+    left = saved_states(run.folder)
+    return FloatingPointError(
+        f"{run.stage}, update {step}: not finite: {what}; training rows (from 0) "
+        f"{', '.join(map(str, rows)) or 'unknown'}; learning rate {run.rate():.3g}. The last good "
+        f"state is {left[-1] if left else 'the start, none was saved yet'}; a lower learning rate "
+        "usually helps, in another folder")
+
+# %% ../nbs/07_training.ipynb #5f49862b
 def settle(run: TrainingRun) -> dict[str, float]:  # the terms of the update that was open
     "Read the open update's terms and count them in; FloatingPointError if they are not finite."
     if run.unsettled is None:
@@ -358,17 +368,7 @@ def settle(run: TrainingRun) -> dict[str, float]:  # the terms of the update tha
     run.means.add(terms)
     return terms
 
-
-def not_finite(run: TrainingRun, step: int, rows: list[int], what: str) -> FloatingPointError:
-    "The error that names update, terms, rows and the last good state."
-    left = saved_states(run.folder)
-    return FloatingPointError(
-        f"{run.stage}, update {step}: not finite: {what}; training rows (from 0) "
-        f"{', '.join(map(str, rows)) or 'unknown'}; learning rate {run.rate():.3g}. The last good "
-        f"state is {left[-1] if left else 'the start, none was saved yet'}; a lower learning rate "
-        "usually helps, in another folder")
-
-# %% ../nbs/07_training.ipynb #6f8e0035
+# %% ../nbs/07_training.ipynb #d9cd5667
 def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     "The update's terms, as far as this process computes them, and their gradient in the weights."
     processes, place = run.accelerator.num_processes, run.accelerator.process_index
@@ -391,7 +391,7 @@ def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Te
             totals[name] = totals.get(name, 0.0) + value.detach() * weight
     return totals
 
-# %% ../nbs/07_training.ipynb #16fbeb1f
+# %% ../nbs/07_training.ipynb #b4c503a6
 def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Exception) -> None:
     "Double the number of pieces; MemoryError, naming what to halve, where that is not wanted."
     rows, *length = next(iter(batch.values())).shape
@@ -409,7 +409,7 @@ def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Excep
     clear_device_cache(garbage_collection=True)
     tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them")
 
-# %% ../nbs/07_training.ipynb #c7ddd84b
+# %% ../nbs/07_training.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     "One optimiser step, its latest known terms; FloatingPointError and MemoryError as above."
     run.tell_progress(run.step / run.total_steps)
@@ -439,7 +439,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     run.step += 1
     return shown
 
-# %% ../nbs/07_training.ipynb #d877187d
+# %% ../nbs/07_training.ipynb #bbbd9736
 def note_terms(run: TrainingRun) -> None:
     "A history row of the mean terms since the last such row, if there was an update since."
     settle(run)
@@ -447,7 +447,7 @@ def note_terms(run: TrainingRun) -> None:
         run.history.append(split="train", stage=run.stage, epoch=run.epoch, step=run.step,
                            learning_rate=run.rate(), **run.means.take())
 
-
+# %% ../nbs/07_training.ipynb #79e4d6f7
 def look(run: TrainingRun) -> dict[str, float]:  # what was measured
     "Evaluate on the dev set, write the history rows, keep the checkpoint if it is the best."
     note_terms(run)
@@ -468,7 +468,7 @@ def look(run: TrainingRun) -> dict[str, float]:  # what was measured
         run.looks_in_vain += 1
     return measured
 
-# %% ../nbs/07_training.ipynb #6ef91cf2
+# %% ../nbs/07_training.ipynb #493e8b13
 def look_is_due(run: TrainingRun) -> bool:
     "Whether the update that was just done is one after which the dev set is looked at."
     every, in_epoch = run.settings.evaluate_every, (run.step - 1) % run.per_epoch + 1
@@ -477,7 +477,7 @@ def look_is_due(run: TrainingRun) -> bool:
     looks = run.settings.evaluations_per_epoch
     return in_epoch in {math.ceil(run.per_epoch * (i + 1) / looks) for i in range(looks)}
 
-# %% ../nbs/07_training.ipynb #ec6cdb3b
+# %% ../nbs/07_training.ipynb #a016fe33
 def keep_state(run: TrainingRun) -> None:
     "Save where the run stands; StateError if the disk does not take it."
     settle(run)
@@ -499,7 +499,7 @@ def keep_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
-# %% ../nbs/07_training.ipynb #c7d8e551
+# %% ../nbs/07_training.ipynb #cc0d28de
 def go_on(run: TrainingRun) -> None:
     "Take up the newest saved state, if there is one; ValueError if it is of another run."
     main = run.accelerator.is_main_process
@@ -547,7 +547,7 @@ def _take_up(run, about, random_tensors):
     else:
         set_seed(run.settings.seed + run.step, device_specific=True)
 
-# %% ../nbs/07_training.ipynb #728ad2ac
+# %% ../nbs/07_training.ipynb #75d1e29e
 @contextmanager
 def _matrix_precision(settings):
     "TF32 for float32 matrix products while the run lasts, if that is set."
@@ -573,7 +573,7 @@ def stop_or_save(run: TrainingRun, noted: list[int]) -> None:
                       f"{run.step} of {run.total_steps}, saved in {saved_states(run.folder)[-1]}; "
                       "the same call, or command, goes on from there", number)
 
-# %% ../nbs/07_training.ipynb #742cda7c
+# %% ../nbs/07_training.ipynb #dcaa21fc
 def train(
     module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
     loader: DataLoader,  # its batch_sampler has `set_epoch(epoch, skip)` (see data.make_loader)

@@ -82,7 +82,7 @@ def _picture(
     )
     return figure_html(drawn)
 
-# %% ../nbs/14_widgets.ipynb #3320089e
+# %% ../nbs/14_widgets.ipynb #1e25eca8
 class AttentionExplorer:
     "Shows how teacher and student attend to a text; ValueError for different numbers of heads."
 
@@ -102,7 +102,8 @@ class AttentionExplorer:
         self._scores: AttentionPair | None = None  # of the last text that could be read
         self.controls = _controls(text, text_pair, self.layer_map.student_layers, self.heads)
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self.beside = ipywidgets.Label(), ipywidgets.Label()  # what is written beside the sliders
+        apart = {"layout": ipywidgets.Layout(margin="2px 0 0 14px")}  # from the slider's handle
+        self.beside = ipywidgets.Label(**apart), ipywidgets.Label(**apart)  # what a slider is at
         self.widget = _arrange(self.controls, self.beside, self.message, self.picture)
         for name, control in self.controls.items():
             control.observe(self._read if name.startswith("text") else self._draw, "value")
