@@ -375,7 +375,7 @@ def encode_file(
     _warn_of_cuts(cut, len(rows), max_length)
     return rows
 
-# %% ../nbs/01_data.ipynb #9673f8f5
+# %% ../nbs/01_data.ipynb #4b3eec45
 class LengthGroupedSampler(Sampler):
     """Yield batches of row numbers of like length; every row once an epoch.
 
@@ -391,15 +391,10 @@ class LengthGroupedSampler(Sampler):
         tokens: int | None = None,  # budget of a batch, in place of batch_size: rows x longest row
     ):
         self.lengths, count = np.asarray(lengths, dtype=np.int32), len(lengths)
-        if min(batch_size, group, tokens or 1) < 1 or tokens == 0:
+        if min(batch_size, group, 1 if tokens is None else tokens) < 1:
             raise DataError("batch_size, group and tokens must be at least 1")
-        if tokens and count and self.lengths.max() > tokens:
-            row = self.lengths.argmax()
-            raise DataError(f"row {row} takes {self.lengths[row]} tokens, more than a batch may "
-                            f"have: tokens is {tokens}")
-        cuts = _budget_cuts(np.sort(self.lengths), tokens) if tokens else [
-            *range(0, count, batch_size), count]
-        self._cuts = np.array(cuts)
+        cuts = _budget_cuts(self.lengths, tokens) if tokens else range(0, count, batch_size)
+        self._cuts = np.array([*cuts, count])
         self._together = max(1, count) if tokens or seed is None else batch_size * group
         self.batch_size, self.seed = None if tokens else batch_size, seed
         self.epoch, self._skip, self.drop_last = 0, 0, False
@@ -430,16 +425,21 @@ class LengthGroupedSampler(Sampler):
 
 
 def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
-    "Cut sorted lengths into batches with as many rows as the budget holds; give the borders."
-    cuts = [0]
-    while cuts[-1] < len(lengths):
-        most = tokens // max(1, lengths[cuts[-1]])  # rows, if all were as short as the first
-        ahead = lengths[cuts[-1]:cuts[-1] + most]
+    "Where batches begin when rows are sorted and each batch has as many as the budget holds."
+    if lengths.max(initial=0) > tokens:
+        row = lengths.argmax()
+        raise DataError(f"row {row} takes {lengths[row]} tokens, more than a batch may have: "
+                        f"tokens is {tokens}")
+    in_order, cuts, start = np.sort(lengths), [], 0
+    while start < len(in_order):
+        cuts.append(start)
+        most = tokens // max(1, in_order[start])  # rows, if all were as short as the first
+        ahead = in_order[start:start + most]
         places = ahead * np.arange(1, len(ahead) + 1)
-        cuts.append(cuts[-1] + int(np.searchsorted(places, tokens, side="right")))
+        start += int(np.searchsorted(places, tokens, side="right"))
     return cuts
 
-# %% ../nbs/01_data.ipynb #f9e23d3f
+# %% ../nbs/01_data.ipynb #ded40fe5
 def padding_share(
     lengths,  # tokens of each row: a list or an array
     batches,  # lists of row numbers
@@ -449,7 +449,7 @@ def padding_share(
     places = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     return float(1 - sum(lengths[row] for batch in batches for row in batch) / places)
 
-# %% ../nbs/01_data.ipynb #251339e6
+# %% ../nbs/01_data.ipynb #1a420203
 def _widths(lengths, multiple_of: int, limit: int | None):
     "Round lengths up to a multiple, but not above the limit."
     rounded = -(-lengths // multiple_of) * multiple_of
@@ -481,7 +481,7 @@ def pad_batch(
     batch["row"] = torch.tensor([row["row"] for row in rows])
     return batch
 
-# %% ../nbs/01_data.ipynb #5e786b4b
+# %% ../nbs/01_data.ipynb #777e5f7f
 def make_loader(
     rows,  # list of rows as `encode_examples` gives them, or a Dataset as `encode_file` does
     tokenizer,  # only its padding token and its longest input are used
