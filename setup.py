@@ -23,8 +23,9 @@ setup(
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={
-        "notebooks": settings["notebooks_requirements"].split(),
-        "dev": settings["dev_requirements"].split(),
+        name.removesuffix("_requirements"): settings[name].split()
+        for name in settings
+        if name.endswith("_requirements")
     },
     entry_points={"console_scripts": settings["console_scripts"].split()},
 )

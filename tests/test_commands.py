@@ -116,9 +116,12 @@ def test_distill_runs_all_stages_and_writes_the_table(small_data, tmp_path):
             STUDENT,
             "--out",
             out,
+            "--json",
+            tmp_path / "rows.json",
             *short,
         )
     )
+    assert result_rows(tmp_path / "rows.json") == result_rows(out / "results.json")
     for name in ("teacher", "stage-one", "stage-two"):
         assert_complete(out / name)
     assert_four_kinds(result_rows(out / "results.json"))
@@ -175,13 +178,14 @@ def test_report_is_self_contained(demo):
     assert len(policies) == 1 and "default-src 'none'" in policies[0]
 
 
-def test_second_demo_goes_on_from_the_finished_steps(demo):
+def test_second_demo_goes_on_from_the_finished_steps(demo, tmp_path):
     out, _ = demo
     times, rows = checkpoint_times(out), result_rows(out / "results.json")
     assert times, "the first demo left no checkpoint"
-    succeeded(tinybert_nb("demo", "--preset", "tiny", "--out", out))
+    kept = tmp_path / "rows.json"
+    succeeded(tinybert_nb("demo", "--preset", "tiny", "--out", out, "--json", kept))
     assert checkpoint_times(out) == times
-    assert result_rows(out / "results.json") == rows
+    assert result_rows(out / "results.json") == rows == result_rows(kept)
 
 
 def test_demo_makes_a_lost_report_again_without_training(demo):

@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'STEPS', 'SENTENCE', 'Preset', 'prepare_data', 'run_seed', 'alignment_steps', 'mean_of', 'write_report',
            'load_classifier_labels', 'run_demo']
 
-# %% ../nbs/17_demo.ipynb #b21c0d4b
+# %% ../nbs/17_demo.ipynb #06d7982d
 import json
 import time
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,13 @@ from .alignment import attention_pair, mean_alignment
 from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import (encode_examples, fingerprint, make_loader, read_examples,
                               write_examples)
-from .evaluation import hardware, results_table, summarise
+from .evaluation import hardware, measure_checkpoints, results_table, summarise
 from .models import load_classifier, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
 from .runs import finished_or, write_json
 from .task import (DistillSettings, FinetuneSettings, StageOneSettings,
-                              StageTwoSettings, distill_student, finetune,
-                              measure_systems)
+                              StageTwoSettings, distill_student, finetune)
 from .training import read_history
 
 # %% ../nbs/17_demo.ipynb #e6330373
@@ -74,7 +73,7 @@ def prepare_data(
             write_examples(examples, files[split])
     return files
 
-# %% ../nbs/17_demo.ipynb #4ce8eac8
+# %% ../nbs/17_demo.ipynb #2e12456c
 def run_seed(
     preset: Preset,
     files: dict[str, Path],  # as `prepare_data` gives them
@@ -91,8 +90,8 @@ def run_seed(
                                    out / student, recipe)
     weights = {name: fingerprint(folder / "model.safetensors") for name, folder in systems.items()}
     made_from = {"systems": weights, "test": fingerprint(files["test"])}
-    measured = finished_or(out / "measured", made_from, lambda: {"rows": measure_systems(
-        systems, files["train"], files["test"], recipe.finetune.max_length, seed)})
+    measured = finished_or(out / "measured", made_from, lambda: {"rows": measure_checkpoints(
+        systems, files["test"], files["train"], recipe.finetune.max_length, seed)})
     return measured["rows"]
 
 # %% ../nbs/17_demo.ipynb #4edba50d

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'predict', 'classification_metrics', 'evaluate_classifier', 'hardware', 'latency', 'system_row',
-           'majority_row', 'summarise', 'results_table']
+           'majority_row', 'measure_checkpoints', 'summarise', 'results_table']
 
-# %% ../nbs/08_evaluation.ipynb #8bcf96b0
+# %% ../nbs/08_evaluation.ipynb #59c65972
 import os
 import platform
 import statistics
@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .data import MODEL_INPUTS, make_loader, pad_batch
-from .models import count_parameters
+from .data import (MODEL_INPUTS, encode_examples, label_names, make_loader, pad_batch,
+                              read_examples)
+from .models import count_parameters, load_classifier, load_config, load_tokenizer
 
 # %% ../nbs/08_evaluation.ipynb #5bc92486
 @torch.inference_mode()
@@ -135,7 +136,34 @@ def majority_row(
     return {"system": "majority", "seed": seed, **metrics, "parameters": 0, "megabytes": 0.0,
             "latency_ms_batch_1": 0.0, "latency_ms_batch_32": 0.0}
 
-# %% ../nbs/08_evaluation.ipynb #4052512f
+# %% ../nbs/08_evaluation.ipynb #b07c5b4d
+def measure_checkpoints(
+    systems: dict[str, str | Path],  # name in the table -> checkpoint folder
+    path: str | Path,  # task file to measure on
+    train_path: str | Path | None = None,  # the majority's labels; None: those of `path`
+    max_length: int = 128,  # word pieces; longer texts are cut, with a warning that counts them
+    seed: int = 0,  # noted in the rows
+) -> list[dict]:  # rows as `system_row` gives them, the majority first
+    "Measure systems on a file; ValueError naming a system that does not know the file's labels."
+    examples = read_examples(path)
+    learnt = read_examples(train_path) if train_path else examples
+    names = label_names([*learnt, *examples])
+    rows = [majority_row(*([{"label": names.index(example.label)} for example in some]
+                           for some in (learnt, examples)), seed)]
+    for system, folder in systems.items():
+        own = load_config(folder).id2label
+        labels = [own[number] for number in sorted(own)]
+        unknown = sorted({example.label for example in examples} - {*labels})
+        if unknown:
+            raise ValueError(f"{folder} was not trained for the labels {', '.join(unknown)} of "
+                             f"{path}: it knows {', '.join(labels)}")
+        model, tokenizer = load_classifier(folder, labels), load_tokenizer(folder)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        encoded = encode_examples(examples, tokenizer, labels, max_length)
+        rows.append(system_row(system, model, encoded, tokenizer, seed))
+    return rows
+
+# %% ../nbs/08_evaluation.ipynb #08f7f7e7
 MEASURES = ("accuracy", "macro_f1", "matthews", "parameters", "megabytes",
             "latency_ms_batch_1", "latency_ms_batch_32")
 
@@ -155,7 +183,7 @@ def summarise(
         lines.append({"system": system, "seeds": len(group), "accuracy_spread": spread, **means})
     return lines
 
-# %% ../nbs/08_evaluation.ipynb #38226cfc
+# %% ../nbs/08_evaluation.ipynb #d2bb5e0d
 def results_table(
     rows: Sequence[dict],  # as `summarise` takes them
 ) -> str:

@@ -131,13 +131,13 @@ def differences(
             for name in sorted({*old, *new})
             if name not in old or name not in new or repr(old[name]) != repr(new[name])]
 
-# %% ../nbs/08b_runs.ipynb #77aeab26
+# %% ../nbs/08b_runs.ipynb #deb13b72
 def finished_or(
     out: str | Path,  # the run folder
     made_from: dict,  # everything the result depends on
     work: Callable[[], dict],  # does it and gives the result, JSON
     call: dict | None = None,  # {"function": name, "arguments": {...}}, for doing it again
-    data: Iterable[str | Path] = (),  # files it reads; of a model folder the weights; others skipped
+    data: Iterable[str | Path] = (),  # files it reads; of a model folder the weights
 ) -> dict:
     "The folder's result if it is finished, else the work's; ValueError if it was made otherwise."
     from tinybert_nb.training import processes
@@ -146,6 +146,7 @@ def finished_or(
     before = _read_json(out / "settings.json")
     _refuse(out, differences(before.get("made_from", {}), made_from) if before else [])
     if before and (out / "result.json").exists():
+        shutil.rmtree(out / "state", ignore_errors=True)  # if a process died at the very end
         _say(f"{out}: finished before")
         return _read_json(out / "result.json")
     together.wait_for_everyone()  # everyone has looked before anything is written
@@ -166,7 +167,7 @@ def finished_or(
     together.wait_for_everyone()
     return _read_json(out / "result.json")
 
-# %% ../nbs/08b_runs.ipynb #b131fe02
+# %% ../nbs/08b_runs.ipynb #e32e561c
 def _refuse(out, changed):
     "ValueError if the folder holds another run, or another process is at work in it."
     if changed:
@@ -199,6 +200,7 @@ def _note(out, state, message=""):
 
 def _begin(out, before, about, data):
     "Write down what a run is made from, and say it if it goes on with what another process left."
+    # A model that is named by a hub id or a size has no file, and so no fingerprint.
     if _states(out):
         _say(f"{out}: unfinished, going on after update {_states(out)[-1]}")
     now = environment()
@@ -353,7 +355,7 @@ def _state(folder, progress) -> str:
         return "killed"
     return "running" if time.time() - progress["updated"] < SILENT_AFTER else "silent"
 
-# %% ../nbs/08b_runs.ipynb #a462ad05
+# %% ../nbs/08b_runs.ipynb #3fdc63c2
 def _go_on(folder, state, progress) -> str:
     "What a person can do now; empty where there is nothing to do."
     if state in ("running", "finished"):
@@ -364,8 +366,8 @@ def _go_on(folder, state, progress) -> str:
     if state == "silent":
         return (f"no word for {_duration(time.time() - progress['updated'])} from process "
                 f"{progress['pid']} on {progress['host']}: see whether it lives; if not, {again}")
-    message = progress.get("message", "")
-    return f"{message}; {again}" if message and again not in message else message or again
+    message = progress.get("message", "")  # the loop's own says it already
+    return message if "goes on" in message else f"{message}; {again}" if message else again
 
 
 def _duration(seconds) -> str:

@@ -6,9 +6,9 @@
 __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'ClassifierStep',
            'finetune', 'StageOneStep', 'switch_off_dropout', 'stage_one_terms', 'make_student', 'teacher_answers',
            'check_teacher', 'stage_one', 'StageTwoStep', 'stage_two_terms', 'stage_two', 'DistillSettings',
-           'distill_student', 'measure_systems', 'distill']
+           'distill_student', 'distill']
 
-# %% ../nbs/11_task.ipynb #8b4b9a25
+# %% ../nbs/11_task.ipynb #44f62e97
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -26,8 +26,8 @@ from .assets import DEFAULT_TEACHER, data_folder
 from .data import encode_file, fingerprint, make_loader, match_labels, scan_labels
 from .distiller import (Distiller, Term, deepest_layer, kept_answers, needed_layers,
                                    teacher_targets, up_to_layer)
-from .evaluation import (classification_metrics, evaluate_classifier, majority_row,
-                                    predict, system_row)
+from .evaluation import (classification_metrics, evaluate_classifier,
+                                    measure_checkpoints, predict)
 from .layer_map import parse_head_map, parse_layer_map
 from .models import (is_checkpoint, load_classifier, load_config, load_projections,
                                 load_tokenizer, new_student, save_checkpoint, student_config,
@@ -483,24 +483,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #285ff4d0
-def measure_systems(
-    systems: dict[str, Path],  # name in the table -> checkpoint folder
-    train_path: str | Path,  # labels and the majority come from here
-    held_out: str | Path,  # what is measured
-    max_length: int,
-    seed: int,
-) -> list[dict]:
-    "A row for the majority baseline and for each system."
-    first = next(iter(systems.values()))
-    task = load_task(train_path, held_out, load_tokenizer(first), max_length, first)
-    rows = [majority_row(task.train, task.eval, seed)]
-    for system, folder in systems.items():
-        model = load_classifier(folder, task.labels)
-        rows.append(system_row(system, model, task.eval, task.tokenizer, seed))
-    return rows
-
-# %% ../nbs/11_task.ipynb #2d7e4a73
+# %% ../nbs/11_task.ipynb #c6a4132a
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given
@@ -518,8 +501,8 @@ def distill(
     systems = {"teacher": out / "teacher/best"}
     systems |= distill_student(train_path, eval_path, out / "teacher/best", student, out, settings,
                                watch)
-    rows = measure_systems(systems, train_path, test or eval_path, settings.finetune.max_length,
-                           settings.seed)
+    rows = measure_checkpoints(systems, test or eval_path, train_path, settings.finetune.max_length,
+                               settings.seed)
     if processes().is_main_process:
         write_json(out / "results.json", {"rows": rows, "measured_on": test or eval_path,
                                           **environment(), "settings": settings})
