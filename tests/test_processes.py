@@ -20,7 +20,8 @@ def together(small_data, teacher_run, tmp_path_factory) -> Path:
     succeeded(
         run_command(
             Path(sys.executable).parent / "torchrun",
-            *["--nproc-per-node", "2", "--master-port", "29731", "-m", "tinybert_nb.cli"],
+            *["--nproc-per-node", "2", "--master-port", "29731", "--no-python"],
+            Path(sys.executable).parent / "tinybert-nb",
             *words,
             *["--seed", "7", "--any-teacher"],
         )

@@ -8,7 +8,8 @@ __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageO
            'check_teacher', 'stage_one', 'StageTwoStep', 'stage_two_terms', 'stage_two', 'DistillSettings',
            'distill_student', 'distill']
 
-# %% ../nbs/11_task.ipynb #44f62e97
+# %% ../nbs/11_task.ipynb #f560b1d7
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -286,7 +287,7 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
                            student_config.num_hidden_layers, settings.projections,
                            bias=settings.reference, start=start)
 
-# %% ../nbs/11_task.ipynb #9d7799f2
+# %% ../nbs/11_task.ipynb #0008d713
 def teacher_answers(
     teacher: str,  # fine-tuned checkpoint folder
     task: TaskData,
@@ -297,7 +298,7 @@ def teacher_answers(
 
     def ask():
         model = load_classifier(teacher, task.labels).to(processes().device)
-        tqdm.write(f"asking the teacher about {len(rows)} {split} rows, once")
+        tqdm.write(f"asking the teacher about {len(rows)} {split} rows, once", file=sys.stderr)
         return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,

@@ -9,12 +9,13 @@ __all__ = ['ONLY_HOW', 'TrainingSettings', 'deciding_settings', 'make_optimizer'
            'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_state', 'go_on', 'stop_or_save',
            'train']
 
-# %% ../nbs/07_training.ipynb #c0d65c9c
+# %% ../nbs/07_training.ipynb #3f36730d
 import json
 import math
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -391,7 +392,7 @@ def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Te
             totals[name] = totals.get(name, 0.0) + value.detach() * weight
     return totals
 
-# %% ../nbs/07_training.ipynb #b4c503a6
+# %% ../nbs/07_training.ipynb #81f664f9
 def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Exception) -> None:
     "Double the number of pieces; MemoryError, naming what to halve, where that is not wanted."
     rows, *length = next(iter(batch.values())).shape
@@ -407,7 +408,8 @@ def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Excep
     run.parts *= 2
     run.optimizer.zero_grad()
     clear_device_cache(garbage_collection=True)
-    tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them")
+    tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them",
+               file=sys.stderr)
 
 # %% ../nbs/07_training.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -499,7 +501,7 @@ def keep_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
-# %% ../nbs/07_training.ipynb #cc0d28de
+# %% ../nbs/07_training.ipynb #f2c21cd0
 def go_on(run: TrainingRun) -> None:
     "Take up the newest saved state, if there is one; ValueError if it is of another run."
     main = run.accelerator.is_main_process
@@ -528,7 +530,8 @@ def go_on(run: TrainingRun) -> None:
     _take_up(run, about, parts["random"])
     run.history = History(run.folder, about["history"], run.watch, main)
     if main:
-        tqdm.write(f"{run.stage}: going on after update {run.step} of {run.total_steps}")
+        tqdm.write(f"{run.stage}: going on after update {run.step} of {run.total_steps}",
+                   file=sys.stderr)
 
 
 def _take_up(run, about, random_tensors):
