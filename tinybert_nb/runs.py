@@ -167,7 +167,7 @@ def finished_or(
     together.wait_for_everyone()
     return _read_json(out / "result.json")
 
-# %% ../nbs/08b_runs.ipynb #e32e561c
+# %% ../nbs/08b_runs.ipynb #638decfc
 def _refuse(out, changed):
     "ValueError if the folder holds another run, or another process is at work in it."
     if changed:
@@ -201,8 +201,6 @@ def _note(out, state, message=""):
 def _begin(out, before, about, data):
     "Write down what a run is made from, and say it if it goes on with what another process left."
     # A model that is named by a hub id or a size has no file, and so no fingerprint.
-    if _states(out):
-        _say(f"{out}: unfinished, going on after update {_states(out)[-1]}")
     now = environment()
     earlier = {name: before.get(name) for name in now}
     if before and differences(earlier, now):  # it goes on elsewhere

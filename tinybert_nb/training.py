@@ -240,13 +240,14 @@ def noted_signals() -> Iterator[list[int]]:  # SIGINT or SIGTERM, once one has c
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/07_training.ipynb #16114e0f
+# %% ../nbs/07_training.ipynb #f5803331
 class Progress:
     "The line on the screen and `progress.json` of the run folder."
 
     def __init__(self, run, shown: bool):  # a TrainingRun; whether this process shows anything
         self.path, self.shown, self.run = run.folder / "progress.json", shown, run
         self.tokens, self.start, self.written = 0, time.perf_counter(), 0.0
+        self.from_step = run.step
         self.line = tqdm(total=run.total_steps, initial=run.step, desc=run.stage, unit="update",
                          dynamic_ncols=True, **({} if shown else {"disable": True}))
 
@@ -268,7 +269,7 @@ class Progress:
         "Note how the run stands: running, stopped, failed or finished."
         run = self.run
         about = {"stage": run.stage, "step": run.step, "total_steps": run.total_steps,
-                 "epoch": run.epoch, "epochs": run.settings.epochs,
+                 "from_step": self.from_step, "epoch": run.epoch, "epochs": run.settings.epochs,
                  "tokens_per_second": self.rate(), "seconds": time.perf_counter() - self.start,
                  "pid": os.getpid(), "host": platform.node(), "updated": time.time(),
                  "state": state, "message": message}
