@@ -71,9 +71,9 @@ def mean_over(
     over = find_loss(kind, name).mean_over
     return "rows" if reference else over
 
-# %% ../nbs/05_losses.ipynb #d640b1c8
+# %% ../nbs/05_losses.ipynb #4dcda473
 def _without_padding(tensor, attention_mask):
-    "(batch, ..., length, size) as float32, with zeros at padded positions whatever stood there."
+    "(batch, ..., length, size) as float32, with zeros at padded positions, whatever stood there."
     between = (1,) * (tensor.dim() - 3)
     padding = (attention_mask == 0).reshape(len(attention_mask), *between, -1, 1)
     return tensor.float().masked_fill(padding, 0.0)
@@ -117,17 +117,15 @@ def count_real(
         return (attention_mask != 0).sum(-1).square().sum()
     return _real_pairs(attention_mask, window).sum()
 
-# %% ../nbs/05_losses.ipynb #de172a6a
-def _real_states(student, teacher, attention_mask):
-    "Both states without padding, and the number of real tokens; ValueError if shapes differ."
+# %% ../nbs/05_losses.ipynb #dc29bc5b
+def _check_states(student, teacher, attention_mask):
+    "ValueError unless both states have one shape and the mask fits it."
     if student.shape != teacher.shape:
         raise ValueError(
             f"states of shape {tuple(student.shape)} and {tuple(teacher.shape)} cannot be "
             "compared: project the student's to the teacher's size"
         )
     _check_mask(attention_mask, *student.shape[:2])
-    states = (_without_padding(state, attention_mask) for state in (student, teacher))
-    return *states, count_real("tokens", attention_mask).clamp(min=1)
 
 
 @register_loss("state", "mse")
@@ -140,10 +138,12 @@ def hidden_mse(
     "Mean squared error over real tokens (TinyBERT, eq. 8 and 9); ValueError if the shapes differ."
     if reference:
         attention_mask = torch.ones_like(attention_mask)
-    student, teacher, tokens = _real_states(student, teacher, attention_mask)
-    return (student - teacher).square().sum() / (tokens * student.shape[-1])
+    _check_states(student, teacher, attention_mask)
+    difference = _without_padding(student.float() - teacher.float(), attention_mask)
+    tokens = count_real("tokens", attention_mask).clamp(min=1)
+    return difference.square().sum() / (tokens * student.shape[-1])
 
-# %% ../nbs/05_losses.ipynb #4ef008ee
+# %% ../nbs/05_losses.ipynb #153854a4
 @register_loss("state", "normalised_mse")
 def hidden_normalised_mse(
     student: Tensor,  # (batch, length, size), projected to the teacher's size
@@ -151,9 +151,13 @@ def hidden_normalised_mse(
     attention_mask: Tensor,  # (batch, length), 1 for a real token
 ) -> Tensor:  # scalar from 0 to 4, float32
     "Mean squared distance of unit-length states (PKD); ValueError if the shapes differ."
-    student, teacher, tokens = _real_states(student, teacher, attention_mask)
-    difference = functional.normalize(student, dim=-1) - functional.normalize(teacher, dim=-1)
-    return difference.square().sum() / tokens
+    _check_states(student, teacher, attention_mask)
+    student, teacher = (
+        functional.normalize(_without_padding(states, attention_mask), dim=-1)
+        for states in (student, teacher)
+    )
+    tokens = count_real("tokens", attention_mask).clamp(min=1)
+    return (student - teacher).square().sum() / tokens
 
 # %% ../nbs/05_losses.ipynb #b6f2e4a9
 @register_loss("state", "cosine")
@@ -176,63 +180,67 @@ def _check_heads(student, teacher, attention_mask):
         )
     _check_mask(attention_mask, student.shape[0], student.shape[2])
 
-# %% ../nbs/05_losses.ipynb #9cf80f8f
-def _score_parts(student_query, student_key, teacher_query, teacher_key, query_mask, key_mask):
+# %% ../nbs/05_losses.ipynb #417a1f58
+def _scaled_scores(query, key):
+    "(batch, heads, query, key): products over the root of the head size."
+    return (query * query.shape[-1] ** -0.5) @ key.mT
+
+
+def _matrix_form(student, teacher, window=None):
+    "Sum of squared score differences by way of the (batch, heads, length, length) matrix."
+    difference = _scaled_scores(*student) - _scaled_scores(*teacher)
+    if window is not None:
+        near = _in_window(difference.shape[-1], window, difference.device)
+        difference = difference.masked_fill(~near, 0.0)
+    return difference.square().sum()
+
+# %% ../nbs/05_losses.ipynb #755d5d49
+def _score_parts(student, teacher):
     "Two pairs (A, B), each (batch, heads, length, size): S_S - S_T is the sum of their A @ B^T."
-    query, taught = (_without_padding(each, query_mask) for each in (student_query, teacher_query))
-    key, taught_key = (_without_padding(each, key_mask) for each in (student_key, teacher_key))
+    (query, key), (taught, taught_key) = student, teacher
     if query.shape == taught.shape:
         parts = (query - taught, key), (taught, key - taught_key)  # before any other rounding
     else:
         parts = (query, key), (-taught, taught_key)
     return [(left * left.shape[-1] ** -0.5, right) for left, right in parts]
 
-# %% ../nbs/05_losses.ipynb #26a4b2da
-def _matrix_form(first, second, window=None):
-    "Sum of squared score differences by way of the (batch, heads, length, length) matrix."
-    queries, keys = (torch.cat(sides, -1) for sides in zip(first, second))
-    difference = queries @ keys.mT
-    if window is not None:
-        near = _in_window(difference.shape[-1], window, difference.device)
-        difference = difference.masked_fill(~near, 0.0)
-    return difference.square().sum()
 
-
-def _gram_terms(first, second):
+def _gram_terms(student, teacher):
     "The three inner products of the Gram form: first with first, first with second, second."
     def inner(one, other):
         (a, b), (c, d) = one, other
         return ((a.mT @ c) * (b.mT @ d)).sum()  # (batch, heads, size, size) each
 
+    first, second = _score_parts(student, teacher)
     return inner(first, first), inner(first, second), inner(second, second)
 
 
-def _gram_form(first, second, window=None):
+def _gram_form(student, teacher, window=None):
     "The same sum without a length x length matrix; ValueError for a window."
     if window is not None:
         raise ValueError("the Gram form takes all pairs: with a window choose 'auto' or 'matrix'")
-    own, mixed, other = _gram_terms(first, second)
+    own, mixed, other = _gram_terms(student, teacher)
     return own + 2 * mixed + other
 
-# %% ../nbs/05_losses.ipynb #fc6d0469
+# %% ../nbs/05_losses.ipynb #ee320c7a
 NEARLY_EQUAL = 0.02  # below this share of its terms the Gram form's sum loses its fifth digit
 
 
-def _chosen_form(first, second, window=None):
+def _chosen_form(student, teacher, window=None):
     "Gram form where the length exceeds both head sizes together and its terms do not cancel."
-    length, sizes = first[0].shape[-2], first[0].shape[-1] + second[0].shape[-1]
+    length, sizes = student[0].shape[-2], student[0].shape[-1] + teacher[0].shape[-1]
     if window is not None or length <= sizes:
-        return _matrix_form(first, second, window)
-    own, mixed, other = _gram_terms(first, second)
+        return _matrix_form(student, teacher, window)
+    own, mixed, other = _gram_terms(student, teacher)
     total = own + 2 * mixed + other
     if not torch.compiler.is_compiling() and total < NEARLY_EQUAL * (own + other):
-        return _matrix_form(first, second)
+        return _matrix_form(student, teacher)
     return total
 
 
 SCORE_ALGORITHMS = {"auto": _chosen_form, "matrix": _matrix_form, "gram": _gram_form}
 
-# %% ../nbs/05_losses.ipynb #de3d2168
+# %% ../nbs/05_losses.ipynb #7a57bb75
 @register_loss("attention", "score_mse")
 def attention_score_mse(
     student_query: Tensor,  # (batch, heads, length, student_head_size)
@@ -251,10 +259,12 @@ def attention_score_mse(
             f"unknown algorithm {algorithm!r}: choose from {', '.join(SCORE_ALGORITHMS)}"
         )
     counted = torch.ones_like(attention_mask) if reference else attention_mask
+    student, teacher = (
+        (_without_padding(query, counted), _without_padding(key, attention_mask))
+        for query, key in ((student_query, student_key), (teacher_query, teacher_key))
+    )
     with torch.autocast(student_query.device.type, enabled=False):
-        parts = _score_parts(student_query, student_key, teacher_query, teacher_key,
-                             counted, attention_mask)
-        total = SCORE_ALGORITHMS[algorithm](*parts, window)
+        total = SCORE_ALGORITHMS[algorithm](student, teacher, window)
     pairs = count_real("pairs", counted, None if reference else window).clamp(min=1)
     return total / (pairs * student_query.shape[1])
 
