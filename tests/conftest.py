@@ -54,7 +54,9 @@ def cells_of(notebook: Path, kind: str = "code") -> list[dict]:
     ]
 
 
-def run_command(*words, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess:
+def run_command(
+    *words, folder: Path = ROOT, timeout: float = 600, **more
+) -> subprocess.CompletedProcess:
     """Run a command as a user does, with no hub and no progress bars; output captured as text."""
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     environment.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
@@ -65,12 +67,13 @@ def run_command(*words, folder: Path = ROOT, timeout: float = 600) -> subprocess
         capture_output=True,
         text=True,
         timeout=timeout,
+        **more,
     )
 
 
-def tinybert_nb(*words, timeout: float = 600) -> subprocess.CompletedProcess:
+def tinybert_nb(*words, timeout: float = 600, **more) -> subprocess.CompletedProcess:
     """`tinybert-nb ...`, from the environment that runs the tests."""
-    return run_command(Path(sys.executable).parent / "tinybert-nb", *words, timeout=timeout)
+    return run_command(Path(sys.executable).parent / "tinybert-nb", *words, timeout=timeout, **more)
 
 
 def succeeded(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

@@ -22,10 +22,10 @@ from transformers import BertConfig
 
 from tinybert_nb.data import make_loader
 from tinybert_nb.distiller import Distiller, Term
+from tinybert_nb.intermediate import IntermediateStep
 from tinybert_nb.layer_map import uniform_map
 from tinybert_nb.models import new_student, whole_folder
 from tinybert_nb.projections import Projections
-from tinybert_nb.task import StageOneStep
 from tinybert_nb.training import Evaluation, TrainingSettings, train
 
 SIZES = dict(vocab_size=60, intermediate_size=48, max_position_embeddings=24)
@@ -58,7 +58,7 @@ def training(folder: Path) -> None:
     )
     torch.manual_seed(3)
     terms = [Term("embedding"), Term("hidden"), Term("attention")]
-    step = StageOneStep(
+    step = IntermediateStep(
         student, Distiller(terms, uniform_map(4, 2), Projections(32, 48, 2)), teacher
     )
 

@@ -1,10 +1,12 @@
 """What a user gets wrong is told in a sentence: file and line, or argument and choices."""
 
+import ctypes
+import os
 import re
 
 import pytest
 
-from conftest import SHORT, STUDENT, TEACHER, tinybert_nb
+from conftest import EVAL, SHORT, STUDENT, TEACHER, TRAIN, tinybert_nb
 
 GOOD = b"a warm and funny film\tpositive\na dull and empty film\tnegative\n"
 
@@ -139,3 +141,19 @@ def test_teacher_that_is_neither_here_nor_on_a_hub_in_reach_is_named(tmp_path):
 def test_unknown_option_and_unknown_command_are_refused(tmp_path):
     for words in (["finetune", "--no-such-option", "1"], ["no-such-command"]):
         assert "no-such" in refused(tinybert_nb(*words), tmp_path)
+
+
+def obey_permissions() -> None:
+    """Root may write everywhere; without this right (CAP_DAC_OVERRIDE, Linux) it obeys too."""
+    if os.geteuid() == 0:
+        drop_from_bounding_set, dac_override = 24, 1
+        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "mine").mkdir(mode=0o555)
+    words = ["finetune", "--train", TRAIN, "--eval", EVAL, "--out", tmp_path / "mine/run", *SHORT]
+    result = tinybert_nb(*words, preexec_fn=obey_permissions)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert f"Permission denied: '{tmp_path / 'mine/run'}'" in result.stderr
+    assert not list((tmp_path / "mine").iterdir())

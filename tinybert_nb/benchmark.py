@@ -7,9 +7,10 @@ __all__ = ['SST_2_LENGTHS', 'SCORES', 'REFERENCE', 'OURS', 'WITH_DROPOUT', 'PEER
            'text_lengths', 'bench_texts', 'fixed_loader', 'eager_scores', 'ReferenceStep', 'reference_optimizer',
            'our_step', 'TextBrewerStep', 'Procedure', 'procedure_names', 'bench_models', 'make_procedure', 'Clock',
            'train_pass', 'alternate', 'speed_rows', 'part_row', 'matrix_peak', 'peak_row', 'race', 'held_memory',
-           'memory_worker', 'memory_rows', 'loss_equality', 'run_benchmark', 'benchmark_table', 'plot_parts']
+           'memory_worker', 'memory_rows', 'loss_equality', 'run_benchmark', 'benchmark_table', 'plot_speed',
+           'plot_parts']
 
-# %% ../nbs/16_benchmark.ipynb #a55a0278
+# %% ../nbs/16_benchmark.ipynb #3e9aabf5
 import json
 import random
 import statistics
@@ -41,13 +42,14 @@ from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import MODEL_INPUTS, encode_examples, make_loader, pad_batch, read_examples
 from .distiller import Distiller, Term, reference_distiller
 from .evaluation import hardware, predict
+from .intermediate import (IntermediateSettings, IntermediateStep, intermediate_terms,
+                                      switch_off_dropout)
 from .layer_map import LayerMap, uniform_map
 from .models import (is_checkpoint, load_classifier, load_tokenizer, new_student,
                                 student_config)
 from .plan import forward_flops
 from .projections import Projections
-from .task import (StageOneSettings, StageOneStep, StageTwoSettings, StageTwoStep,
-                              stage_one_terms, stage_two_terms, switch_off_dropout)
+from .task import StageTwoSettings, StageTwoStep, stage_two_terms
 from .training import TrainingSettings, make_optimizer
 
 # %% ../nbs/16_benchmark.ipynb #c496514c
@@ -211,7 +213,7 @@ def reference_optimizer(step: nn.Module) -> torch.optim.Optimizer:
     groups = [{name: group[name] for name in ("params", "weight_decay", "lr")} for group in groups]
     return torch.optim.AdamW(groups, fused=False, foreach=False)
 
-# %% ../nbs/16_benchmark.ipynb #fcc90498
+# %% ../nbs/16_benchmark.ipynb #481d3e3c
 def our_step(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
@@ -228,8 +230,8 @@ def our_step(
         switch_off_dropout(student)
     projections = Projections(student.config.hidden_size, teacher.config.hidden_size,
                               layer_map.student_layers)
-    terms = stage_one_terms(StageOneSettings())
-    return StageOneStep(student, Distiller(terms, layer_map, projections), teacher)
+    terms = intermediate_terms(IntermediateSettings())
+    return IntermediateStep(student, Distiller(terms, layer_map, projections), teacher)
 
 # %% ../nbs/16_benchmark.ipynb #7b4fb5b6
 class TextBrewerStep(nn.Module):
@@ -432,16 +434,16 @@ def speed_rows(
         rows[-1]["times_reference"] = own / first
     return rows
 
-# %% ../nbs/16_benchmark.ipynb #1b758b09
+# %% ../nbs/16_benchmark.ipynb #2b904e46
 def part_row(
     clocks: list[dict[str, float]],  # seconds by part, of each pass
     updates: int,  # of a pass
     about: dict,  # what the row says besides, the procedure among it
 ) -> dict:
     "The seconds that each part takes of an update."
-    return {"kind": "parts", **about,
-            **{part: statistics.median(clock.get(part, 0.0) for clock in clocks) / updates
-               for part in PARTS}}
+    seconds = {part: statistics.median(clock.get(part, 0.0) for clock in clocks) / updates
+               for part in PARTS}
+    return {"kind": "parts", **about, "parts": seconds}
 
 # %% ../nbs/16_benchmark.ipynb #f27e355d
 def matrix_peak(
@@ -518,7 +520,7 @@ def _about(settings, stage, length):
             for name in ("texts", "teacher", "student", "batch_size", "epochs")}
     return {"stage": stage, "length": length, **told, "hardware": hardware()}
 
-# %% ../nbs/16_benchmark.ipynb #fe3a1f84
+# %% ../nbs/16_benchmark.ipynb #fd5bb1ea
 KEPT, WITH_PASS = f"{OURS}, answers kept", f"{OURS}, with the teacher's pass"
 
 
@@ -539,7 +541,7 @@ def _race_rows(settings, made, seconds, clocks, texts, about):
         rows += [part_row(clocks[name], len(made[name].loader), about | {"procedure": name})
                  for name in made]
         if not answers:
-            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["teacher"], about))
+            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"], about))
     return rows
 
 # %% ../nbs/16_benchmark.ipynb #249b1aad
@@ -604,7 +606,7 @@ def memory_rows(
         row["share_of_step"] = row["step_mib"] / rows[0]["step_mib"]
     return rows
 
-# %% ../nbs/16_benchmark.ipynb #3c282911
+# %% ../nbs/16_benchmark.ipynb #ba7173cf
 @torch.no_grad()
 def loss_equality(
     settings: BenchSettings,
@@ -622,7 +624,7 @@ def loss_equality(
         sizes = student.config.hidden_size, teacher.config.hidden_size
         distiller = reference_distiller(*sizes, layer_map)
         distiller.projections.maps["all"].load_state_dict(reference.fit_dense.state_dict())
-        ours = StageOneStep(student, distiller, teacher).eval()
+        ours = IntermediateStep(student, distiller, teacher).eval()
     else:
         distiller = Distiller([Term("prediction", options={"reference": True})])
         batch["row"] = torch.arange(len(batch["row"]))
@@ -654,7 +656,7 @@ def run_benchmark(settings: BenchSettings | None = None) -> list[dict]:
                 rows += memory_rows(settings, stage, length)
     return rows
 
-# %% ../nbs/16_benchmark.ipynb #c43bfaab
+# %% ../nbs/16_benchmark.ipynb #7f069705
 def _markdown(head: str, lines: list[tuple]) -> str:
     "A Markdown table; nothing if there are no lines."
     if not lines:
@@ -671,8 +673,8 @@ _SECTIONS = {  # kind of row -> the table's head and a line of it
                            f"{row['examples_per_second']:.1f}", f"{row['tokens_per_second']:.0f}",
                            f"{row['times_reference']:.2f}")),
     "parts": ("stage | length | ms an update | " + " | ".join(PARTS) + " | all",
-              lambda row: (*(f"{1000 * row[part]:.1f}" for part in PARTS),
-                           f"{1000 * sum(row[part] for part in PARTS):.1f}")),
+              lambda row: (*(f"{1000 * seconds:.1f}" for seconds in row["parts"].values()),
+                           f"{1000 * sum(row['parts'].values()):.1f}")),
     "memory": ("stage | length | procedure | peak MiB | before the first update | the updates' own "
                "| peak, of the reference's | own, of the reference's",
                lambda row: (f"{row['peak_mib']:.0f}", f"{row['before_mib']:.0f}",
@@ -703,7 +705,34 @@ def benchmark_table(rows: list[dict]) -> str:  # rows as `run_benchmark` gives t
     said.append(f"hardware: {first['hardware']}")
     return "\n\n".join(block for block in [*blocks, "\n".join(f"* {s}" for s in said)] if block)
 
-# %% ../nbs/16_benchmark.ipynb #fc910491
+# %% ../nbs/16_benchmark.ipynb #638c344e
+def plot_speed(
+    rows: list[dict],  # as `run_benchmark` gives them; those of kind "speed" are drawn
+    ax=None,  # matplotlib axes; None: new ones
+):
+    "A bar a procedure: how many times the reference's texts a second; ValueError for no rows."
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in rows if row["kind"] == "speed" and row["procedure"] != REFERENCE]
+    if not rows:
+        raise ValueError("there are no rows of kind 'speed' beside the reference's")
+    ax = ax or plt.subplots(figsize=(8, 0.9 + 0.3 * len(rows)), layout="constrained")[1]
+    times = [row["times_reference"] for row in rows]
+    colours = ["#bbbbbb" if row["procedure"] == PEER else "#4477aa" for row in rows]
+    bars = ax.barh(range(len(rows)), times, color=colours)
+    ax.axvline(1, color="black", linewidth=1, linestyle="--")
+    for label in ax.bar_label(bars, [f"{value:.2f}" for value in times], padding=3, fontsize=8):
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    names = [f"{row['texts']}, stage {row['stage']}, padded to {row['length']}: {row['procedure']}"
+             for row in rows]
+    ax.set_yticks(range(len(rows)), names, fontsize=8)
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xlabel="texts a second, in multiples of the reference's (dashed)",
+           xlim=(0, 1.1 * max(times)))
+    return ax
+
+# %% ../nbs/16_benchmark.ipynb #7f4c3458
 def plot_parts(
     rows: list[dict],  # as `run_benchmark` gives them; those of kind "parts" are drawn
     ax=None,  # matplotlib axes; None: new ones
@@ -714,17 +743,19 @@ def plot_parts(
     rows = [row for row in rows if row["kind"] == "parts"]
     if not rows:
         raise ValueError("there are no rows of kind 'parts': run the benchmark with parts")
-    ax = ax or plt.subplots(figsize=(8, 0.8 + 0.45 * len(rows)), layout="constrained")[1]
-    names = [f"{row['procedure']}\nstage {row['stage']}, {row['length']}" for row in rows]
+    ax = ax or plt.subplots(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")[1]
+    names = [f"{row['procedure']}\n{row['texts']}, stage {row['stage']}, {row['length']}"
+             for row in rows]
     left = np.zeros(len(rows))
     colours = ("#bbbbbb", "#332288", "#4477aa", "#ee7733", "#88ccee", "#000000")
     for part, colour in zip(PARTS, colours):
-        width = np.array([1000 * row[part] for row in rows])
+        width = np.array([1000 * row["parts"][part] for row in rows])
         ax.barh(range(len(rows)), width, left=left, color=colour, label=part, edgecolor="white")
         left += width
     ax.set_yticks(range(len(rows)), names, fontsize=8)
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
     ax.set(xlabel="milliseconds an update", title="Where the time goes")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, ncols=len(PARTS), loc="upper center",
+              bbox_to_anchor=(0.45, -0.5 / (0.3 + 0.2 * len(rows))))
     return ax

@@ -375,7 +375,23 @@ def encode_file(
     _warn_of_cuts(cut, len(rows), max_length)
     return rows
 
-# %% ../nbs/01_data.ipynb #4b3eec45
+# %% ../nbs/01_data.ipynb #63c04028
+def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
+    "Where batches begin when rows are sorted and each batch has as many as the budget holds."
+    if lengths.max(initial=0) > tokens:
+        row = lengths.argmax()
+        raise DataError(f"row {row} takes {lengths[row]} tokens, more than a batch may have: "
+                        f"tokens is {tokens}")
+    in_order, cuts, start = np.sort(lengths), [], 0
+    while start < len(in_order):
+        cuts.append(start)
+        most = tokens // max(1, in_order[start])  # rows, if all were as short as the first
+        ahead = in_order[start:start + most]
+        places = ahead * np.arange(1, len(ahead) + 1)
+        start += int(np.searchsorted(places, tokens, side="right"))
+    return cuts
+
+# %% ../nbs/01_data.ipynb #5f1348b9
 class LengthGroupedSampler(Sampler):
     """Yield batches of row numbers of like length; every row once an epoch.
 
@@ -423,23 +439,7 @@ class LengthGroupedSampler(Sampler):
         skip, self._skip = self._skip, 0
         return (rows[self._cuts[batch]:self._cuts[batch + 1]].tolist() for batch in batches[skip:])
 
-
-def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
-    "Where batches begin when rows are sorted and each batch has as many as the budget holds."
-    if lengths.max(initial=0) > tokens:
-        row = lengths.argmax()
-        raise DataError(f"row {row} takes {lengths[row]} tokens, more than a batch may have: "
-                        f"tokens is {tokens}")
-    in_order, cuts, start = np.sort(lengths), [], 0
-    while start < len(in_order):
-        cuts.append(start)
-        most = tokens // max(1, in_order[start])  # rows, if all were as short as the first
-        ahead = in_order[start:start + most]
-        places = ahead * np.arange(1, len(ahead) + 1)
-        start += int(np.searchsorted(places, tokens, side="right"))
-    return cuts
-
-# %% ../nbs/01_data.ipynb #ded40fe5
+# %% ../nbs/01_data.ipynb #9ab74765
 def padding_share(
     lengths,  # tokens of each row: a list or an array
     batches,  # lists of row numbers
@@ -449,7 +449,7 @@ def padding_share(
     places = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     return float(1 - sum(lengths[row] for batch in batches for row in batch) / places)
 
-# %% ../nbs/01_data.ipynb #1a420203
+# %% ../nbs/01_data.ipynb #c5a97033
 def _widths(lengths, multiple_of: int, limit: int | None):
     "Round lengths up to a multiple, but not above the limit."
     rounded = -(-lengths // multiple_of) * multiple_of
@@ -481,7 +481,7 @@ def pad_batch(
     batch["row"] = torch.tensor([row["row"] for row in rows])
     return batch
 
-# %% ../nbs/01_data.ipynb #777e5f7f
+# %% ../nbs/01_data.ipynb #67decd67
 def make_loader(
     rows,  # list of rows as `encode_examples` gives them, or a Dataset as `encode_file` does
     tokenizer,  # only its padding token and its longest input are used

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STUDENT_SIZES', 'CHINESE_VOCABULARY', 'parse_size', 'is_checkpoint', 'student_config', 'new_student',
-           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'whole_file', 'whole_folder',
-           'save_checkpoint', 'load_projections', 'principal_components', 'shrink_product', 'check_start',
-           'student_from_teacher']
+           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'load_encoder', 'whole_file',
+           'whole_folder', 'save_checkpoint', 'load_projections', 'principal_components', 'shrink_product',
+           'check_start', 'student_from_teacher']
 
-# %% ../nbs/02_models.ipynb #48411d7c
+# %% ../nbs/02_models.ipynb #bcad04bd
 import copy
 import os
 import re
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (AutoConfig, AutoModelForSequenceClassification, AutoTokenizer,
+from transformers import (AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer,
                           BertForSequenceClassification, PreTrainedConfig, PreTrainedModel,
                           PreTrainedTokenizerBase)
 from transformers.activations import ACT2FN
@@ -91,7 +91,7 @@ def student_config(
     config.num_attention_heads, config.intermediate_size = heads, width
     return config
 
-# %% ../nbs/02_models.ipynb #3071d27a
+# %% ../nbs/02_models.ipynb #4fb544b9
 def _with_activation(model):
     "The model, with the activation before its classifier that its configuration names, if any."
     name = getattr(model.config, "classifier_activation", None)
@@ -105,11 +105,13 @@ def _with_activation(model):
 def new_student(
     config: PreTrainedConfig,  # its `num_labels` gives the classifier's size
     seed: int = 0,  # of the random weights
+    head: bool = True,  # with a classifier; False: the bare encoder
 ) -> PreTrainedModel:
     "A student with random weights; the same seed gives the same weights."
+    kind = AutoModelForSequenceClassification if head else AutoModel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _with_activation(AutoModelForSequenceClassification.from_config(config))
+        return _with_activation(kind.from_config(config))
 
 # %% ../nbs/02_models.ipynb #d11d2b45
 def count_parameters(model: nn.Module) -> int:  # shared tensors once
@@ -138,7 +140,7 @@ def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
     "The configuration alone, without weights; ValueError or AssetError if there is none."
     return _from_pretrained(AutoConfig, name)
 
-# %% ../nbs/02_models.ipynb #88b1b372
+# %% ../nbs/02_models.ipynb #cba704ae
 def load_classifier(
     name: str,  # folder or hub id
     labels: Sequence[str],  # the task's label names, in the order of the classes
@@ -154,15 +156,29 @@ def load_classifier(
         )
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
+    model, info = _open(AutoModelForSequenceClassification, name, seed, config=config,
+                        ignore_mismatched_sizes=fresh_head)
+    inside = f"{model.base_model_prefix}."
+    return _checked_loading(model, info, name,
+                            lambda key: fresh_head and not key.startswith(inside))
+
+# %% ../nbs/02_models.ipynb #493dda75
+def load_encoder(name: str) -> PreTrainedModel:  # folder or hub id
+    "The bare encoder of any model, without its head; ValueError if weights of it are missing."
+    load_config(name)
+    model, info = _open(AutoModel, name, seed=0)
+    return _checked_loading(model, info, name, lambda key: key.startswith("pooler."))
+
+# %% ../nbs/02_models.ipynb #175aeddf
+def _open(kind, name, seed, **options):
+    "A model in float32, its missing weights drawn from the seed, and what was missing."
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            teacher_source(str(name)), config=config, dtype=torch.float32,
-            output_loading_info=True, ignore_mismatched_sizes=fresh_head,
-        )
-    return _with_activation(_checked_loading(model, info, name, fresh_head))
+        model, info = kind.from_pretrained(teacher_source(str(name)), dtype=torch.float32,
+                                           output_loading_info=True, **options)
+    return _with_activation(model), info
 
-# %% ../nbs/02_models.ipynb #f04c8b01
+
 @contextmanager
 def _quiet():
     "No report about a fresh classifier and no bar for a file that takes a moment."
@@ -178,7 +194,7 @@ def _quiet():
             transformers_logging.enable_progress_bar()
 
 
-def _checked_loading(model, info, name, fresh_head):
+def _checked_loading(model, info, name, may_be_new):
     "The model, unless weights are missing that nothing allows to be random, or would be lost."
     if any(key.startswith("fit_dense") for key in info["unexpected_keys"]):
         raise ValueError(
@@ -186,17 +202,15 @@ def _checked_loading(model, info, name, fresh_head):
             f"convert_released first, or its projections would be lost"
         )
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
-    missing = sorted({*info["missing_keys"], *mismatched})
-    encoder = [key for key in missing if key.startswith(model.base_model_prefix + ".")]
-    unexpected = encoder if fresh_head else missing
-    if unexpected:
+    missing = sorted(key for key in {*info["missing_keys"], *mismatched} if not may_be_new(key))
+    if missing:
         raise ValueError(
-            f"{name} lacks weights that must not be random: {', '.join(unexpected[:5])}"
-            + (f" and {len(unexpected) - 5} more" if len(unexpected) > 5 else "")
+            f"{name} lacks weights that must not be random: {', '.join(missing[:5])}"
+            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         )
     return model
 
-# %% ../nbs/02_models.ipynb #b27689ca
+# %% ../nbs/02_models.ipynb #abad55b5
 def _to_disk(path: Path) -> None:
     "Wait until the disk has what was written to a file, or the names in a folder."
     handle = os.open(path, os.O_RDONLY)
@@ -222,7 +236,7 @@ def whole_file(
     finally:
         unfinished.unlink(missing_ok=True)
 
-# %% ../nbs/02_models.ipynb #82c157bc
+# %% ../nbs/02_models.ipynb #c2b92119
 @contextmanager
 def whole_folder(
     folder: str | Path,  # is replaced as a whole; only one process may write it at a time
@@ -249,7 +263,7 @@ def whole_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
-# %% ../nbs/02_models.ipynb #b83b759c
+# %% ../nbs/02_models.ipynb #3f9cea2b
 def save_checkpoint(
     folder: str | Path,  # is replaced as a whole
     model: PreTrainedModel,
@@ -266,13 +280,13 @@ def save_checkpoint(
                        for name, tensor in projections.items()},
                       unfinished / "projections.safetensors")
 
-# %% ../nbs/02_models.ipynb #b786e1f0
+# %% ../nbs/02_models.ipynb #d3645cc8
 def load_projections(folder: str | Path) -> dict[str, Tensor]:  # {} where the folder has none
     "The projections that were saved beside a stage-one student."
     path = Path(folder) / "projections.safetensors"
     return load_file(path) if path.exists() else {}
 
-# %% ../nbs/02_models.ipynb #d40ca019
+# %% ../nbs/02_models.ipynb #c0306318
 @torch.inference_mode()
 def principal_components(
     teacher: PreTrainedModel,
@@ -292,7 +306,7 @@ def principal_components(
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues
     return eigenvectors[:, -size:].flip(1).float().cpu().clone()
 
-# %% ../nbs/02_models.ipynb #7463605e
+# %% ../nbs/02_models.ipynb #72a3a3d1
 def shrink_product(
     left: Tensor,  # (m, inner)
     right: Tensor,  # (inner, n)
@@ -309,7 +323,7 @@ def shrink_product(
     new_right_bias = None if right_bias is None else inverse * (u.T @ left @ right_bias)
     return u * root, root[:, None] * v, new_left_bias, new_right_bias
 
-# %% ../nbs/02_models.ipynb #49b9ea64
+# %% ../nbs/02_models.ipynb #f64f0281
 def _copy_linear(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
@@ -343,7 +357,7 @@ def _shrink_attention(student, teacher, components):
     dense = teacher.attention.output.dense
     _copy_linear(student.attention.output.dense, output.T, dense.bias @ components)
 
-# %% ../nbs/02_models.ipynb #fc109ace
+# %% ../nbs/02_models.ipynb #1493dab9
 def _most_active(incoming: Tensor, outgoing: Tensor, size: int) -> Tensor:
     "Indices of the neurons with the largest product of incoming and outgoing norm."
     return (incoming.norm(dim=1) * outgoing.norm(dim=0)).topk(size).indices.sort().values
@@ -367,14 +381,17 @@ def _shrink_layer_norm(student, teacher, components):
 
 
 def _shrink_head(student, teacher, components):
-    "Fill pooler and classifier with the teacher's most active pooler units."
-    pooler, classifier = teacher.base_model.pooler.dense, teacher.classifier
-    kept = _most_active(pooler.weight @ components, classifier.weight, components.shape[1])
+    "Fill pooler, and classifier if there is one, with the teacher's most active pooler units."
+    pooler, classifier = teacher.base_model.pooler.dense, getattr(teacher, "classifier", None)
+    heard = torch.eye(len(pooler.weight), device=pooler.weight.device)  # all alike
+    kept = _most_active(pooler.weight @ components,
+                        heard if classifier is None else classifier.weight, components.shape[1])
     pooled = student.base_model.pooler.dense
     _copy_linear(pooled, pooler.weight[kept] @ components, pooler.bias[kept])
-    _copy_linear(student.classifier, classifier.weight[:, kept], classifier.bias)
+    if classifier is not None:
+        _copy_linear(student.classifier, classifier.weight[:, kept], classifier.bias)
 
-# %% ../nbs/02_models.ipynb #64053264
+# %% ../nbs/02_models.ipynb #ef1c5d8f
 def _shrink_layer(student, teacher, components):
     "Fill one student layer from one teacher layer."
     _shrink_attention(student, teacher, components)
@@ -382,7 +399,7 @@ def _shrink_layer(student, teacher, components):
     for part, source in ((student.attention, teacher.attention), (student, teacher)):
         _shrink_layer_norm(part.output.LayerNorm, source.output.LayerNorm, components)
 
-# %% ../nbs/02_models.ipynb #55a8c493
+# %% ../nbs/02_models.ipynb #d6476bf2
 def check_start(
     teacher: PreTrainedModel,
     config: PreTrainedConfig,  # the student's
@@ -412,10 +429,10 @@ def check_start(
             + "): choose a smaller student, or a random start"
         )
 
-# %% ../nbs/02_models.ipynb #c5df7f4f
+# %% ../nbs/02_models.ipynb #9278f418
 @torch.no_grad()
 def student_from_teacher(
-    teacher: PreTrainedModel,  # a BERT-like classifier, fine-tuned or not
+    teacher: PreTrainedModel,  # BERT-like: a classifier, or a bare encoder
     config: PreTrainedConfig,  # the student's; as many heads as the teacher, nothing larger
     taught_by: Sequence[int],  # for each student layer its teacher layer, counted from 1
     batches: Iterable[dict[str, Tensor]],  # sample text for `principal_components`
@@ -424,7 +441,7 @@ def student_from_teacher(
     "A student cut from its teacher's weights; ValueError where the sizes do not allow it."
     check_start(teacher, config, taught_by)
     device = teacher.device
-    student = new_student(config, seed).to(device)
+    student = new_student(config, seed, head=hasattr(teacher, "classifier")).to(device)
     components = principal_components(teacher, batches, config.hidden_size).to(device)
     source, target = teacher.base_model, student.base_model
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'ClassifierStep',
-           'finetune', 'StageOneStep', 'switch_off_dropout', 'stage_one_terms', 'make_student', 'teacher_answers',
-           'check_teacher', 'stage_one', 'StageTwoStep', 'stage_two_terms', 'stage_two', 'DistillSettings',
-           'distill_student', 'distill']
+           'finetune', 'make_student', 'teacher_answers', 'check_teacher', 'stage_one', 'StageTwoStep',
+           'stage_two_terms', 'stage_two', 'DistillSettings', 'distill_student', 'distill']
 
-# %% ../nbs/11_task.ipynb #f560b1d7
+# %% ../nbs/11_task.ipynb #c16785ea
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,21 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER, data_folder
 from .data import encode_file, fingerprint, make_loader, match_labels, scan_labels
-from .distiller import (Distiller, Term, deepest_layer, kept_answers, needed_layers,
-                                   teacher_targets, up_to_layer)
+from .distiller import Distiller, Term, kept_answers
 from .evaluation import (classification_metrics, evaluate_classifier,
                                     measure_checkpoints, predict)
-from .layer_map import parse_head_map, parse_layer_map
-from .models import (is_checkpoint, load_classifier, load_config, load_projections,
-                                load_tokenizer, new_student, save_checkpoint, student_config,
-                                student_from_teacher)
-from .projections import Projections, projections_from
+from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
+                                      train_intermediate)
+from .models import load_classifier, load_config, load_tokenizer, save_checkpoint
 from .runs import environment, finished_or, identify_model, write_json
-from .trace import Trace, compile_model, trace_forward
+from .trace import Trace, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
                                   train)
 
@@ -89,28 +85,12 @@ class FinetuneSettings(StageSettings):
 
     learning_rate: float = 5e-5  # peak (BERT's paper: 2e-5 to 5e-5)
 
-# %% ../nbs/11_task.ipynb #92021f4f
+# %% ../nbs/11_task.ipynb #9f07ac49
 @dataclass
-class StageOneSettings(StageSettings):
-    "Stage one: embeddings, hidden states and attention scores."
+class StageOneSettings(IntermediateSettings, StageSettings):
+    "Stage one: embeddings, hidden states and attention scores, on the task's texts."
 
     epochs: int = 2  # passes over the training rows (paper: 10 to 50, on augmented data)
-    learning_rate: float = 5e-4  # peak (paper: 5e-5, after general distillation)
-    dropout: bool = False  # the student's dropout in this stage (authors' program: on)
-    start: Literal["teacher", "random"] = "teacher"  # a new student's first weights
-    layer_map: str = "uniform"  # (paper); or top, bottom, skip, last, last-2, or by hand: 2,4,6
-    head_map: str = "same"  # for models whose heads differ in number: mean, or relation-12
-    projections: Literal["two", "shared", "per-layer", "identity"] = "two"  # (paper: two)
-    embedding_weight: float = 1.0  # of the embedding loss (paper: 1)
-    hidden_weight: float = 1.0  # of the hidden loss, summed over layers (paper: 1)
-    hidden_loss: str = "mse"  # of embeddings and hidden states; or normalised_mse, cosine
-    attention_weight: float = 1.0  # of the attention loss, summed over layers (paper: 1)
-    attention_loss: str = "score_mse"  # (paper); or probability_mse, probability_kl
-    query_relation_weight: float = 0.0  # of query-query relations (MiniLMv2: 1)
-    key_relation_weight: float = 0.0  # of key-key relations (MiniLMv2: 1)
-    value_relation_weight: float = 0.0  # of value-value relations (MiniLM, MiniLMv2: 1)
-    reference: bool = False  # the authors' means over padding, for figures to compare with theirs
-    teacher_precision: Literal["same", "bf16"] = "same"  # of its weights; "same" as the student's
     any_teacher: bool = False  # take a teacher too that answers no better than the majority
 
 # %% ../nbs/11_task.ipynb #9337b3e0
@@ -178,116 +158,24 @@ def finetune(
         "stage": stage}}
     return finished_or(out, made_from, work, call, [train_path, eval_path, model])
 
-# %% ../nbs/11_task.ipynb #11fd9703
-class StageOneStep(nn.Module):
-    "The distiller's terms for a student and a frozen teacher."
-
-    def __init__(
-        self,
-        student: nn.Module,
-        distiller: Distiller,
-        teacher: nn.Module,  # only its lower part runs where the distiller needs no more of it
-        compile: bool = False,  # the teacher; the student is the training loop's to compile
-    ):
-        super().__init__()
-        self.student, self.distiller = student, distiller
-        self.record = needed_layers(distiller, "student")
-        needed = needed_layers(distiller, "teacher")
-        encoder = up_to_layer(teacher, deepest_layer(needed))
-        if compile:
-            compile_model(encoder)
-        self.targets = teacher_targets(encoder, **needed)
-
-    def set_progress(self, share: float) -> None:
-        "Tell the distiller how much of training is done."
-        self.distiller.progress = share
-
-    def set_share(self, share: Callable[..., float] | None) -> None:
-        "Tell the distiller what share of its batch the next micro-batch is; None: it is whole."
-        self.distiller.share = share
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "Terms by name, weighted and not, and their sum, `loss`."
-        trace = trace_forward(self.student, batch, **self.record)
-        return self.distiller(trace, self.targets(batch))
-
-
-def _mean_terms(step, loader, device):
-    "Mean of each term over all batches of a loader, weighted by their rows."
-    sums, count = {}, 0
-    for batch in loader:
-        terms = step({name: tensor.to(device) for name, tensor in batch.items()})
-        rows = len(batch["row"])
-        sums = {name: sums.get(name, 0.0) + float(value) * rows for name, value in terms.items()}
-        count += rows
-    return {name: total / count for name, total in sums.items()}
-
-# %% ../nbs/11_task.ipynb #61620ea6
-def switch_off_dropout(model: nn.Module) -> None:
-    "Set the probability of every dropout of a model to 0; its config keeps what it says."
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-
-# %% ../nbs/11_task.ipynb #97f0c59a
-def stage_one_terms(settings: StageOneSettings) -> list[Term]:
-    "The terms that the settings ask for; ValueError for a loss that does not exist."
-    options = {"reference": True} if settings.reference else {}
-    return [
-        Term("embedding", settings.embedding_weight, settings.hidden_loss, options=options),
-        Term("hidden", settings.hidden_weight, settings.hidden_loss, options=options),
-        Term("attention", settings.attention_weight, settings.attention_loss, options=options),
-        Term("queries", settings.query_relation_weight),
-        Term("keys", settings.key_relation_weight),
-        Term("values", settings.value_relation_weight),
-    ]
-
-# %% ../nbs/11_task.ipynb #49140d3f
+# %% ../nbs/11_task.ipynb #e406141b
 def make_student(
     student: str,  # a size (see models.parse_size), or a checkpoint folder to start from
-    teacher: nn.Module,  # the fine-tuned teacher
+    teacher: PreTrainedModel,  # the fine-tuned teacher
     task: TaskData,
     settings: StageOneSettings,
-) -> tuple[nn.Module, Distiller]:
+) -> tuple[PreTrainedModel, Distiller]:
     "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
-    checkpoint = is_checkpoint(student)
-    config = load_config(student) if checkpoint else student_config(str(student), teacher.config)
-    layer_map = parse_layer_map(settings.layer_map, teacher.config.num_hidden_layers,
-                                config.num_hidden_layers)
-    start = None
-    if checkpoint:
-        model = load_classifier(student, task.labels, fresh_head=True, seed=settings.seed)
-    elif settings.start == "teacher":
+    def sample():
         numbers = range(0, len(task.train), max(1, len(task.train) // 400))
-        sample = [task.train[number] for number in numbers]
-        batches = make_loader(sample, task.tokenizer, batch_size=32)
-        taught_by = layer_map.one_to_one().taught_by
-        model, start = student_from_teacher(teacher, config, taught_by, batches)
-    else:
-        model = new_student(config, settings.seed)
-    head_map = parse_head_map(settings.head_map, config.num_attention_heads,
-                              teacher.config.num_attention_heads)
-    saved = load_projections(student) if checkpoint else {}
-    projections = _make_projections(config, teacher.config, settings, start, saved)
-    return model, Distiller(stage_one_terms(settings), layer_map, projections, head_map)
+        return make_loader([task.train[number] for number in numbers], task.tokenizer, 32)
 
+    def load(folder):
+        return load_classifier(folder, task.labels, fresh_head=True, seed=settings.seed)
 
-def _make_projections(student_config, teacher_config, settings, start, saved):
-    "The saved projections, or new ones; ValueError where they do not fit the models."
-    if student_config.vocab_size != teacher_config.vocab_size:
-        raise ValueError(
-            f"the student knows {student_config.vocab_size} word pieces, the teacher "
-            f"{teacher_config.vocab_size}: both must read the same vocabulary"
-        )
-    if saved:
-        return projections_from(saved, student_config.num_hidden_layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return Projections(student_config.hidden_size, teacher_config.hidden_size,
-                           student_config.num_hidden_layers, settings.projections,
-                           bias=settings.reference, start=start)
+    return make_pair(student, teacher, sample, settings, load)
 
-# %% ../nbs/11_task.ipynb #0008d713
+# %% ../nbs/11_task.ipynb #592d1113
 def teacher_answers(
     teacher: str,  # fine-tuned checkpoint folder
     task: TaskData,
@@ -306,7 +194,7 @@ def teacher_answers(
     with processes().main_process_first():
         return kept_answers(data_folder() / "answers", key, ask)
 
-# %% ../nbs/11_task.ipynb #154f4e6f
+# %% ../nbs/11_task.ipynb #cf2db5f5
 def check_teacher(teacher: str, task: TaskData) -> None:
     "ValueError for a teacher that answers the dev texts no better than their majority."
     labels = list(task.eval["label"])
@@ -320,7 +208,7 @@ def check_teacher(teacher: str, task: TaskData) -> None:
             "Fine-tune it first (finetune), or set any_teacher to go on all the same"
         )
 
-# %% ../nbs/11_task.ipynb #12f597a4
+# %% ../nbs/11_task.ipynb #9a14f7bf
 def stage_one(
     train_path: str | Path,
     eval_path: str | Path,
@@ -337,8 +225,12 @@ def stage_one(
     def work():
         if not settings.any_teacher:
             check_teacher(teacher, task)
-        step = _stage_one_step(teacher, student, task, settings)
-        return _train_inside(step, task, settings, Path(out), watch)
+        model = load_classifier(teacher, task.labels)
+        step = make_step(*make_student(student, model, task, settings), model, settings)
+        dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size)
+        return train_intermediate(step, _training_loader(task, settings), settings, out,
+                                  task.tokenizer, lambda: mean_terms(step, dev_loader),
+                                  "stage one", watch)
 
     made_from = {"stage": "stage one", "teacher": identify_model(teacher),
                  "student": identify_model(student), "data": task.fingerprint,
@@ -348,36 +240,7 @@ def stage_one(
         "settings": settings}}
     return finished_or(out, made_from, work, call, [train_path, eval_path, teacher, student])
 
-
-def _stage_one_step(teacher, student, task, settings) -> StageOneStep:
-    "Student and distiller as the settings say, and the teacher on its device."
-    model = load_classifier(teacher, task.labels)
-    learner, distiller = make_student(student, model, task, settings)
-    if not settings.dropout:
-        switch_off_dropout(learner)
-    model.to(processes().device)
-    if settings.teacher_precision == "bf16":
-        model.to(torch.bfloat16)
-    return StageOneStep(learner, distiller, model, settings.compile)
-
-
-def _train_inside(step, task, settings, out, watch):
-    "Drive a stage-one step; the best checkpoint is the one with the smallest dev loss."
-    def save(folder):
-        save_checkpoint(folder, step.student, task.tokenizer,
-                        step.distiller.projections.state_dict())
-
-    if processes().is_main_process:
-        save(out / "start")
-    dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size)
-    evaluation = Evaluation(lambda: _mean_terms(step, dev_loader, step.student.device), "loss",
-                            larger_is_better=False)
-    rows = train(step, _training_loader(task, settings), settings, out, save, evaluation,
-                 "stage one", watch)
-    measured = [row["loss"] for row in rows if row["split"] == "dev"]
-    return {"best": min(measured), "last": measured[-1], "metric": "loss"}
-
-# %% ../nbs/11_task.ipynb #444bf2e7
+# %% ../nbs/11_task.ipynb #f773de28
 class StageTwoStep(nn.Module):
     "The distiller's terms for a student and stored teacher logits."
 
@@ -400,7 +263,7 @@ class StageTwoStep(nn.Module):
         trace = trace_forward(self.student, batch, hidden_states=(), attention=())
         return self.distiller(trace, answers, batch["labels"])
 
-# %% ../nbs/11_task.ipynb #5d243cdd
+# %% ../nbs/11_task.ipynb #552d41ec
 def stage_two_terms(settings: StageTwoSettings) -> list[Term]:
     "The terms that the settings ask for; ValueError for a loss that does not exist."
     takes_temperature = settings.prediction_loss in ("soft_cross_entropy", "kl", "multi_label")
@@ -408,7 +271,7 @@ def stage_two_terms(settings: StageTwoSettings) -> list[Term]:
     return [Term("prediction", loss=settings.prediction_loss, options=options),
             Term("gold", settings.gold_weight)]
 
-# %% ../nbs/11_task.ipynb #d25342d9
+# %% ../nbs/11_task.ipynb #91191cd9
 def stage_two(
     train_path: str | Path,
     eval_path: str | Path,
@@ -437,7 +300,7 @@ def stage_two(
         "settings": settings}}
     return finished_or(out, made_from, work, call, [train_path, eval_path, student, *teachers])
 
-# %% ../nbs/11_task.ipynb #c6019e74
+# %% ../nbs/11_task.ipynb #c8c0e108
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -460,7 +323,7 @@ class DistillSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
 
-# %% ../nbs/11_task.ipynb #92ff65eb
+# %% ../nbs/11_task.ipynb #6270506f
 def distill_student(
     train_path: str | Path,
     eval_path: str | Path,
@@ -484,7 +347,7 @@ def distill_student(
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
-# %% ../nbs/11_task.ipynb #c6a4132a
+# %% ../nbs/11_task.ipynb #0db32afc
 def distill(
     train_path: str | Path,
     eval_path: str | Path,  # chooses checkpoints; measured for the table unless `test` is given

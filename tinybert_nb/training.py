@@ -9,7 +9,7 @@ __all__ = ['ONLY_HOW', 'TrainingSettings', 'deciding_settings', 'make_optimizer'
            'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_state', 'go_on', 'stop_or_save',
            'train']
 
-# %% ../nbs/07_training.ipynb #3f36730d
+# %% ../nbs/07_training.ipynb #658e4701
 import json
 import math
 import os
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,12 +41,13 @@ from .losses import count_real
 from .models import whole_file
 from .trace import compile_model
 
-# %% ../nbs/07_training.ipynb #90f96b09
+# %% ../nbs/07_training.ipynb #2a74619a
 @dataclass
 class TrainingSettings:
     "What the training loop can be told."
 
     epochs: int = 3  # passes over the training rows (paper: 3 for stage two)
+    steps: int | None = None  # updates in all; replaces epochs
     batch_size: int = 32  # rows an update, on all processes together (paper: 32)
     tokens_per_batch: int | None = None  # rows times longest row, at most; replaces batch_size
     learning_rate: float = 5e-5  # peak of the schedule
@@ -69,7 +70,7 @@ class TrainingSettings:
     tensorboard: bool = False  # write the history for TensorBoard too, into tensorboard/
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "tokens_per_batch", "learning_rate",
+        for name in ("epochs", "steps", "batch_size", "tokens_per_batch", "learning_rate",
                      "max_gradient_norm", "evaluations_per_epoch", "evaluate_every",
                      "history_every", "accumulation", "keep_checkpoints"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
@@ -312,7 +313,7 @@ class Evaluation:
             return True
         return value > best if self.larger_is_better else value < best
 
-# %% ../nbs/07_training.ipynb #5d7d1745
+# %% ../nbs/07_training.ipynb #d0081e87
 class TrainingRun:
     "One training: module, optimiser, history, and where it stands. `train` drives it."
 
@@ -327,9 +328,13 @@ class TrainingRun:
                     compile_model(model)
         self.module, self.optimizer = self.accelerator.prepare(
             module, make_optimizer(module, settings))
-        loader.generator = torch.Generator()  # or each epoch would draw from the one of dropout
-        self.per_epoch = len(loader)
-        self.total_steps = settings.epochs * self.per_epoch
+        if isinstance(loader, DataLoader):
+            loader.generator = torch.Generator()  # or it would draw from the one of dropout
+        self.order = getattr(loader, "batch_sampler", loader)  # decides which batches come
+        self.per_epoch = len(loader) if hasattr(loader, "__len__") else settings.steps
+        if self.per_epoch is None:
+            raise ValueError("a stream without an end has no epochs: set steps")
+        self.total_steps = settings.steps or settings.epochs * self.per_epoch
         self.step, self.best, self.looks_in_vain, self.means = 0, None, 0, RunningMeans()
         self.parts, self.saved, self.unsettled = settings.accumulation, time.perf_counter(), None
         self.tell_progress = getattr(module, "set_progress", lambda share: None)
@@ -471,16 +476,17 @@ def look(run: TrainingRun) -> dict[str, float]:  # what was measured
         run.looks_in_vain += 1
     return measured
 
-# %% ../nbs/07_training.ipynb #493e8b13
+# %% ../nbs/07_training.ipynb #28c6d7fa
 def look_is_due(run: TrainingRun) -> bool:
     "Whether the update that was just done is one after which the dev set is looked at."
     every, in_epoch = run.settings.evaluate_every, (run.step - 1) % run.per_epoch + 1
     if every is not None:
         return run.step % every == 0 or run.step == run.total_steps
     looks = run.settings.evaluations_per_epoch
-    return in_epoch in {math.ceil(run.per_epoch * (i + 1) / looks) for i in range(looks)}
+    return run.step == run.total_steps or in_epoch in {
+        math.ceil(run.per_epoch * (i + 1) / looks) for i in range(looks)}
 
-# %% ../nbs/07_training.ipynb #a016fe33
+# %% ../nbs/07_training.ipynb #0d8e18ed
 def keep_state(run: TrainingRun) -> None:
     "Save where the run stands; StateError if the disk does not take it."
     settle(run)
@@ -495,6 +501,7 @@ def keep_state(run: TrainingRun) -> None:
         tensors |= {f"random.{place}.{name}": tensor for name, tensor in numbers.items()}
     scaler = run.accelerator.scaler
     about = {
+        "order": run.order.state_dict() if hasattr(run.order, "state_dict") else None,
         "settings": deciding_settings(run.settings), "total_steps": run.total_steps,
         "step": run.step, "best": run.best, "looks_in_vain": run.looks_in_vain,
         "means": [dict(run.means.sums), run.means.count], "history": run.history.rows,
@@ -502,7 +509,7 @@ def keep_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
-# %% ../nbs/07_training.ipynb #f2c21cd0
+# %% ../nbs/07_training.ipynb #921a4d52
 def go_on(run: TrainingRun) -> None:
     "Take up the newest saved state, if there is one; ValueError if it is of another run."
     main = run.accelerator.is_main_process
@@ -539,6 +546,8 @@ def _take_up(run, about, random_tensors):
     "Counters and chance of a saved state; other processes than then start chance anew."
     run.step, run.best = about["step"], about["best"]
     run.looks_in_vain = about["looks_in_vain"]
+    if about["order"] is not None:
+        run.order.load_state_dict(about["order"])
     sums, run.means.count = about["means"]
     run.means.sums.update(sums)
     if about["scaler"] and run.accelerator.scaler:
@@ -577,10 +586,10 @@ def stop_or_save(run: TrainingRun, noted: list[int]) -> None:
                       f"{run.step} of {run.total_steps}, saved in {saved_states(run.folder)[-1]}; "
                       "the same call, or command, goes on from there", number)
 
-# %% ../nbs/07_training.ipynb #dcaa21fc
+# %% ../nbs/07_training.ipynb #25df942a
 def train(
     module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
-    loader: DataLoader,  # its batch_sampler has `set_epoch(epoch, skip)` (see data.make_loader)
+    loader: DataLoader | Iterable,  # its order has set_epoch(epoch, skip), or state_dict()
     settings: TrainingSettings,
     folder: str | Path,  # run folder: history.jsonl, best/, last/, state/
     save: Callable[[Path], None],  # writes a checkpoint folder
@@ -615,7 +624,9 @@ def _run_updates(run, progress, noted):
     patience = run.settings.patience
     run.module.train()
     while run.step < run.total_steps and not (patience and run.looks_in_vain >= patience):
-        run.loader.batch_sampler.set_epoch(*divmod(run.step, run.per_epoch))
+        if hasattr(run.order, "set_epoch"):
+            run.order.set_epoch(*divmod(run.step, run.per_epoch))
+        before = run.step
         for batch in run.loader:
             shown = update(run, batch)
             if run.step % run.settings.history_every == 0:
@@ -625,8 +636,10 @@ def _run_updates(run, progress, noted):
             progress.advance(int(batch["attention_mask"].sum()) if "attention_mask" in batch else 0,
                              shown)
             stop_or_save(run, noted)
-            if patience and run.looks_in_vain >= patience:
+            if run.step == run.total_steps or patience and run.looks_in_vain >= patience:
                 break
+        if run.step == before:
+            raise ValueError(f"{run.stage}: no batches came, after update {run.step}")
 
 
 def _both(first, second):
