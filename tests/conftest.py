@@ -40,6 +40,8 @@ def tracked_files() -> list[Path]:
             "__pycache__",
             ".pytest_cache",
             "assets",
+            "encoded",
+            "general",
             "reviews",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]

@@ -105,8 +105,8 @@ def once(path: Path, cache: Path) -> dict:
 # The tests --------------------------------------------------------------------------------------
 
 
-def start(*words) -> subprocess.Popen:
-    """This file as a program, without a hub, in a home folder of its own."""
+def start(*words, program=__file__) -> subprocess.Popen:
+    """A file of tests as a program, without a hub, in a home folder of its own."""
     home = Path(words[-1]).parent / "home"
     home.mkdir(exist_ok=True)
     own = ("HF_", "XDG_CACHE_HOME")  # would name another place for caches
@@ -114,7 +114,7 @@ def start(*words) -> subprocess.Popen:
     environment.update(HOME=str(home), HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
     if not environment.get("TINYBERT_NB_DATA"):
         environment["TINYBERT_NB_DATA"] = str(Path(__file__).resolve().parent.parent / "data")
-    command = [sys.executable, __file__, *map(str, words)]
+    command = [sys.executable, program, *map(str, words)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STUDENT_SIZES', 'CHINESE_VOCABULARY', 'parse_size', 'is_checkpoint', 'student_config', 'new_student',
-           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'load_encoder', 'whole_file',
-           'whole_folder', 'save_checkpoint', 'load_projections', 'principal_components', 'shrink_product',
-           'check_start', 'student_from_teacher']
+           'count_parameters', 'load_tokenizer', 'load_config', 'load_classifier', 'load_encoder', 'load_masked_lm',
+           'whole_file', 'whole_folder', 'save_checkpoint', 'load_projections', 'principal_components',
+           'shrink_product', 'check_start', 'student_from_teacher']
 
-# %% ../nbs/02_models.ipynb #bcad04bd
+# %% ../nbs/02_models.ipynb #545f5393
 import copy
 import os
 import re
@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer,
+from transformers import (AutoConfig, AutoModel, AutoModelForMaskedLM,
+                          AutoModelForSequenceClassification, AutoTokenizer,
                           BertForSequenceClassification, PreTrainedConfig, PreTrainedModel,
                           PreTrainedTokenizerBase)
 from transformers.activations import ACT2FN
@@ -169,7 +170,22 @@ def load_encoder(name: str) -> PreTrainedModel:  # folder or hub id
     model, info = _open(AutoModel, name, seed=0)
     return _checked_loading(model, info, name, lambda key: key.startswith("pooler."))
 
-# %% ../nbs/02_models.ipynb #175aeddf
+# %% ../nbs/02_models.ipynb #3958ddd5
+def load_masked_lm(
+    name: str,  # folder or hub id
+    fresh_head: bool = False,  # True: a head with new random weights is welcome
+    seed: int = 0,  # of those weights
+) -> PreTrainedModel:
+    "A masked-LM model as it is; ValueError for one without such a head."
+    load_config(name)
+    model, info = _open(AutoModelForMaskedLM, name, seed)
+    inside = f"{model.base_model_prefix}."
+    if not (fresh_head or all(key.startswith(inside) for key in info["missing_keys"])):
+        raise ValueError(f"{name} has no masked-LM head, and one with random weights would answer "
+                         "all the same: train_masked_lm trains one, or name a model that has it")
+    return _checked_loading(model, info, name, lambda key: not key.startswith(inside))
+
+# %% ../nbs/02_models.ipynb #02e40d93
 def _open(kind, name, seed, **options):
     "A model in float32, its missing weights drawn from the seed, and what was missing."
     with _quiet(), torch.random.fork_rng(devices=[]):
@@ -210,7 +226,7 @@ def _checked_loading(model, info, name, may_be_new):
         )
     return model
 
-# %% ../nbs/02_models.ipynb #abad55b5
+# %% ../nbs/02_models.ipynb #2ff88799
 def _to_disk(path: Path) -> None:
     "Wait until the disk has what was written to a file, or the names in a folder."
     handle = os.open(path, os.O_RDONLY)
@@ -236,7 +252,7 @@ def whole_file(
     finally:
         unfinished.unlink(missing_ok=True)
 
-# %% ../nbs/02_models.ipynb #c2b92119
+# %% ../nbs/02_models.ipynb #81956a2a
 @contextmanager
 def whole_folder(
     folder: str | Path,  # is replaced as a whole; only one process may write it at a time
@@ -263,7 +279,7 @@ def whole_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
-# %% ../nbs/02_models.ipynb #3f9cea2b
+# %% ../nbs/02_models.ipynb #7f94e251
 def save_checkpoint(
     folder: str | Path,  # is replaced as a whole
     model: PreTrainedModel,
@@ -280,13 +296,13 @@ def save_checkpoint(
                        for name, tensor in projections.items()},
                       unfinished / "projections.safetensors")
 
-# %% ../nbs/02_models.ipynb #d3645cc8
+# %% ../nbs/02_models.ipynb #b4f526e4
 def load_projections(folder: str | Path) -> dict[str, Tensor]:  # {} where the folder has none
     "The projections that were saved beside a stage-one student."
     path = Path(folder) / "projections.safetensors"
     return load_file(path) if path.exists() else {}
 
-# %% ../nbs/02_models.ipynb #c0306318
+# %% ../nbs/02_models.ipynb #3c11acda
 @torch.inference_mode()
 def principal_components(
     teacher: PreTrainedModel,
@@ -306,7 +322,7 @@ def principal_components(
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues
     return eigenvectors[:, -size:].flip(1).float().cpu().clone()
 
-# %% ../nbs/02_models.ipynb #72a3a3d1
+# %% ../nbs/02_models.ipynb #5c85cb82
 def shrink_product(
     left: Tensor,  # (m, inner)
     right: Tensor,  # (inner, n)
@@ -323,7 +339,7 @@ def shrink_product(
     new_right_bias = None if right_bias is None else inverse * (u.T @ left @ right_bias)
     return u * root, root[:, None] * v, new_left_bias, new_right_bias
 
-# %% ../nbs/02_models.ipynb #f64f0281
+# %% ../nbs/02_models.ipynb #850ee167
 def _copy_linear(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
@@ -357,7 +373,7 @@ def _shrink_attention(student, teacher, components):
     dense = teacher.attention.output.dense
     _copy_linear(student.attention.output.dense, output.T, dense.bias @ components)
 
-# %% ../nbs/02_models.ipynb #1493dab9
+# %% ../nbs/02_models.ipynb #984d9178
 def _most_active(incoming: Tensor, outgoing: Tensor, size: int) -> Tensor:
     "Indices of the neurons with the largest product of incoming and outgoing norm."
     return (incoming.norm(dim=1) * outgoing.norm(dim=0)).topk(size).indices.sort().values
@@ -391,7 +407,7 @@ def _shrink_head(student, teacher, components):
     if classifier is not None:
         _copy_linear(student.classifier, classifier.weight[:, kept], classifier.bias)
 
-# %% ../nbs/02_models.ipynb #ef1c5d8f
+# %% ../nbs/02_models.ipynb #7f03968e
 def _shrink_layer(student, teacher, components):
     "Fill one student layer from one teacher layer."
     _shrink_attention(student, teacher, components)
@@ -399,7 +415,7 @@ def _shrink_layer(student, teacher, components):
     for part, source in ((student.attention, teacher.attention), (student, teacher)):
         _shrink_layer_norm(part.output.LayerNorm, source.output.LayerNorm, components)
 
-# %% ../nbs/02_models.ipynb #d6476bf2
+# %% ../nbs/02_models.ipynb #13f92c3f
 def check_start(
     teacher: PreTrainedModel,
     config: PreTrainedConfig,  # the student's
@@ -429,7 +445,7 @@ def check_start(
             + "): choose a smaller student, or a random start"
         )
 
-# %% ../nbs/02_models.ipynb #9278f418
+# %% ../nbs/02_models.ipynb #e281a95f
 @torch.no_grad()
 def student_from_teacher(
     teacher: PreTrainedModel,  # BERT-like: a classifier, or a bare encoder
