@@ -283,7 +283,7 @@ class _Epochs:
         given = min(skip * self.batch_size, self.sequences)
         return skip, int(np.searchsorted(before, given, side="right")) - 1, before
 
-# %% ../nbs/01c_packing.ipynb #6b196a87
+# %% ../nbs/01c_packing.ipynb #27c663b1
 @dataclass(eq=False, repr=False)
 class PackedBatches(_Epochs, _Packed):
     """Batches of an encoded corpus; each of its tokens is in exactly one sequence of an epoch.
@@ -302,6 +302,8 @@ class PackedBatches(_Epochs, _Packed):
         self._counts, self.left_out = _count_sequences(self.corpus, self)
         self._rows = np.cumsum(self._counts) - self._counts  # the first sequence of each block
         self.sequences = int(self._counts.sum())
+        if not self.sequences:
+            raise DataError(f"{self.corpus.folder}: no piece of its text has {self.minimum} tokens")
         self.tokens = self.corpus.tokens - self.left_out
         if self.left_out:
             warnings.warn(f"{self.left_out:,} of {self.corpus.tokens:,} tokens are left out, in "
