@@ -19,7 +19,7 @@ READY := $(VENV)/.installed
 help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the first walkthrough in JupyterLab'
-	@echo 'make data     fetch the teacher and the movie reviews'
+	@echo 'make data     fetch the teacher, the movie reviews and the plain text'
 	@echo 'make test     run every notebook, then tests/'
 	@echo 'make bench    measure speed and memory'
 	@echo 'make export   notebooks to modules, clean notebooks, README'

@@ -42,6 +42,8 @@ def tracked_files() -> list[Path]:
             "assets",
             "encoded",
             "general",
+            "masked-lm",
+            "review-texts",
             "reviews",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]

@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'TaskFiles', 'Stage', 'Fine
            'StageTwo', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Status', 'Rerun', 'Starts', 'Demo', 'Bench',
            'WordsError', 'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
 
-# %% ../nbs/18_cli.ipynb #63b664a7
+# %% ../nbs/18_cli.ipynb #9af58b99
 import difflib
 import json
 import os
@@ -26,7 +26,8 @@ import tyro
 import yaml
 from tqdm import tqdm
 
-from .assets import DEFAULT_TEACHER, AssetError, fetch_asset, movie_reviews
+from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
+                                movie_reviews)
 from .runs import rerun, run_status, status_table, write_json
 from .text import general_corpus
 
@@ -105,7 +106,7 @@ class StageOne(Stage):
     function = "tinybert_nb.task:stage_one"
     settings = "tinybert_nb.task:StageOneSettings"
 
-# %% ../nbs/18_cli.ipynb #70b2b168
+# %% ../nbs/18_cli.ipynb #a48d7181
 @dataclass
 class MaskedLm(FromFile):
     "Teach a model without a masked-LM head (the packaged teacher has none) to name hidden words."
@@ -113,7 +114,7 @@ class MaskedLm(FromFile):
     corpus: str = "packaged"  # text to learn from: a file or folder; packaged: the one in data/
     model: str = DEFAULT_TEACHER  # folder or model id
     held_out: str | None = None  # text to measure on (else the packaged one, English)
-    out: Path = Path("runs/masked-lm")  # run folder: best/, last/, history.jsonl
+    out: Path | None = None  # run folder (else masked-lm in the data folder, or runs/masked-lm)
 
     settings = "tinybert_nb.masked_lm:MaskedLMSettings"
 
@@ -121,10 +122,12 @@ class MaskedLm(FromFile):
         "Train, and say how well it went."
         from tinybert_nb.masked_lm import packaged_texts, train_masked_lm
 
-        corpus = packaged_texts()[0] if self.corpus == "packaged" else self.corpus
-        result = train_masked_lm(corpus, self.model, self.out, settings, self.held_out)
+        packaged = self.corpus == "packaged"
+        corpus = packaged_texts()[0] if packaged else self.corpus
+        out = self.out or (data_folder() if packaged else Path("runs")) / "masked-lm"
+        result = train_masked_lm(corpus, self.model, out, settings, self.held_out)
         print(f"the masked word is among the first 15 guesses: best {result['best']:.3f} in "
-              f"{self.out / 'best'}, last {result['last']:.3f} in {self.out / 'last'}")
+              f"{out / 'best'}, last {result['last']:.3f} in {out / 'last'}")
 
 # %% ../nbs/18_cli.ipynb #d864ab1a
 @dataclass

@@ -116,7 +116,7 @@ def _teacher_head(teacher: str, step: IntermediateStep) -> nn.Module | None:
         return None
     return find_head(load_masked_lm(teacher)).to(processes().device).eval().requires_grad_(False)
 
-# %% ../nbs/09_general.ipynb #42f2942d
+# %% ../nbs/09_general.ipynb #0f1e608e
 def general(
     corpus: str | Path | list = "packaged",  # see `open_corpus`
     teacher: str = DEFAULT_TEACHER,  # pre-trained: a folder or model id
@@ -152,8 +152,9 @@ def general(
     call = {"function": "general", "arguments": {
         "corpus": corpus, "teacher": teacher, "student": student, "settings": settings,
         "held_out": held_out}}
-    files = [path for path in (*(corpus if isinstance(corpus, list) else [corpus]), held_out,
-                               teacher, student) if path is not None]
+    texts = (general_corpus().values() if corpus == "packaged"
+             else corpus if isinstance(corpus, list) else [corpus])
+    files = [path for path in (*texts, held_out, teacher, student) if path is not None]
     return finished_or(out, made_from, work, call, files)
 
 # %% ../nbs/09_general.ipynb #edfb6987

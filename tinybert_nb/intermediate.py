@@ -6,7 +6,7 @@
 __all__ = ['IntermediateSettings', 'intermediate_terms', 'make_pair', 'switch_off_dropout', 'IntermediateStep', 'make_step',
            'mean_terms', 'train_intermediate']
 
-# %% ../nbs/07b_intermediate.ipynb #d8a5542f
+# %% ../nbs/07b_intermediate.ipynb #30827658
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .card import save_student
 from .distiller import (Distiller, Term, deepest_layer, needed_layers, teacher_targets,
                                    up_to_layer)
 from .layer_map import parse_head_map, parse_layer_map
 from .models import (is_checkpoint, load_config, load_projections, new_student,
-                                save_checkpoint, student_config, student_from_teacher)
+                                student_config, student_from_teacher)
 from .projections import Projections, projections_from
 from .trace import compile_model, trace_forward
 from .training import Evaluation, TrainingSettings, processes, train
@@ -173,7 +174,7 @@ def mean_terms(
         count += rows
     return {name: total / count for name, total in sums.items()}
 
-# %% ../nbs/07b_intermediate.ipynb #501075ee
+# %% ../nbs/07b_intermediate.ipynb #06c8431c
 def train_intermediate(
     step: IntermediateStep,
     loader: Iterable,  # as `training.train` takes it
@@ -186,7 +187,7 @@ def train_intermediate(
 ) -> dict:  # best and last held-out loss
     "Drive a step to its end, or go on where it stopped; errors as `training.train`."
     def save(folder):
-        save_checkpoint(folder, step.student, tokenizer, step.distiller.projections.state_dict())
+        save_student(folder, step.student, tokenizer, step.distiller.projections.state_dict())
 
     out = Path(out)
     if processes().is_main_process and not (out / "start").exists():

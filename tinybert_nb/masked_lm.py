@@ -6,7 +6,7 @@
 __all__ = ['find_head', 'head_accuracy', 'mean_accuracy', 'MaskedBatches', 'MaskedLMStep', 'start_bias', 'MaskedLMSettings',
            'masked_accuracy', 'train_masked_lm', 'packaged_texts', 'packaged_masked_lm']
 
-# %% ../nbs/08c_masked_lm.ipynb #f0e76570
+# %% ../nbs/08c_masked_lm.ipynb #30080030
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from .assets import DEFAULT_TEACHER, data_folder, make_once, movie_reviews
+from .card import save_student
 from .corpus import encode_corpus
 from .data import MODEL_INPUTS, read_examples
 from .intermediate import switch_off_dropout
-from .models import load_masked_lm, load_tokenizer, save_checkpoint
+from .models import load_masked_lm, load_tokenizer
 from .packing import PackedBatches, mask_tokens
 from .runs import finished_or, identify_model
 from .text import general_corpus
@@ -229,7 +230,7 @@ def train_masked_lm(
     files = [*(corpus if isinstance(corpus, list) else [corpus]), held_out, model]
     return finished_or(out, made_from, work, call, files)
 
-# %% ../nbs/08c_masked_lm.ipynb #f08a0fd9
+# %% ../nbs/08c_masked_lm.ipynb #c91fd05d
 def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:
     "Drive the step; the best checkpoint is chosen by top-15 accuracy."
     model = load_masked_lm(name, fresh_head=True, seed=settings.seed)
@@ -243,7 +244,7 @@ def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:
     evaluation = Evaluation(
         lambda: masked_accuracy(model, dev, settings.held_out_sequences), "top_15")
     rows = train(MaskedLMStep(model), loader, settings, out,
-                 lambda folder: save_checkpoint(folder, model, tokenizer), evaluation, "masked-LM",
+                 lambda folder: save_student(folder, model, tokenizer), evaluation, "masked-LM",
                  watch)
     measured = [row["top_15"] for row in rows if row["split"] == "dev"]
     return {"best": max(measured), "last": measured[-1], "metric": "top_15"}
@@ -270,11 +271,11 @@ def packaged_texts(
     made = make_once("review-texts", _REVIEW_TEXT, fill, folder)
     return [general["train"], made / "reviews.txt"], general["held_out"]
 
-# %% ../nbs/08c_masked_lm.ipynb #a3c86a4e
+# %% ../nbs/08c_masked_lm.ipynb #66b27b04
 def packaged_masked_lm(
     folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> Path:  # checkpoint folder of a masked-LM model
-    "The packaged teacher as a masked-LM model, trained once (about ten minutes on two CPU cores)."
+    "The packaged teacher as a masked-LM model, trained once (a quarter of an hour on two cores)."
     texts, held_out = packaged_texts(folder)
     place = Path(folder or data_folder()) / "masked-lm"
     train_masked_lm(texts, DEFAULT_TEACHER, place, MaskedLMSettings(), held_out)

@@ -279,12 +279,13 @@ def whole_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
-# %% ../nbs/02_models.ipynb #7f94e251
+# %% ../nbs/02_models.ipynb #9c98df9a
 def save_checkpoint(
     folder: str | Path,  # is replaced as a whole
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     projections: dict[str, Tensor] | None = None,  # by name, as a module's `state_dict` gives them
+    card: str | None = None,  # for README.md; `card.save_student` writes one
 ) -> None:
     "Write model, tokenizer and projections into a folder that appears complete or not at all."
     with whole_folder(folder) as unfinished:
@@ -295,6 +296,8 @@ def save_checkpoint(
             save_file({name: tensor.detach().cpu().contiguous()
                        for name, tensor in projections.items()},
                       unfinished / "projections.safetensors")
+        if card:
+            (unfinished / "README.md").write_text(card, encoding="utf-8")
 
 # %% ../nbs/02_models.ipynb #b4f526e4
 def load_projections(folder: str | Path) -> dict[str, Tensor]:  # {} where the folder has none

@@ -243,14 +243,14 @@ class _Packed(_Batches):
                            self.tokenizer.cls_token_id, separator)
         return _Sequences(*gathered, first_row + order)
 
-# %% ../nbs/01c_packing.ipynb #a1f44874
+# %% ../nbs/01c_packing.ipynb #bdf9fbc2
 def _count_sequences(corpus: EncodedCorpus, cut: _Packed) -> tuple[np.ndarray, int]:
     "How many sequences each block has, from the documents' lengths alone; tokens left out."
     places = corpus.places - 1  # behind the last document no separator is needed
     borders = np.append(np.arange(0, places, cut._block), places)
     ended = np.zeros(len(borders), dtype=np.int64)  # documents that end before each border
-    for start in range(0, corpus.documents if cut.documents == "apart" else 0, 2**20):
-        ended += np.searchsorted(corpus.ends(start, start + 2**20), borders, side="right")
+    for start in range(0, corpus.documents if cut.documents == "apart" else 0, 2**17):
+        ended += np.searchsorted(corpus.ends(start, start + 2**17), borders, side="right")
     counts, left_out = [], 0
     for start, stop, first, last in zip(borders, borders[1:], ended, ended[1:]):
         ends = corpus.ends(first, last) - start

@@ -167,7 +167,7 @@ def finished_or(
     together.wait_for_everyone()
     return _read_json(out / "result.json")
 
-# %% ../nbs/08b_runs.ipynb #638decfc
+# %% ../nbs/08b_runs.ipynb #9e72b25b
 def _refuse(out, changed):
     "ValueError if the folder holds another run, or another process is at work in it."
     if changed:
@@ -207,10 +207,16 @@ def _begin(out, before, about, data):
         about["before"] = [*before.get("before", []), earlier]
     elif "before" in before:
         about["before"] = before["before"]
-    files = [path for one in data for path in (_weight_files(one) or [Path(one)]) if path.is_file()]
-    prints = {str(path): file_sha256(path) for path in files}
+    prints = {str(path): file_sha256(path) for one in data for path in _files(one)}
     write_json(out / "settings.json", {**about, **now, "data": prints})
     _note(out, "running")
+
+
+def _files(place) -> list[Path]:
+    "The files of one thing a run reads: of a model its weights, of a folder of texts all."
+    path = Path(place)
+    found = _weight_files(path) or (sorted(path.rglob("*")) if path.is_dir() else [path])
+    return [each for each in found if each.is_file()]
 
 
 def _states(out) -> list[int]:

@@ -7,7 +7,7 @@ __all__ = ['TaskData', 'load_task', 'StageSettings', 'FinetuneSettings', 'StageO
            'finetune', 'make_student', 'teacher_answers', 'check_teacher', 'stage_one', 'StageTwoStep',
            'stage_two_terms', 'stage_two', 'DistillSettings', 'distill_student', 'distill']
 
-# %% ../nbs/11_task.ipynb #c16785ea
+# %% ../nbs/11_task.ipynb #7914ee40
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,13 +23,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER, data_folder
+from .card import save_student
 from .data import encode_file, fingerprint, make_loader, match_labels, scan_labels
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (classification_metrics, evaluate_classifier,
                                     measure_checkpoints, predict)
 from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
                                       train_intermediate)
-from .models import load_classifier, load_config, load_tokenizer, save_checkpoint
+from .models import load_classifier, load_config, load_tokenizer
 from .runs import environment, finished_or, identify_model, write_json
 from .trace import Trace, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
@@ -105,7 +106,7 @@ class StageTwoSettings(StageSettings):
     gold_weight: float = 0.0  # of the cross-entropy with the gold labels (paper: 0)
     more_teachers: tuple[str, ...] = ()  # folders; their logits are averaged with the teacher's
 
-# %% ../nbs/11_task.ipynb #1ddf0b4c
+# %% ../nbs/11_task.ipynb #19969116
 class ClassifierStep(nn.Module):
     "Cross-entropy of a classifier with the gold labels."
 
@@ -124,7 +125,7 @@ def _train_classifier(step, model, task, settings, out, stage, watch):
     evaluation = Evaluation(
         lambda: evaluate_classifier(model, task.eval, task.tokenizer), "accuracy")
     rows = train(step, _training_loader(task, settings), settings, out,
-                 lambda folder: save_checkpoint(folder, model, task.tokenizer), evaluation, stage,
+                 lambda folder: save_student(folder, model, task.tokenizer), evaluation, stage,
                  watch)
     measured = [row for row in rows if row["split"] == "dev"]
     return {"best": max(row["accuracy"] for row in measured), "last": measured[-1]["accuracy"],
