@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from test_large_data import Watch, answer, memory, start
+from test_large_data import Watch, answer, answer_of_three_at_once, go, memory, start
 
 WORDS = """the of and to in a river stone winter people town which was were had been during before
 after under between they it several early later known called made found small large old new music
@@ -107,14 +107,8 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 def test_processes_that_encode_at_once_write_one_corpus(tmp_path):
     path, cache = tmp_path / "text.txt", tmp_path / "cache"
     write_text(path, 1)
-    processes = [run("once", path, cache) for _ in range(3)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    answers = [answer(process) for process in processes]
-    assert answers == [answers[0]] * 3 and answers[0]["tokens"] > 100_000
+    told = answer_of_three_at_once("once", path, cache, program=__file__)
+    assert told["tokens"] > 100_000
     (folder,) = [entry for entry in cache.iterdir() if entry.is_dir()]
     assert sorted(file.name for file in folder.iterdir()) == ["about.json", "ends.bin", "tokens.bin"]
 
@@ -124,8 +118,7 @@ def test_a_stopped_encoding_leaves_nothing_that_passes_for_a_corpus(tmp_path, nu
     path, cache = tmp_path / "text.txt", tmp_path / "cache"
     write_text(path, 8)
     process = run("once", path, cache)
-    process.stdin.write("\n")
-    process.stdin.flush()
+    go(process)
     while not any(file.stat().st_size for file in cache.glob(".*making*/made/tokens.bin")):
         assert process.poll() is None, "the process ended before it could be stopped"
         time.sleep(0.005)

@@ -119,12 +119,30 @@ def start(*words, program=__file__) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
 
+def go(process: subprocess.Popen):
+    """Let a process that has imported all begin."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def answer(process: subprocess.Popen) -> dict:
     """What a process printed last; nothing was left in its home folder."""
     printed, _ = process.communicate("\n", timeout=600)
     assert process.returncode == 0, printed
     assert not list((Path(process.args[-1]).parent / "home").iterdir())
     return json.loads(printed.splitlines()[-1])
+
+
+def answer_of_three_at_once(*words, program=__file__) -> dict:
+    """What three processes answer, all the same, that begin at the same moment."""
+    processes = [start(*words, program=program) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        go(process)
+    answers = [answer(process) for process in processes]
+    assert answers == [answers[0]] * 3
+    return answers[0]
 
 
 def test_a_million_rows_take_little_more_memory_than_ten_thousand(tmp_path):
@@ -148,14 +166,7 @@ def test_a_million_rows_take_little_more_memory_than_ten_thousand(tmp_path):
 def test_processes_that_encode_at_once_get_the_same_rows(tmp_path):
     path, cache = tmp_path / "rows.txt", tmp_path / "cache"
     write_rows(path, 3000)
-    processes = [start("once", path, cache) for _ in range(3)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    answers = [answer(process) for process in processes]
-    assert answers == [answers[0]] * 3 and answers[0]["rows"] == 3000
+    assert answer_of_three_at_once("once", path, cache)["rows"] == 3000
     (folder,) = cache.iterdir()
     assert sorted(file.name for file in folder.iterdir()) == ["about.json", "rows.arrow"]
 
@@ -164,8 +175,7 @@ def test_a_process_killed_while_it_encodes_leaves_nothing_that_passes_for_rows(t
     path, cache = tmp_path / "rows.txt", tmp_path / "cache"
     write_rows(path, 20_000)
     process = start("once", path, cache)
-    process.stdin.write("\n")
-    process.stdin.flush()
+    go(process)
     while not any(file.stat().st_size for file in cache.glob(".unfinished-*/made/rows.arrow")):
         assert process.poll() is None, "the process ended before it could be killed"
         time.sleep(0.005)

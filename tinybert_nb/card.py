@@ -6,12 +6,13 @@
 __all__ = ['KINDS', 'UNKNOWN', 'HUB_LICENCES', 'plain_text', 'stated_licence', 'Source', 'sources', 'Kind', 'hub_licence',
            'model_card', 'save_student']
 
-# %% ../nbs/06d_card.ipynb #c79c61d1
+# %% ../nbs/06d_card.ipynb #0ad1ae29
 import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,24 @@ def _short(path: str | Path) -> str:
     "The last two parts of a path: enough to know it by, and nobody's home folder."
     return plain_text("/".join(Path(path).parts[-2:]))
 
-# %% ../nbs/06d_card.ipynb #e9941f9d
+# %% ../nbs/06d_card.ipynb #3fbe734c
 def _metadata(model: str | Path) -> dict:
     "The metadata of a model's card, in its folder or on the hub; {} where none is in reach."
+    folder = Path(model)
+    return _card_data(folder / "README.md") if folder.is_dir() else _hub_card_data(str(model))
+
+
+def _card_data(card: str | Path) -> dict:  # card: a file or a model id
     from huggingface_hub import ModelCard
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from yaml import YAMLError
 
-    folder = Path(model)
     with suppress(OSError, ValueError, YAMLError, HfHubHTTPError, HFValidationError):
-        card = ModelCard.load(folder / "README.md" if folder.is_dir() else str(model),
-                              ignore_metadata_errors=True)
-        return card.data.to_dict()
+        return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
     return {}
+
+
+_hub_card_data = cache(_card_data)  # a run saves often, and asks the hub once
 
 
 def stated_licence(
@@ -195,7 +201,7 @@ def hub_licence(stated: Iterable[str | None]) -> dict[str, str]:  # fields of a 
     name = re.sub(r"[^a-z0-9.]+", "-", different.pop().lower()).strip("-.")
     return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
 
-# %% ../nbs/06d_card.ipynb #40616f3c
+# %% ../nbs/06d_card.ipynb #3ea39b82
 def model_card(
     folder: str | Path,  # that it is about to be saved in; its run folder is the one above
     model: PreTrainedModel,
@@ -219,7 +225,7 @@ def model_card(
                 "Texts": _data(record.get("data") or {}, arguments)}
     if record:
         sections["Training"] = f"{kind.did}\n\n{_how_long(row, settings)}\n\n{_figures(row)}"
-    sections |= {"Limits": _limits(kind, settings), "Loading": _loading(kind, model.config),
+    sections |= {"Limits": _limits(kind, settings, row), "Loading": _loading(kind, model.config),
                  "Settings": _code(json.dumps(settings, indent=1)),
                  "Made with": _made_with(record)}
     body = "\n\n".join(f"## {name}\n\n{text}" for name, text in sections.items())
@@ -228,13 +234,13 @@ def model_card(
     title = ", ".join(filter(None, names))
     return f"---\n{metadata.to_yaml()}\n---\n\n# {title}\n\n{body}\n"
 
-# %% ../nbs/06d_card.ipynb #b5391ad3
-def _limits(kind, settings) -> str:
+# %% ../nbs/06d_card.ipynb #802739ec
+def _limits(kind, settings, row) -> str:
     length = settings.get("max_length") or settings.get("length")
     limits = [kind.limit, *([f"It learnt from texts of up to {length} word pieces."]
                             if length else []),
-              "The figures above are of the texts that chose its checkpoint, and so flatter it: "
-              "measure on texts that it has never met.",
+              *(["The figures above are of the texts that chose its checkpoint, and so flatter "
+                 "it: measure on texts that it has never met."] if row else []),
               "Nothing was measured of other kinds of text, other languages, fairness or misuse.",
               "Whether the licences above allow your use is for you to judge."]
     return "\n".join(f"* {limit}" for limit in limits)
