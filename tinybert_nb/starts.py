@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['StartsSettings', 'general_student', 'run_start', 'compare_starts', 'starts_table', 'plot_starts']
 
-# %% ../nbs/17b_starts.ipynb #81b3623c
+# %% ../nbs/17b_starts.ipynb #0568604e
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -81,7 +82,7 @@ def run_start(
               replace(settings.stage_two, seed=seed))
     return out / "stage-two/best"
 
-# %% ../nbs/17b_starts.ipynb #1740052d
+# %% ../nbs/17b_starts.ipynb #0d6e4b51
 def compare_starts(
     tasks: dict[str, dict[str, Path]],  # name -> its files: "train", "dev", perhaps "test"
     corpus: str = "packaged",  # as `general` takes it
@@ -118,30 +119,45 @@ def _measured(task, files, systems, place, seed, settings):
         place / "measured", {"systems": weights, "test": fingerprint(test)},
         lambda: {"rows": measure_checkpoints(names, test, files["train"],
                                              settings.finetune.max_length, seed)})
-    marks = {name: dict(zip(("start", "tokens"), each)) for name, each in zip(names, systems)}
+    marks = {name: dict(zip(("start", "tokens"), each)) | _inside(folder)
+             for (name, folder), each in zip(names.items(), systems)}
     return [{"task": task, **row, **marks.get(row["system"], {"start": row["system"]})}
             for row in found["rows"]]
 
-# %% ../nbs/17b_starts.ipynb #6c318142
+
+def _inside(student: Path) -> dict[str, float]:
+    "How far the student's inside was from its teacher's after stage one, on dev; {} for a teacher."
+    result = student.parent.parent / "stage-one/result.json"
+    return {"stage_one_loss": json.loads(result.read_text())["last"]} if result.exists() else {}
+
+# %% ../nbs/17b_starts.ipynb #3ac63600
 def starts_table(rows: list[dict]) -> str:  # rows as `compare_starts` gives them
-    "Mean accuracy and its spread over seeds, a line a task, start and amount, as Markdown."
-    found = _grouped(rows)
-    lines = ["| task | start | tokens read before | accuracy | seeds |", "|" + " --- |" * 5]
-    for (task, start, tokens), values in found.items():
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        lines.append(f"| {task} | {start} | {'' if tokens is None else f'{tokens:,}'} | "
-                     f"{mean(values):.3f}{spread} | {len(values)} |")
+    "Mean and spread over seeds, a line a task, start and amount, as Markdown."
+    accuracies, losses = _grouped(rows, "accuracy"), _grouped(rows, "stage_one_loss")
+    lines = ["| task | start | tokens read before | loss after stage one, dev | accuracy | seeds |",
+             "|" + " --- |" * 6]
+    for (task, start, tokens), values in accuracies.items():
+        amount = "" if tokens is None else f"{tokens:,}"
+        lines.append(f"| {task} | {start} | {amount} | {_spread(losses[task, start, tokens])} | "
+                     f"{_spread(values)} | {len(values)} |")
     return "\n".join(lines)
 
 
-def _grouped(rows) -> dict[tuple, list[float]]:
-    "Accuracies by task, start and tokens, in the order in which they come."
+def _spread(values: list[float]) -> str:
+    "Mean and sample deviation, as far as there are any."
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}" if values else ""
+
+
+def _grouped(rows, name: str) -> dict[tuple, list[float]]:
+    "A figure by task, start and tokens, in the order in which they come."
     found = defaultdict(list)
     for row in rows:
-        found[row["task"], row["start"], row.get("tokens")].append(row["accuracy"])
+        if name in row:
+            found[row["task"], row["start"], row.get("tokens")].append(row[name])
     return found
 
-# %% ../nbs/17b_starts.ipynb #a28bc6e6
+# %% ../nbs/17b_starts.ipynb #ac7754c9
 def plot_starts(
     rows: list[dict],  # as `compare_starts` gives them
     task: str,  # whose rows are drawn
@@ -150,7 +166,8 @@ def plot_starts(
     "Accuracy over tokens read, a line a start with its spread; ValueError for an unknown task."
     import matplotlib.pyplot as plt
 
-    found = {key[1:]: values for key, values in _grouped(rows).items() if key[0] == task}
+    found = {key[1:]: values for key, values in _grouped(rows, "accuracy").items()
+             if key[0] == task}
     if not found:
         raise ValueError(f"no rows of task {task!r}: choose from "
                          f"{', '.join(sorted({row['task'] for row in rows}))}")
