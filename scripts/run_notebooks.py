@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 import json
 import os
+import signal
 import sys
 import time
 
@@ -136,4 +137,7 @@ if __name__ == "__main__":
     # IPython takes the name __main__ in each worker; the workers find this file under its own name.
     import run_notebooks
 
+    # A shell that runs this in the background has Ctrl-C ignored, and cells and their processes
+    # would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(0 if run_notebooks.run([Path(word) for word in sys.argv[1:]]) else 1)

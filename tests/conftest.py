@@ -5,10 +5,15 @@ from pathlib import Path
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and the commands that are tested
+# would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
