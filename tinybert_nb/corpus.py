@@ -6,7 +6,7 @@
 __all__ = ['LAYOUTS', 'text_files', 'open_source', 'document_sentences', 'read_documents', 'encode_sentences', 'EncodedCorpus',
            'split_corpus', 'encode_corpus']
 
-# %% ../nbs/01b_corpus.ipynb #17a38bcc
+# %% ../nbs/01b_corpus.ipynb #652d1531
 import json
 import os
 import re
@@ -21,7 +21,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .assets import AssetError, data_folder, workplace
-from .data import PACKED, DataError, fingerprint, text_lines, tokenizer_state
+from .data import fingerprint, tokenizer_state
+from .formats import PACKED, DataError, text_lines
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}

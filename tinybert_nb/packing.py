@@ -6,7 +6,7 @@
 __all__ = ['MASKINGS', 'DOCUMENTS', 'pack', 'shorten', 'mask_tokens', 'PackedBatches', 'StreamedBatches', 'read_pregenerated',
            'PregeneratedBatches']
 
-# %% ../nbs/01c_packing.ipynb #f652304a
+# %% ../nbs/01c_packing.ipynb #91e985ce
 import json
 import math
 import re
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .corpus import (
     EncodedCorpus, document_sentences, encode_sentences, open_source, read_documents)
-from .data import DataError, text_lines
+from .formats import DataError, text_lines
 
 # %% ../nbs/01c_packing.ipynb #8559da9b
 def pack(
