@@ -6,12 +6,12 @@
 __all__ = ['KINDS', 'UNKNOWN', 'HUB_LICENCES', 'plain_text', 'stated_licence', 'Source', 'sources', 'Kind', 'hub_licence',
            'model_card', 'save_student']
 
-# %% ../nbs/06d_card.ipynb #0ad1ae29
+# %% ../nbs/06d_card.ipynb #707b35a7
 import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import AssetError, teacher_source
-from .models import count_parameters, is_checkpoint, load_config, save_checkpoint
+from .models import (count_parameters, head_class, is_checkpoint, load_config,
+                                problem_of, save_checkpoint)
 
 # %% ../nbs/06d_card.ipynb #0c223b86
 def plain_text(text: Any) -> str:  # Markdown on one line
@@ -201,7 +202,7 @@ def hub_licence(stated: Iterable[str | None]) -> dict[str, str]:  # fields of a 
     name = re.sub(r"[^a-z0-9.]+", "-", different.pop().lower()).strip("-.")
     return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
 
-# %% ../nbs/06d_card.ipynb #3ea39b82
+# %% ../nbs/06d_card.ipynb #4edffc9e
 def model_card(
     folder: str | Path,  # that it is about to be saved in; its run folder is the one above
     model: PreTrainedModel,
@@ -213,7 +214,8 @@ def model_card(
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     call = record.get("call") or {}
     arguments = call.get("arguments") or {}
-    kind, settings = KINDS.get(call.get("function"), UNKNOWN), arguments.get("settings") or {}
+    kind = _of_words(KINDS.get(call.get("function"), UNKNOWN), model.config)
+    settings = arguments.get("settings") or {}
     comes_from, row = sources(arguments), (_looks(run) or [None])[-1]
     bases = sorted({source.base for source in comes_from if isinstance(source.base, str)})
     metadata = ModelCardData(
@@ -234,7 +236,17 @@ def model_card(
     title = ", ".join(filter(None, names))
     return f"---\n{metadata.to_yaml()}\n---\n\n# {title}\n\n{body}\n"
 
-# %% ../nbs/06d_card.ipynb #802739ec
+
+
+def _of_words(kind: Kind, config) -> Kind:
+    "The same kind of training, of a model that answers for each word, or with a piece of text."
+    problem = problem_of(config)
+    if problem not in ("tokens", "spans") or "Classification" not in kind.auto_class:
+        return kind
+    task = {"tokens": "token-classification", "spans": "question-answering"}[problem]
+    return replace(kind, auto_class=head_class(problem).__name__, task=kind.task and task)
+
+# %% ../nbs/06d_card.ipynb #4fc4e043
 def _limits(kind, settings, row) -> str:
     length = settings.get("max_length") or settings.get("length")
     limits = [kind.limit, *([f"It learnt from texts of up to {length} word pieces."]
@@ -254,7 +266,7 @@ def _loading(kind, config) -> str:
     code = _code(f"from transformers import {kind.auto_class}, AutoTokenizer\n\n"
                  f'model = {kind.auto_class}.from_pretrained("FOLDER")\n'
                  'tokenizer = AutoTokenizer.from_pretrained("FOLDER")')
-    if kind.task == "text-classification":
+    if kind.task in ("text-classification", "token-classification"):
         code += f"\n\nClasses, in their order: {plain_text(', '.join(config.id2label.values()))}."
     if getattr(config, "classifier_activation", None):
         code += ("\n\nAn activation stands before its classifier, which only "

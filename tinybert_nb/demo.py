@@ -166,7 +166,7 @@ def write_report(
     plt.close("all")
     return page
 
-# %% ../nbs/17_demo.ipynb #dedd3ee0
+# %% ../nbs/17_demo.ipynb #cf7f08e6
 def load_classifier_labels(folder: str | Path) -> list[str]:
     "The label names that a checkpoint folder's config holds, in the order of the classes."
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
@@ -177,7 +177,7 @@ def _shown(rows: list[dict]) -> list[dict]:
     "The summary as rows for a reader."
     shown = []
     for line in summarise(rows):
-        spread = line["accuracy_spread"]
+        spread = line["spread"]
         shown.append({
             "system": line["system"],
             "accuracy": f"{line['accuracy']:.3f}" + (f" ± {spread:.3f}" if spread else ""),

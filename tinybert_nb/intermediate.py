@@ -6,7 +6,7 @@
 __all__ = ['IntermediateSettings', 'intermediate_terms', 'make_pair', 'switch_off_dropout', 'IntermediateStep', 'make_step',
            'mean_terms', 'train_intermediate']
 
-# %% ../nbs/07b_intermediate.ipynb #30827658
+# %% ../nbs/07b_intermediate.ipynb #4b8cd2ec
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ from .card import save_student
 from .distiller import (Distiller, Term, deepest_layer, needed_layers, teacher_targets,
                                    up_to_layer)
 from .layer_map import parse_head_map, parse_layer_map
-from .models import (is_checkpoint, load_config, load_projections, new_student,
-                                student_config, student_from_teacher)
+from .models import (find_classifier, is_checkpoint, load_config, load_projections,
+                                new_student, student_config, student_from_teacher)
 from .projections import Projections, projections_from
 from .trace import compile_model, trace_forward
 from .training import Evaluation, TrainingSettings, processes, train
@@ -61,7 +61,7 @@ def intermediate_terms(settings: IntermediateSettings) -> list[Term]:
         Term("values", settings.value_relation_weight),
     ]
 
-# %% ../nbs/07b_intermediate.ipynb #4cc7e9a4
+# %% ../nbs/07b_intermediate.ipynb #942dbd82
 def make_pair(
     student: str,  # a size (see models.parse_size), or a checkpoint folder to start from
     teacher: PreTrainedModel,
@@ -81,7 +81,7 @@ def make_pair(
         taught_by = layer_map.one_to_one().taught_by
         model, start = student_from_teacher(teacher, config, taught_by, sample())
     else:
-        model = new_student(config, settings.seed, head=hasattr(teacher, "classifier"))
+        model = new_student(config, settings.seed, head=find_classifier(teacher) is not None)
     head_map = parse_head_map(settings.head_map, config.num_attention_heads,
                               teacher.config.num_attention_heads)
     saved = load_projections(student) if checkpoint else {}

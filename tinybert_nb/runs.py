@@ -300,7 +300,7 @@ def settings_from(
         built[name] = tuple(value) if isinstance(value, list) else value
     return kind(**built)
 
-# %% ../nbs/08b_runs.ipynb #b949610b
+# %% ../nbs/08b_runs.ipynb #502ea64b
 def rerun(
     folder: str | Path,  # a finished run
     out: str | Path,  # another folder, for the run that is made again
@@ -321,10 +321,10 @@ def rerun(
     for said in differences(then, now):
         warnings.warn(f"not as it was: {said}", stacklevel=2)
     function, arguments = functions[call["function"]], dict(call["arguments"])
-    if "settings" in arguments:
-        hint = get_type_hints(function)["settings"]
-        kind = next(kind for kind in (*get_args(hint), hint) if is_dataclass(kind))
-        arguments["settings"] = settings_from(kind, arguments["settings"])
+    for name, hint in get_type_hints(function).items():
+        kind = next((kind for kind in (*get_args(hint), hint) if is_dataclass(kind)), None)
+        if kind and isinstance(arguments.get(name), dict):
+            arguments[name] = settings_from(kind, arguments[name])
     function(**arguments, out=out)
     return same_history(folder, out)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StartsSettings', 'general_student', 'run_start', 'compare_starts', 'starts_table', 'plot_starts']
 
-# %% ../nbs/17b_starts.ipynb #0568604e
+# %% ../nbs/17b_starts.ipynb #2c4b4dc0
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,12 @@ from typing import Literal
 
 from .assets import DEFAULT_TEACHER
 from .data import fingerprint
-from .evaluation import measure_checkpoints
+from .evaluation import in_words, measure_checkpoints
 from .general import GeneralSettings, general
 from .runs import environment, finished_or, write_json
+from .formats import TaskForm
 from .task import (FinetuneSettings, StageOneSettings, StageTwoSettings, finetune,
-                              stage_one, stage_two)
+                              stage_one, stage_two, with_dev)
 
 # %% ../nbs/17b_starts.ipynb #a3d2fea7
 @dataclass
@@ -64,32 +65,34 @@ def general_student(
         settings.general, start=start, steps=tokens // settings.tokens_an_update))
     return str(folder / "last")
 
-# %% ../nbs/17b_starts.ipynb #dad91196
+# %% ../nbs/17b_starts.ipynb #1369ea3c
 def run_start(
-    files: dict[str, Path],  # "train", "dev", and "test" if there is one
+    files: dict[str, Path | None],  # "train", "dev" (None: a tenth of the training rows)
     teacher: str | Path,  # fine-tuned on the task
     student: str,  # as `general_student` gives it
     out: str | Path,  # gets stage-one/ and stage-two/
     start: Literal["random", "teacher"],  # of a student that is a size
     seed: int,
     settings: StartsSettings,
+    form: TaskForm = TaskForm(),  # what the files hold
 ) -> Path:  # the distilled student
     "Both stages of the task recipe for one start."
     train, dev, out = files["train"], files["dev"], Path(out)
     stage_one(train, dev, teacher, student, out / "stage-one",
-              replace(settings.stage_one, start=start, seed=seed))
+              replace(settings.stage_one, start=start, seed=seed), form=form)
     stage_two(train, dev, teacher, out / "stage-one/last", out / "stage-two",
-              replace(settings.stage_two, seed=seed))
+              replace(settings.stage_two, seed=seed), form=form)
     return out / "stage-two/best"
 
-# %% ../nbs/17b_starts.ipynb #0d6e4b51
+# %% ../nbs/17b_starts.ipynb #d22f3c16
 def compare_starts(
-    tasks: dict[str, dict[str, Path]],  # name -> its files: "train", "dev", perhaps "test"
+    tasks: dict[str, dict[str, Path | None]],  # name -> its files: "train", "dev", "test"
     corpus: str = "packaged",  # as `general` takes it
     out: str | Path = "runs/starts",
     settings: StartsSettings | None = None,
     teacher: str = DEFAULT_TEACHER,  # pre-trained
-) -> list[dict]:  # task, seed, system, start, tokens, accuracy, ...
+    form: TaskForm = TaskForm(),  # what the tasks' files hold
+) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "All starts on all tasks and seeds; writes out/TASK/rows.json. Goes on where it stopped."
     settings, out, rows = settings or StartsSettings(), Path(out), []
     grid = list(product(settings.starts, settings.tokens))
@@ -97,28 +100,30 @@ def compare_starts(
     for (task, files), seed in product(tasks.items(), settings.seeds):
         place = out / task / f"seed-{seed}"
         finetune(files["train"], files["dev"], teacher, place / "teacher",
-                 replace(settings.finetune, seed=seed))
+                 replace(settings.finetune, seed=seed), form=form)
         systems = {("teacher", None): place / "teacher/best"} | {
             each: run_start(files, place / "teacher/best", students[each],
-                            place / f"{each[0]}-{each[1]}", each[0], seed, settings)
+                            place / f"{each[0]}-{each[1]}", each[0], seed, settings, form)
             for each in grid}
-        rows += _measured(task, files, systems, place, seed, settings)
+        rows += _measured(task, files, systems, place, seed, settings, form)
     for task, files in tasks.items():
         write_json(out / task / "rows.json", {
             "rows": [row for row in rows if row["task"] == task], "files": files, "corpus": corpus,
-            "teacher": teacher, "settings": settings, **environment()})
+            "form": form, "teacher": teacher, "settings": settings, **environment()})
     return rows
 
 
-def _measured(task, files, systems, place, seed, settings):
+def _measured(task, files, systems, place, seed, settings, form):
     "A row a system of one task and seed, measured once."
-    test = files.get("test", files["dev"])
+    train, test = files["train"], files.get("test")
+    if test is None:
+        train, test, form = with_dev(train, files["dev"], form)
     names = {f"{start} {tokens}": folder for (start, tokens), folder in systems.items()}
     weights = {name: fingerprint(folder / "model.safetensors") for name, folder in names.items()}
     found = finished_or(
         place / "measured", {"systems": weights, "test": fingerprint(test)},
-        lambda: {"rows": measure_checkpoints(names, test, files["train"],
-                                             settings.finetune.max_length, seed)})
+        lambda: {"rows": measure_checkpoints(names, test, train, settings.finetune.max_length, seed,
+                                             form)})
     marks = {name: dict(zip(("start", "tokens"), each)) | _inside(folder)
              for (name, folder), each in zip(names.items(), systems)}
     return [{"task": task, **row, **marks.get(row["system"], {"start": row["system"]})}
@@ -130,13 +135,15 @@ def _inside(student: Path) -> dict[str, float]:
     result = student.parent.parent / "stage-one/result.json"
     return {"stage_one_loss": json.loads(result.read_text())["last"]} if result.exists() else {}
 
-# %% ../nbs/17b_starts.ipynb #3ac63600
+# %% ../nbs/17b_starts.ipynb #098ca9a6
 def starts_table(rows: list[dict]) -> str:  # rows as `compare_starts` gives them
     "Mean and spread over seeds, a line a task, start and amount, as Markdown."
-    accuracies, losses = _grouped(rows, "accuracy"), _grouped(rows, "stage_one_loss")
-    lines = ["| task | start | tokens read before | loss after stage one, dev | accuracy | seeds |",
+    figures, losses = _grouped(rows), _grouped(rows, "stage_one_loss")
+    metrics = {_metric(row) for row in rows}
+    named = in_words(*metrics) if len(metrics) == 1 else "task's metric"
+    lines = [f"| task | start | tokens read before | loss after stage one, dev | {named} | seeds |",
              "|" + " --- |" * 6]
-    for (task, start, tokens), values in accuracies.items():
+    for (task, start, tokens), values in figures.items():
         amount = "" if tokens is None else f"{tokens:,}"
         lines.append(f"| {task} | {start} | {amount} | {_spread(losses[task, start, tokens])} | "
                      f"{_spread(values)} | {len(values)} |")
@@ -149,25 +156,28 @@ def _spread(values: list[float]) -> str:
     return f"{mean(values):.3f}{spread}" if values else ""
 
 
-def _grouped(rows, name: str) -> dict[tuple, list[float]]:
-    "A figure by task, start and tokens, in the order in which they come."
+def _grouped(rows, name: str = "") -> dict[tuple, list[float]]:
+    "A figure, or the task's metric, by task, start and tokens, in the order in which they come."
     found = defaultdict(list)
     for row in rows:
-        if name in row:
-            found[row["task"], row["start"], row.get("tokens")].append(row[name])
+        if (name or _metric(row)) in row:
+            found[row["task"], row["start"], row.get("tokens")].append(row[name or _metric(row)])
     return found
 
-# %% ../nbs/17b_starts.ipynb #ac7754c9
+
+def _metric(row) -> str:
+    return row.get("metric", "accuracy")
+
+# %% ../nbs/17b_starts.ipynb #c4dba210
 def plot_starts(
     rows: list[dict],  # as `compare_starts` gives them
     task: str,  # whose rows are drawn
     ax=None,  # matplotlib axes; None: new ones
 ):
-    "Accuracy over tokens read, a line a start with its spread; ValueError for an unknown task."
+    "The metric over tokens read, a line a start with its spread; ValueError for an unknown task."
     import matplotlib.pyplot as plt
 
-    found = {key[1:]: values for key, values in _grouped(rows, "accuracy").items()
-             if key[0] == task}
+    found = {key[1:]: values for key, values in _grouped(rows).items() if key[0] == task}
     if not found:
         raise ValueError(f"no rows of task {task!r}: choose from "
                          f"{', '.join(sorted({row['task'] for row in rows}))}")
@@ -183,7 +193,8 @@ def plot_starts(
     if ("teacher", None) in found:
         ax.axhline(mean(found["teacher", None]), color="0.4", linestyle="--", label="the teacher")
     ax.set_xticks(range(len(amounts)), [f"{tokens:,}" if tokens else "none" for tokens in amounts])
-    ax.set(xlabel="tokens read before the task", ylabel="accuracy", title=task)
+    [metric] = {_metric(row) for row in rows if row["task"] == task}
+    ax.set(xlabel="tokens read before the task", ylabel=in_words(metric), title=task)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
     return ax

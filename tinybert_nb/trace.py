@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRACED', 'AttentionRecorder', 'traced_attention', 'Trace', 'trace_forward', 'compile_model']
 
-# %% ../nbs/03_trace.ipynb #119506b0
+# %% ../nbs/03_trace.ipynb #2248b610
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
 
 from .data import MODEL_INPUTS
+from .models import logits_of
 
 # %% ../nbs/03_trace.ipynb #b8ce6551
 class AttentionRecorder:
@@ -137,7 +138,7 @@ def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int
     counts_embeddings = hasattr(output_capturing, "selected_hidden_states")
     return list(hidden_states) if counts_embeddings else True
 
-# %% ../nbs/03_trace.ipynb #ba418f9e
+# %% ../nbs/03_trace.ipynb #ac244c90
 def trace_forward(
     model: nn.Module,  # an encoder, with or without a classifier; may be compiled or under DDP
     batch: dict[str, Tensor],  # a padded batch; what is no model input (labels, rows) is left out
@@ -160,7 +161,7 @@ def trace_forward(
                    for number, state in enumerate(output.get("hidden_states") or ()))
     columns = zip(*(layer or (None,) * 4 for layer in recorder.layers))
     queries, keys, kept_values, windows = tuple(columns) or ((),) * 4
-    return Trace(states, queries, keys, output.get("logits"), batch["attention_mask"],
+    return Trace(states, queries, keys, logits_of(output), batch["attention_mask"],
                  kept_values, windows)
 
 # %% ../nbs/03_trace.ipynb #4b935364

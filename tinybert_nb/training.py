@@ -116,9 +116,9 @@ def rate_factor(
         return 1.0
     return (total_steps - step) / max(1, total_steps - warmup_steps)
 
-# %% ../nbs/07_training.ipynb #927d10f8
+# %% ../nbs/07_training.ipynb #8f277f06
 def cut_batch(
-    batch: dict[str, Tensor],  # tensors with one row a text
+    batch: dict[str, Tensor],  # tensors with one row a text; `weight`: it counts as so many
     parts: int,
 ) -> list[tuple[dict[str, Tensor], Callable[..., float] | None]]:
     "Exactly `parts` pieces of a batch, each with `share(mean_over, window)` of the whole's count."
@@ -133,6 +133,8 @@ def cut_batch(
         piece = {name: tensor[:1] if empty else tensor[found] for name, tensor in batch.items()}
 
         def share(mean_over: str, window: int | None = None, found=found) -> float:
+            if mean_over == "rows" and "weight" in batch:
+                return float(batch["weight"][found].sum() / batch["weight"].sum())
             counts = (count_real(mean_over, each, window) for each in (mask[found], mask))
             return float(next(counts) / next(counts))
 
