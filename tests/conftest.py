@@ -45,11 +45,14 @@ def tracked_files() -> list[Path]:
             "__pycache__",
             ".pytest_cache",
             "assets",
+            "chinese-reviews",
+            "chinese-teacher",
             "encoded",
             "general",
             "masked-lm",
             "review-texts",
             "reviews",
+            "splits",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]
     return sorted(path for path in found if path.is_file() and not path.is_symlink())

