@@ -175,7 +175,7 @@ def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
     "The configuration alone, without weights; ValueError or AssetError if there is none."
     return _from_pretrained(AutoConfig, name)
 
-# %% ../nbs/02_models.ipynb #a0b9ce7e
+# %% ../nbs/02_models.ipynb #3cc0b4bd
 def load_classifier(
     name: str,  # folder or hub id
     labels: Sequence[str],  # the task's label names, in the order of the classes
@@ -193,7 +193,8 @@ def load_classifier(
     if not fresh_head and problem_of(config) != problem:
         raise ValueError(f"{name} was not fine-tuned on this task: its labels are of the problem "
                          f"{problem_of(config)!r}, the data's of {problem!r}")
-    config.problem_type = PROBLEMS[problem]
+    if problem_of(config) != problem:
+        config.problem_type = PROBLEMS[problem]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     model, info = _open(head_class(problem), name, seed, config=config,
