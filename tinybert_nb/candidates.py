@@ -6,8 +6,9 @@
 __all__ = ['Gap', 'special_frame', 'whole_words', 'Context', 'ContextMaker', 'best_paths', 'MaskedWords', 'Candidates',
            'open_masked_words']
 
-# %% ../nbs/10c_candidates.ipynb #4faf4b4a
+# %% ../nbs/10c_candidates.ipynb #0909a3a6
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,11 +125,11 @@ def _window(length: int, middle: int, room: int) -> int:
     "Where a window of this room begins, with a place in its middle as far as that is possible."
     return max(0, min(middle - room // 2, length - room))
 
-# %% ../nbs/10c_candidates.ipynb #39ce0fa0
+# %% ../nbs/10c_candidates.ipynb #34d6ba26
 def best_paths(
     scores: Tensor,  # (places, entries): log-probabilities
     count: int,
-) -> list[list[int]]:  # best first; each an entry a place
+) -> list[tuple[list[int], float]]:  # best first: an entry a place, and the sum of their scores
     "The sequences of entries whose scores have the largest sums."
     paths, sums = torch.zeros((1, 0), dtype=torch.long), torch.zeros(1)
     for here in scores.cpu():
@@ -138,9 +139,9 @@ def best_paths(
         rows, columns = kept.indices // len(best.values), kept.indices % len(best.values)
         paths = torch.cat((paths[rows], best.indices[columns][:, None]), dim=1)
         sums = kept.values
-    return paths.tolist()
+    return [*zip(paths.tolist(), sums.tolist())]
 
-# %% ../nbs/10c_candidates.ipynb #27244c7d
+# %% ../nbs/10c_candidates.ipynb #a2326237
 class MaskedWords:
     "A masked-LM model that fills gaps with whole words."
 
@@ -164,6 +165,10 @@ class MaskedWords:
 
     def __call__(self, gaps: Sequence[Gap]) -> list[list[str] | None]:
         "Guesses for each gap, best first; None where the word is no single piece."
+        return [some and [word for word, _ in some] for some in self.scored(gaps)]
+
+    def scored(self, gaps: Sequence[Gap]) -> list[list[tuple[str, float]] | None]:
+        "As a call, each guess with its probability among all words."
         contexts = self.contexts(gaps)
         wanted = sorted({each for each in contexts if each}, key=lambda each: (
             len(each.tokens), each.tokens))
@@ -171,7 +176,7 @@ class MaskedWords:
         found = {context: words for batch in self._batches(wanted)
                  for context, words in zip(batch, self._ask(batch))}
         return [None if context is None else [
-            word for word in found[context]
+            (word, share) for word, share in found[context]
             if self.keep_word or word.lower() != gap.word.lower()][:self.count]
             for gap, context in zip(gaps, contexts)]
 
@@ -187,8 +192,8 @@ class MaskedWords:
             start = end
 
     @torch.inference_mode()
-    def _ask(self, contexts: list[Context]) -> list[list[str]]:
-        "The words for each context."
+    def _ask(self, contexts: list[Context]) -> list[list[tuple[str, float]]]:
+        "The words for each context, with their probabilities."
         device, longest = self.model.device, len(contexts[-1].tokens)
         ids = torch.full((len(contexts), longest), self.tokenizer.pad_token_id)
         types, real = torch.zeros_like(ids), torch.zeros_like(ids)
@@ -208,19 +213,22 @@ class MaskedWords:
         logits = logits.float().masked_fill_(~self.allowed[kinds[rows].long()], -torch.inf)
         return self._named(logits, contexts)
 
-    def _named(self, logits: Tensor, contexts) -> list[list[str]]:  # logits: (places, vocabulary)
+    def _named(self, logits: Tensor, contexts) -> list[list[tuple[str, float]]]:
         "The best words of each context; one more than asked for, as one may be taken away."
-        count, found = self.count + 1, []
-        single = logits.topk(count).indices.tolist()
-        for row, part in zip(contexts, logits.split([len(each.masked) for each in contexts])):
-            paths = [[token] for token in single[0]] if len(part) == 1 else best_paths(
-                part.log_softmax(-1), count)
-            single = single[len(part):]
-            found.append(["".join(self.words[token] for token in path) for path in paths
-                          if all(token in self.words for token in path)])
+        count, found, start = self.count + 1, [], 0  # logits: (places, vocabulary)
+        best = logits.topk(count)
+        shares = (best.values - logits.logsumexp(-1, keepdim=True)).tolist()
+        for tokens in (each.masked for each in contexts):
+            end = start + len(tokens)
+            paths = zip(([token] for token in best.indices[start].tolist()), shares[start]
+                        ) if len(tokens) == 1 else best_paths(
+                            logits[start:end].log_softmax(-1), count)
+            found.append([("".join(self.words[token] for token in path), math.exp(share))
+                          for path, share in paths if share > -math.inf])
+            start = end
         return found
 
-# %% ../nbs/10c_candidates.ipynb #da99a0db
+# %% ../nbs/10c_candidates.ipynb #83491eea
 class Candidates:
     "What may stand in a word's place, from a model and from vectors."
 
@@ -233,7 +241,11 @@ class Candidates:
 
     def __call__(self, gaps: Sequence[Gap]) -> list[list[str]]:  # best first, [] if there is none
         "Candidates for each gap."
-        found = self.masked(gaps)
+        return [[word for word, _ in some] for some in self.scored(gaps)]
+
+    def scored(self, gaps: Sequence[Gap]) -> list[list[tuple[str, float]]]:
+        "As a call, with the model's probabilities, or the vectors' cosines."
+        found = self.masked.scored(gaps)
         near = self._neighbours({gap.word for gap, words in zip(gaps, found) if words is None})
         for number, gap in enumerate(gaps):
             if found[number] is None:
@@ -242,14 +254,15 @@ class Candidates:
         self.unknown += Counter()  # without zeros
         return found
 
-    def _neighbours(self, words: Iterable[str]) -> dict[str, list[str]]:
+    def _neighbours(self, words: Iterable[str]) -> dict[str, list[tuple[str, float]]]:
         "Neighbours that are single words, for each word."
         if self.vectors is None:
             return {}
         keys = {word: word if word in self.vectors else word.lower() for word in words}
-        near = self.vectors.neighbours(keys.values(), 3 * self.masked.count)
-        return {word: [other for other in near[key] if [one.text for one in find_words(other)] == [
-            other]][:self.masked.count] for word, key in keys.items() if key in near}
+        near = self.vectors.likeness(keys.values(), 3 * self.masked.count)
+        return {word: [(other, cosine) for other, cosine in near[key] if [
+            one.text for one in find_words(other)] == [other]][:self.masked.count]
+            for word, key in keys.items() if key in near}
 
 # %% ../nbs/10c_candidates.ipynb #c6624834
 def open_masked_words(

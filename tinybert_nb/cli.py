@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'Formed', 'TaskFiles', 'Stage', 'Finetune', 'StageOne', 'MaskedLm',
            'General', 'StageTwo', 'Augment', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit',
-           'Compare', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'WordsError', 'options_of',
-           'words_of_file', 'read_words', 'notes_once', 'main']
+           'Compare', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation', 'WordsError',
+           'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
 
 # %% ../nbs/18_cli.ipynb #2399d120
 import difflib
@@ -488,10 +488,27 @@ class Bench(Table, FromFile):
         print(benchmark_table(rows))
         self.keep(rows)
 
+# %% ../nbs/18_cli.ipynb #5e0d77c1
+@dataclass
+class BenchAugmentation(Table, FromFile):
+    "Time augmentation beside the paper's algorithm taken word by word, in one run."
+
+    settings = "tinybert_nb.augmentation_speed:AugmentationBenchSettings"
+
+    def run(self, settings) -> None:
+        "Measure and print; exit code 1 if the two ways differ in a variant."
+        from tinybert_nb.augmentation_speed import augmentation_rows, augmentation_speed_table
+
+        rows = augmentation_rows(settings)
+        print(augmentation_speed_table(rows))
+        self.keep(rows)
+        sys.exit(0 if all(row["same_variants"] for row in rows) else 1)
+
 # %% ../nbs/18_cli.ipynb #4fe7515d
 COMMANDS = {re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower(): command for command in (
-    Data, Plan, Convert, MaskedLm, General, Augment, Finetune, StageOne, StageTwo, Distill, Evaluate, Glue,
-    Submit, Compare, Rerun, Status, Demo, Bench, Starts, Ablate)}
+    Data, Plan, Convert, MaskedLm, General, Augment, Finetune, StageOne, StageTwo, Distill,
+    Evaluate, Glue, Submit, Compare, Rerun, Status, Demo, Bench, BenchAugmentation, Starts,
+    Ablate)}
 
 # %% ../nbs/18_cli.ipynb #935fa8b3
 class WordsError(ValueError):

@@ -276,7 +276,8 @@ def packaged_masked_lm(
     folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> Path:  # checkpoint folder of a masked-LM model
     "The packaged teacher as a masked-LM model, trained once (a quarter of an hour on two cores)."
-    texts, held_out = packaged_texts(folder)
     place = Path(folder or data_folder()) / "masked-lm"
-    train_masked_lm(texts, DEFAULT_TEACHER, place, MaskedLMSettings(), held_out)
+    if not (place / "result.json").is_file():
+        texts, held_out = packaged_texts(folder)
+        train_masked_lm(texts, DEFAULT_TEACHER, place, MaskedLMSettings(), held_out)
     return place / "best"

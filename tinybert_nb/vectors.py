@@ -20,7 +20,7 @@ from .assets import data_folder, fetch_asset, file_sha256, workplace
 from .data import fingerprint
 from .formats import DataError, text_lines
 
-# %% ../nbs/10b_vectors.ipynb #48ba8788
+# %% ../nbs/10b_vectors.ipynb #31fc8156
 @dataclass
 class WordVectors:
     "Words and their vectors; the more frequent words first."
@@ -37,23 +37,29 @@ class WordVectors:
     def __contains__(self, word: str) -> bool:
         return word in self.rows
 
-    def neighbours(
+    def likeness(
         self,
         words: Iterable[str],
-        count: int = 15,  # for each word
-    ) -> dict[str, list[str]]:  # word -> nearest first; words without a vector are not in it
-        "The words most like each of these by cosine."
+        count: int = 15,  # neighbours of each word
+    ) -> dict[str, list[tuple[str, float]]]:  # word -> (neighbour, cosine), nearest first
+        "The words most like each of these; words without a vector are not in it."
         known = [word for word in dict.fromkeys(words) if word in self.rows]
         everything, found = torch.from_numpy(self.table), {}
         for start in range(0, len(known), 64):
             part = known[start:start + 64]
             rows = torch.tensor([self.rows[word] for word in part])
-            likeness = everything[rows] @ everything.T  # (part, words)
-            likeness[range(len(part)), rows] = -torch.inf
-            best = likeness.topk(min(count, len(self.words) - 1)).indices.tolist()
-            found |= {word: [self.words[row] for row in nearest]
-                      for word, nearest in zip(part, best)}
+            cosines = everything[rows] @ everything.T  # (part, words)
+            cosines[range(len(part)), rows] = -torch.inf
+            best = cosines.topk(min(count, len(self.words) - 1))
+            found |= {word: [(self.words[row], cosine) for row, cosine in zip(*nearest)]
+                      for word, *nearest in zip(part, best.indices.tolist(),
+                                                best.values.tolist())}
         return found
+
+    def neighbours(self, words: Iterable[str], count: int = 15) -> dict[str, list[str]]:
+        "As `likeness`, without the cosines."
+        return {word: [other for other, _ in nearest]
+                for word, nearest in self.likeness(words, count).items()}
 
 # %% ../nbs/10b_vectors.ipynb #810294b0
 _FASTTEXT = (793712314).to_bytes(4, "little")  # how a binary file of fastText begins
