@@ -133,7 +133,13 @@ def tries_at(
     drawn, choice = chance.random((2, settings.tries, len(draft.words)))
     return [Try(draft, *pair) for pair in zip(drawn, choice)]
 
-# %% ../nbs/10d_augmentation.ipynb #3c6c841a
+# %% ../nbs/10d_augmentation.ipynb #f3819a2a
+def _distinct(text: str, variants: Sequence[Variant]) -> list[Variant]:
+    "The variants, each text once, without the original."
+    first = {variant.text: variant for variant in reversed(variants)}
+    return [each for each in variants if first[each.text] is each and each.text != text]
+
+
 class Augmenter:
     "Makes variants of texts."
 
@@ -158,8 +164,11 @@ class Augmenter:
                  for each in tries_at(draft, self.settings, number)]
         self._replace(built)
         made, count = [each.variant() for each in built], self.settings.tries
-        return [self._distinct(draft, made[start:start + count])
+        kept = [_distinct(draft.text, made[start:start + count])
                 for draft, start in zip(drafts, range(0, len(made), count))]
+        self.counts += Counter(words=sum(len(draft.words) for draft in drafts), tries=len(made),
+                               alike=len(made) - sum(map(len, kept)))
+        return kept
 
     def _replace(self, built: list[Try]) -> None:
         "Exchange words in all tries."
@@ -174,15 +183,6 @@ class Augmenter:
             found = dict(zip(distinct, self.candidates(distinct)))
             for (each, place), gap in zip(wanted, gaps):
                 each.take(place, found[gap])
-
-    def _distinct(self, draft: Draft, made: list[Variant]) -> list[Variant]:
-        "The variants without those alike."
-        found = {variant.text: variant for variant in reversed(made)}
-        kept = [variant for variant in made if found[variant.text] is variant
-                and variant.text != draft.text]
-        self.counts += Counter(words=len(draft.words), tries=len(made),
-                               alike=len(made) - len(kept))
-        return kept
 
 # %% ../nbs/10d_augmentation.ipynb #aac9511a
 def open_candidates(
@@ -283,7 +283,24 @@ class Block:
     counts: Counter = field(default_factory=Counter)
     unknown: Counter = field(default_factory=Counter)  # words for which there was no candidate
 
-# %% ../nbs/10d_augmentation.ipynb #553d7f2d
+# %% ../nbs/10d_augmentation.ipynb #fb9c8d5a
+def _with_provenance(row: dict, number: int, variant: Variant | None) -> dict:
+    "A row with the number of the row it came from, and what was replaced."
+    changes = ", ".join(f"{old} > {new}" for _, old, new in variant.replaced) if variant else ""
+    return row | {PROVENANCE: f"{number}: {changes}" if variant else f"{number}"}
+
+
+def _agreed(groups, rows, source: RowSource, teacher: str | None, form: TaskForm) -> list[list]:
+    "The variants to which the teacher gives the label of their row; all, without a teacher."
+    found = [row for group in groups for row, _ in group]
+    if teacher is None or not found:
+        return groups
+    said = iter(answer_texts(teacher, [tuple(row[column] for column in source.texts)
+                                       for row in found]))
+    return [[each for each in group if next(said) == read_label(row[source.label], form)]
+            for row, group in zip(rows, groups)]
+
+# %% ../nbs/10d_augmentation.ipynb #d6d4e465
 class BlockMaker:
     "Varies rows of a source."
 
@@ -308,10 +325,11 @@ class BlockMaker:
             for group, row, cell, variants in zip(groups, rows, cells, found):
                 group += [(row | {column: variant.text.split(" ") if isinstance(cell, list)
                                   else variant.text}, variant) for variant in variants]
-        kept = self._agreed(rows, groups)
+        kept = _agreed(groups, rows, self.source, self.augmenter.settings.teacher, self.form)
         dropped = sum(map(len, groups)) - sum(map(len, kept))
-        written = [self._told(row, number, variant) for number, (original, group) in enumerate(
-            zip(rows, kept), start=first) for row, variant in [(original, None), *group]]
+        told = _with_provenance if self.source.provenance else lambda row, *_: row
+        written = [told(row, number, variant) for number, (original, group) in enumerate(
+            zip(rows, kept), start=first + 1) for row, variant in [(original, None), *group]]
         counts = self.augmenter.counts + Counter(
             rows=len(rows), written=len(written), contradicted=dropped,
             replaced=sum(len(variant.replaced) for group in kept for _, variant in group))
@@ -320,26 +338,7 @@ class BlockMaker:
         unknown.clear()
         return block
 
-    def _told(self, row: dict, number: int, variant: Variant | None) -> dict:
-        "A row with its provenance, if that is wanted."
-        if not self.source.provenance:
-            return row
-        changes = ", ".join(f"{old} > {new}" for _, old, new in variant.replaced) if variant else ""
-        return row | {PROVENANCE: f"{number + 1}: {changes}" if variant else f"{number + 1}"}
-
-    def _agreed(self, rows, groups) -> list[list]:
-        "The variants to which the teacher gives the label of their row; all, without a teacher."
-        teacher, found = self.augmenter.settings.teacher, [row for group in groups
-                                                           for row, _ in group]
-        if teacher is None or not found:
-            return groups
-        said = iter(answer_texts(teacher, [tuple(row[column] for column in self.source.texts)
-                                           for row in found]))
-        return [[each for each in group if next(said) == read_label(row[self.source.label],
-                                                                    self.form)]
-                for row, group in zip(rows, groups)]
-
-# %% ../nbs/10d_augmentation.ipynb #96b4ef4f
+# %% ../nbs/10d_augmentation.ipynb #e9fcf870
 def out_path(
     path: str | Path,  # the source
     out: str | Path | None,  # None: aug_ before the source's name
@@ -359,7 +358,7 @@ def out_path(
                         + (" does, .jsonl" if wanted == "_json_rows" else ""))
     return out
 
-# %% ../nbs/10d_augmentation.ipynb #5524c2f9
+# %% ../nbs/10d_augmentation.ipynb #54f5924e
 BLOCK = 64  # rows; decides the model's batches, and so the last digits of what it says
 
 
@@ -385,7 +384,7 @@ def _check_same(path: Path, origin: dict, what: str) -> bool:
                         "name")
     return True
 
-# %% ../nbs/10d_augmentation.ipynb #b9366f57
+# %% ../nbs/10d_augmentation.ipynb #db85fbe4
 def _blocks(source: RowSource) -> Iterator[tuple[int, list[dict]]]:
     "Number and rows of each block."
     rows = source.rows()
@@ -409,7 +408,7 @@ def _put_together(source: RowSource, folder: Path, out: Path) -> dict:
     return {"counts": dict(counts), "unknown_words": len(unknown),
             "unknown": dict(unknown.most_common(50))}
 
-# %% ../nbs/10d_augmentation.ipynb #0fc56f76
+# %% ../nbs/10d_augmentation.ipynb #6f905d13
 def augment_file(
     path: str | Path,  # a task file, a data set, or plain lines
     out: str | Path | None = None,  # None: aug_ before the name
@@ -445,7 +444,8 @@ def _fill(source, folder, settings, form, candidates) -> None:
     "Make the blocks that are not there yet; of several processes each has its own."
     together, maker = processes(), None
     done = min(source.count, BLOCK * len([*folder.glob("block-*.json")]))
-    with tqdm(total=source.count, initial=done, desc="augmenting", unit="text", delay=2) as progress:
+    with tqdm(total=source.count, initial=done, desc="augmenting", unit="text",
+              delay=2) as progress:
         for number, rows in _blocks(source):
             path = folder / f"block-{number:06d}.json"
             if path.exists() or number % together.num_processes != together.process_index:
@@ -464,7 +464,7 @@ def _open_maker(source, settings, form, candidates) -> BlockMaker:
     candidates = candidates or open_candidates(settings, mostly_chinese(some))
     return BlockMaker(source, Augmenter(candidates, settings), form)
 
-# %% ../nbs/10d_augmentation.ipynb #4d348aab
+# %% ../nbs/10d_augmentation.ipynb #7ccb93bb
 def variant_figures(
     texts: Sequence[str],
     variants: Sequence[Sequence[Variant]],  # of each text, as `Augmenter` gives them

@@ -80,7 +80,29 @@ def _controls(text: str, settings: AugmentationSettings) -> dict[str, ipywidgets
                                    tooltip="other words by chance, from the same candidates"),
     }
 
-# %% ../nbs/14b_playground.ipynb #5b2ef423
+# %% ../nbs/14b_playground.ipynb #38dd3474
+def _redraw(playground: "AugmentationPlayground") -> None:
+    "Fill both parts; what goes wrong is said in their place."
+    names = ("candidates", "tries", "probability", "context")
+    values = {name: playground.controls[name].value for name in names}
+    settings = AugmentationSettings(**values, seed=playground.seed)
+    text, masked = playground.controls["text"].value, playground.source.masked
+    try:
+        augmenter = Augmenter(lambda gaps: [[word for word, _ in some]
+                                            for some in playground.scored(gaps)], settings)
+        draft = Draft(text, augmenter.stop_words)
+        first = tries_at(draft, settings, (0,))[0]
+        gaps = [first.gap(place, settings.context) for place in range(len(draft.words))]
+        likely = [context is not None for context in masked.contexts(gaps)]
+        words = [word.text for word in draft.words]
+        playground.bars.value = bars_html(words, playground.scored(gaps), likely) if words else (
+            "<p role='status'>No word of this text may be replaced.</p>")
+        playground.variants.value = variants_html(augmenter([text])[0], settings.tries)
+    except Exception as problem:  # the edge of the interface: everything becomes a sentence
+        playground.bars.value, playground.variants.value = "", (
+            f"<p role='alert'>This cannot be varied: {escape(str(problem))}.</p>")
+
+# %% ../nbs/14b_playground.ipynb #6ebef935
 class AugmentationPlayground:
     "Shows the candidates of each word of a sentence, and the variants that come of them."
 
@@ -94,13 +116,12 @@ class AugmentationPlayground:
         self.known: dict[Gap, list[tuple[str, float]]] = {}
         self.controls = _controls(text, settings or AugmentationSettings(tries=10))
         self.bars, self.variants = ipywidgets.HTML(), ipywidgets.HTML()
-        names = ("candidates", "tries", "probability", "context", "again")
-        line = ipywidgets.HBox([self.controls[name] for name in names],
-                               layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.widget = ipywidgets.VBox([self.controls["text"], line, self.bars, self.variants])
-        for name in names[:-1] + ("text",):
-            self.controls[name].observe(self._changed, "value")
-        self.controls["again"].on_click(self._again)
+        sentence, *others, again = self.controls.values()
+        line = ipywidgets.HBox([*others, again], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.widget = ipywidgets.VBox([sentence, line, self.bars, self.variants])
+        for control in (sentence, *others):
+            control.observe(self._changed, "value")
+        again.on_click(self._again)
         self._draw()
 
     def _changed(self, change):
@@ -124,24 +145,7 @@ class AugmentationPlayground:
         return [self.known[gap][:count] for gap in gaps]
 
     def _draw(self) -> None:
-        "Fill both parts; what goes wrong is said in their place."
-        values = {name: self.controls[name].value for name in (
-            "candidates", "tries", "probability", "context")}
-        settings, text = AugmentationSettings(**values, seed=self.seed), self.controls["text"].value
-        try:
-            augmenter = Augmenter(lambda gaps: [[word for word, _ in some]
-                                                for some in self.scored(gaps)], settings)
-            draft = Draft(text, augmenter.stop_words)
-            first = tries_at(draft, settings, (0,))[0]
-            gaps = [first.gap(place, settings.context) for place in range(len(draft.words))]
-            likely = [context is not None for context in self.source.masked.contexts(gaps)]
-            words = [word.text for word in draft.words]
-            self.bars.value = bars_html(words, self.scored(gaps), likely) if words else (
-                "<p role='status'>No word of this text may be replaced.</p>")
-            self.variants.value = variants_html(augmenter([text])[0], settings.tries)
-        except Exception as problem:  # the edge of the interface: everything becomes a sentence
-            self.bars.value, self.variants.value = "", (
-                f"<p role='alert'>This cannot be varied: {escape(str(problem))}.</p>")
+        _redraw(self)
 
     def _ipython_display_(self):
         display(self.widget)

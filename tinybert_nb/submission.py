@@ -46,7 +46,7 @@ def answer_texts(
     label = {"regression": 0.0, "multi": ()}.get(problem, labels[0])  # asked for, not looked at
     examples = [Example(text, *(rest or [None]), label) for text, *rest in texts]
     rows = encode_examples(examples, tokenizer, labels, max_length)
-    logits = predict(model, make_loader(rows, tokenizer, 32))
+    logits = predict(model.to(processes().device), make_loader(rows, tokenizer, 32))
     if problem == "regression":
         return logits[:, 0].tolist()
     if problem == "multi":
