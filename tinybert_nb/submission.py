@@ -19,6 +19,7 @@ from .evaluation import predict
 from .formats import DataError, TaskForm, records
 from .glue import glue_files, glue_form, glue_task
 from .models import load_classifier, load_config, load_tokenizer, problem_of
+from .training import processes
 
 # %% ../nbs/08e_submission.ipynb #092c759e
 def test_texts(
