@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['OneByOne', 'one_by_one', 'AugmentationBenchSettings', 'augmentation_rows', 'augmentation_speed_table']
 
-# %% ../nbs/16b_augmentation_speed.ipynb #be0643b0
+# %% ../nbs/16b_augmentation_speed.ipynb #31063fee
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from statistics import median
 from typing import Literal
 
@@ -22,14 +23,16 @@ from .evaluation import hardware
 from .models import load_masked_lm, load_tokenizer
 from .training import processes
 from .vectors import load_vectors
-from .words import load_stop_words
+from .words import is_chinese, load_stop_words
 
-# %% ../nbs/16b_augmentation_speed.ipynb #5b454730
+# %% ../nbs/16b_augmentation_speed.ipynb #c524e31e
 class OneByOne:
     "Candidates by one forward pass for each gap."
 
     def __init__(self, candidates: Candidates):  # whose model, vocabulary and vectors are used
         self.candidates, self.masked = candidates, candidates.masked
+        self.english = {token: word for token, word in self.masked.words.items()
+                        if not is_chinese(word)}
 
     def __call__(self, gap: Gap) -> list[str]:
         "The candidates of one gap."
@@ -43,10 +46,10 @@ class OneByOne:
                   for name in names if name in inputs}
         logits = self.masked.model(**inputs).logits[0, context.masked[0]]
         ranked = torch.argsort(logits, descending=True).tolist()
-        words = [self.masked.words[token] for token in ranked
-                 if self.masked.allowed[0, token]][:self.masked.count + 1]
-        return [word for word in words if self.masked.keep_word
-                or word.lower() != gap.word.lower()][:self.masked.count]
+        words = (self.english[token] for token in ranked if token in self.english)
+        if not self.masked.keep_word:
+            words = (word for word in words if word.lower() != gap.word.lower())
+        return [*islice(words, self.masked.count)]
 
 # %% ../nbs/16b_augmentation_speed.ipynb #6551ae97
 def one_by_one(
