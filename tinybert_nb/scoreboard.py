@@ -200,6 +200,7 @@ def table_cells(
             for row in rows]
     head = ["system", in_words(rows[0]["metric"]), "95 % interval", *COLUMNS]
     head[head.index("of teacher")] = "answers like its teacher"
+    head[-2] = f"texts/s, {rows[0]['threads']} threads"
     cells = [head]
     for line in summarise(rows):
         spread = "" if line["spread"] is None else f" ± {line['spread']:.3f}"
@@ -274,7 +275,8 @@ def plot_scoreboard(
         ax.errorbar(line[against], value, [[value - line["low"]], [line["high"] - value]],
                     marker="osD^vP*X"[number % 8], markersize=8, capsize=3, label=line["system"],
                     color=f"C{number % 10}", linestyle="none", alpha=0.85)
-    ax.set(xscale="log", xlabel=AGAINST[against], ylabel=in_words(rows[0]["metric"]))
+    threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
+    ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=in_words(rows[0]["metric"]))
     ax.grid(color="0.92")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import AttentionPair, attention_pair, default_map
 from .layer_map import LayerMap
-from .plots import (alt_text, figure_html, picture_width, plot_attention_triptych,
-                               plot_heads, plot_history, png_bytes)
+from .plots import (alt_text, figure_html, missing_letters, picture_width,
+                               plot_attention_triptych, plot_heads, plot_history, png_bytes)
 
 # %% ../nbs/14_widgets.ipynb #3722e616
 def _slider(
@@ -136,6 +136,16 @@ def _same_heads(
     return of_teacher
 
 # %% ../nbs/14_widgets.ipynb #4a9054f4
+def _font_hint(text: str) -> str:
+    "What to install where the fonts at hand cannot draw a text, as HTML; nothing where they can."
+    missing = missing_letters(text)
+    if not missing:
+        return ""
+    return (f"<p role='status'>No font here can draw {escape(missing[:8])}: its code stands in the "
+            "picture. Install one that can (for Chinese on Debian or Ubuntu fonts-noto-cjk, "
+            "elsewhere any Chinese font) and start the kernel anew.</p>")
+
+
 def _try_to_read(
     explorer: AttentionExplorer,
 ) -> AttentionPair | None:  # scores of the text, or None if it could not be read
@@ -159,7 +169,7 @@ def _try_to_read(
         explorer.message.value = f"<p role='alert'>{escape(said[:1].upper() + said[1:])}.</p>"
         return None
     explorer.forward_passes += 1
-    explorer.message.value = ""
+    explorer.message.value = _font_hint(text + text_pair)
     return pair
 
 # %% ../nbs/14_widgets.ipynb #8b382f35
