@@ -1,4 +1,7 @@
-"""Augmentation as a command: formats, labels, going on after a kill, several processes, Chinese."""
+"""Augmentation as a command: formats, labels, going on after a kill, several processes, Chinese.
+
+Run as a program, this file measures memory: `python tests/test_augmentation.py 67349 FOLDER`.
+"""
 
 from pathlib import Path
 import csv
@@ -12,12 +15,12 @@ import time
 import pytest
 
 from conftest import ROOT, TEACHER, run_command, succeeded, tinybert_nb
+from test_large_data import memory
 
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture(scope="module")
-def masked_lm(tmp_path_factory) -> Path:
+def save_masked_lm(folder: Path) -> Path:
     """A small masked-LM model with random weights: its words are nonsense, its gaps are right."""
     from transformers import BertConfig, BertForMaskedLM
     import torch
@@ -28,9 +31,14 @@ def masked_lm(tmp_path_factory) -> Path:
     tokenizer = load_tokenizer(TEACHER)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
-    folder = tmp_path_factory.mktemp("words") / "masked-lm"
     save_checkpoint(folder, BertForMaskedLM(config), tokenizer)
     return folder
+
+
+@pytest.fixture(scope="module")
+def masked_lm(tmp_path_factory) -> Path:
+    """Such a model, for all tests here."""
+    return save_masked_lm(tmp_path_factory.mktemp("words") / "masked-lm")
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +198,25 @@ def test_what_is_asked_wrongly_is_said(words, said, masked_lm, tmp_path):
     assert told.returncode in (1, 2) and said in told.stderr + told.stdout
     assert "Traceback" not in told.stderr
     assert not list(tmp_path.glob("aug_*.txt"))
+
+
+def measure(count: int, folder: Path) -> dict:
+    """Augment so many texts with twenty tries each; memory of the process at its peak, in MiB."""
+    from tinybert_nb.augmentation import AugmentationSettings, augment_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", tries=20)
+    found = augment_file(write_films(folder / f"{count}.txt", count), folder / f"{count}-more.txt", settings)
+    return {"texts": count, "written": found["counts"]["written"], "peak_mib": round(memory("VmHWM"), 1)}
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    peaks = []
+    for count in (128, 640):
+        told = succeeded(run_command(sys.executable, __file__, count, tmp_path / str(count), timeout=900))
+        peaks.append(json.loads(told.stdout)["peak_mib"])
+    assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]), Path(sys.argv[2]))))
