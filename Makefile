@@ -67,6 +67,7 @@ test: export TOKENIZERS_PARALLELISM := false
 test: export PYTHONUNBUFFERED := 1
 test: $(READY)
 	@env -u HF_HUB_OFFLINE -u TQDM_DISABLE $(BIN)/tinybert-nb data
+	@$(BIN)/python scripts/get_chromium.py
 	@status=0; \
 	$(BIN)/python scripts/run_notebooks.py || status=1; \
 	$(BIN)/python -m pytest tests -q || status=1; \

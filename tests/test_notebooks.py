@@ -261,6 +261,12 @@ def test_readme_is_what_the_index_says():
     ), "run `make export`"
 
 
+def test_readme_lists_every_notebook():
+    listed = set(re.findall(r"^\| \[[^]]+\]\((nbs/[^)]+)\)", (ROOT / "README.md").read_text(), re.M))
+    there = {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} - {"nbs/index.ipynb"}
+    assert listed == there
+
+
 def test_readme_names_only_files_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)

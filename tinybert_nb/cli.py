@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'Formed', 'TaskFiles', 'Stage', 'Finetune', 'StageOne', 'MaskedLm',
            'General', 'StageTwo', 'Augment', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit',
-           'Compare', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation', 'WordsError',
-           'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
+           'Compare', 'Align', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation',
+           'WordsError', 'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
 
 # %% ../nbs/18_cli.ipynb #2399d120
 import difflib
@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -375,6 +375,35 @@ class Compare(Table, Formed):
         print(scoreboard(rows, self.style), end="")
         self.keep(rows)
 
+# %% ../nbs/18_cli.ipynb #c5632a43
+@dataclass
+class Align:
+    "Write a page that shows how teacher and student attend, and the figures behind it."
+
+    teacher: str  # folder or model id, such as runs/x/teacher/best
+    student: str  # checkpoint, run folder, or a folder with all stages, such as runs/x
+    text: list[str] = field(default_factory=lambda: [  # sentences to be pointed at
+        "A charming film, and much better than its title."])
+    text_pair: list[str] = field(default_factory=list)  # a second text for each, for pairs
+    data: str | None = None  # task file or data set to measure on (else the sentences)
+    form: TaskForm = TaskForm()  # what that holds
+    rows: int = 500  # of it, at most
+    layer_map: str = "uniform"  # or top, bottom, skip, last, or by hand: 2,4,6
+    max_length: int = 64  # word pieces a text or pair
+    out: Path = Path("runs/alignment")  # gets report.html and rows.json
+
+    def run(self) -> None:
+        "Measure and draw."
+        from tinybert_nb.alignment_report import align_folders
+
+        if self.text_pair and len(self.text_pair) != len(self.text):
+            raise ValueError(f"{len(self.text)} of text and {len(self.text_pair)} of text-pair: "
+                             "give each text its own, or none at all")
+        pairs = [*zip(self.text, self.text_pair or [None] * len(self.text))]
+        page = align_folders(self.teacher, self.student, pairs, self.out, self.data, self.form,
+                             self.rows, self.layer_map, self.max_length)
+        print(f"page: {page}   rows: {self.out / 'rows.json'}")
+
 # %% ../nbs/18_cli.ipynb #9162bcea
 @dataclass
 class Status(Table):
@@ -507,8 +536,8 @@ class BenchAugmentation(Table, FromFile):
 # %% ../nbs/18_cli.ipynb #4fe7515d
 COMMANDS = {re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower(): command for command in (
     Data, Plan, Convert, MaskedLm, General, Augment, Finetune, StageOne, StageTwo, Distill,
-    Evaluate, Glue, Submit, Compare, Rerun, Status, Demo, Bench, BenchAugmentation, Starts,
-    Ablate)}
+    Evaluate, Glue, Submit, Compare, Align, Rerun, Status, Demo, Bench, BenchAugmentation,
+    Starts, Ablate)}
 
 # %% ../nbs/18_cli.ipynb #935fa8b3
 class WordsError(ValueError):

@@ -9,6 +9,7 @@ __all__ = ['ATTENTION_COLOURS', 'DIFFERENCE_COLOURS', 'LINE_COLOURS', 'MARKERS',
 
 # %% ../nbs/13_plots.ipynb #635caa69
 import base64
+import hashlib
 import math
 import os
 import textwrap
@@ -24,18 +25,63 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 
-from .alignment import AttentionPair
+from .alignment import MEASURES, AttentionPair
 from .layer_map import LayerMap
 
 # %% ../nbs/13_plots.ipynb #ecec33d5
-ATTENTION_COLOURS = "Blues"  # from nothing (white) to much (dark)
-DIFFERENCE_COLOURS = "PuOr"  # orange below 0, white at 0, purple above
+ATTENTION_COLOURS = {  # from little to much, on a light and on a dark background
+    "light": ("#c6dbef", "#6baed6", "#2171b5", "#08306b"),
+    "dark": ("#173d61", "#2f6ea5", "#6fb1e8", "#dcefff"),
+}
+DIFFERENCE_COLOURS = {  # orange below 0, purple above; the background goes between them
+    "light": ("#b35806", "#f1a340", "#998ec3", "#542788"),
+    "dark": ("#ffc680", "#a8621b", "#6f5cb8", "#cfc2ff"),
+}
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "osD^vPX"
+
+
+def _shade(
+    share: float,  # 0: the background, 1: the text
+) -> str:
+    "A grey between the background and the text that matplotlib's settings name now."
+    names = ("axes.facecolor", "text.color")
+    paper, ink = (np.array(to_rgb(plt.rcParams[name])) for name in names)
+    return to_hex(paper + share * (ink - paper))
+
+
+def _ground() -> str:
+    "Whether the background is light or dark."
+    return "light" if np.mean(to_rgb(_shade(0))) > 0.5 else "dark"
+
+
+def _line_colour(
+    place: int,  # from 0; colours come again after seven
+) -> str:
+    "A line's colour; on a dark background a quarter nearer to the text, where black becomes it."
+    colour = [*LINE_COLOURS[:-1], _shade(1)][place % len(LINE_COLOURS)]
+    if _ground() == "light":
+        return colour
+    return to_hex(0.75 * np.array(to_rgb(colour)) + 0.25 * np.array(to_rgb(_shade(1))))
+
+
+def _attention_colours() -> Colormap:
+    "From the background, nothing, to much."
+    colours = [_shade(0), *ATTENTION_COLOURS[_ground()]]
+    return LinearSegmentedColormap.from_list("attention", colours)
+
+
+def _difference_colours() -> Colormap:
+    "Orange below 0, purple above, the background exactly at 0."
+    low, below, above, high = DIFFERENCE_COLOURS[_ground()]
+    colours = [low, below, _shade(0), above, high]
+    return LinearSegmentedColormap.from_list("difference", colours, N=257)  # odd: it has a middle
 
 # %% ../nbs/13_plots.ipynb #028efa37
 @lru_cache
@@ -126,7 +172,7 @@ def _say(
     notice: str,  # what to notice, one or two sentences
 ) -> None:
     "A bold title above the axes and below it what to notice; empty spines are hidden."
-    inches = ax.get_position().width * ax.figure.get_figwidth()
+    inches = ax.bbox.width / ax.figure.dpi  # of part of a figure too
     lines = textwrap.wrap(drawable(notice, 1000), max(30, int(inches * 16)))
     ax.set_title(
         title, loc="left", fontweight="bold", fontsize=11, pad=9 + 12 * len(lines), **_PLAIN
@@ -153,7 +199,7 @@ def _caption(
     notice: str,  # what to notice
 ) -> None:
     "A bold title above all panels and what to notice below them."
-    wide = figure.get_figwidth()
+    wide = figure.bbox.width / figure.dpi
     grown = max(1.0, wide / 12)  # a wide figure is shown smaller than it is
     at = {"x": 0.01, "ha": "left", "family": _fonts(), **_PLAIN}
     figure.suptitle(drawable(title, 200), fontweight="bold", fontsize=12 * grown, **at)
@@ -173,21 +219,40 @@ def alt_text(
     return " ".join(line if line[-1] in ".:!?" else f"{line}." for line in lines) or "A figure."
 
 # %% ../nbs/13_plots.ipynb #f2498722
+def _saved(
+    figure: Figure,
+    kind: str,  # of file: "png", "svg"
+    metadata: dict,  # what the file says about itself
+    **options,  # of `savefig`
+) -> bytes:
+    "A figure as a file; all that moved goes back to where it was, so the next file is the same."
+    places = [
+        (ax, ax.get_in_layout(), ax.get_position(original=True), ax.get_position())
+        for ax in figure.axes
+    ]
+    parts = [(part, part.bbox_relative.frozen()) for part in figure.subfigs]
+    texts = [(text, text.get_position()) for text in figure.findobj(Text)]
+    paper = to_rgb(figure.get_facecolor())  # never transparent
+    options |= {"format": kind, "facecolor": paper, "metadata": metadata, "bbox_inches": "tight"}
+    buffer = BytesIO()
+    figure.savefig(buffer, **options)
+    for part, place in parts:
+        part.bbox_relative.set(place)
+    for text, place in texts:
+        text.set_position(place)
+    for ax, in_layout, original, active in places:
+        ax.set_position(original, "original")
+        ax.set_position(active, "active")
+        ax.set_in_layout(in_layout)
+    return buffer.getvalue()
+
+
 def png_bytes(
     figure: Figure,
     dots_per_inch: int = 144,  # one and a half times a browser's 96, sharp on dense screens
 ) -> bytes:
     "A figure as a PNG picture; the same figure gives the same bytes."
-    buffer = BytesIO()
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=dots_per_inch,
-        bbox_inches="tight",
-        facecolor="white",
-        metadata={"Software": None},
-    )
-    return buffer.getvalue()
+    return _saved(figure, "png", {"Software": None}, dpi=dots_per_inch)
 
 # %% ../nbs/13_plots.ipynb #0195aad0
 def picture_width(
@@ -228,7 +293,7 @@ def plot_attention(
     tokens: Sequence[str],  # as many as the matrix has rows
     ax: Axes | None = None,
     title: str = "",
-    colours: str = ATTENTION_COLOURS,
+    colours: str | Colormap | None = None,  # None: from the background to blue
     limits: tuple[float, float]
     | None = None,  # values at both ends of the colours; 0 and the largest
     left: bool = True,  # label the queries too
@@ -242,7 +307,13 @@ def plot_attention(
     side = _side(len(tokens))
     alone, ax = ax is None, _axes(ax, (side + 2, side + 1.2))
     low, high = limits or (0.0, float(values.max()))
-    image = ax.imshow(values, cmap=colours, vmin=low, vmax=high or 1.0, interpolation="nearest")
+    image = ax.imshow(
+        values,
+        cmap=colours or _attention_colours(),
+        vmin=low,
+        vmax=high or 1.0,
+        interpolation="nearest",
+    )
     _label_tokens(ax, tokens, side, left)
     ax.set_title(title, loc="left", fontsize=10, **_PLAIN)
     ax.set_xlabel("looked at (key)", fontsize=9)
@@ -301,14 +372,14 @@ def _scales(
     teacher: np.ndarray,  # any shape
     student: np.ndarray,  # same shape
     view: str,  # "probabilities" or "scores"
-) -> tuple[tuple[str, tuple[float, float]], tuple[str, tuple[float, float]]]:
+) -> tuple[tuple[Colormap, tuple[float, float]], tuple[Colormap, tuple[float, float]]]:
     "Colours and limits of the two models' panels and of the difference."
     both = max(float(np.abs(teacher).max()), float(np.abs(student).max())) or 1.0
     apart = float(np.abs(student - teacher).max()) or 1.0
-    shared = (ATTENTION_COLOURS, (0.0, both))
-    if view == "scores":  # they have a sign, so white must mean 0 here too
-        shared = (DIFFERENCE_COLOURS, (-both, both))
-    return shared, (DIFFERENCE_COLOURS, (-apart, apart))
+    shared = (_attention_colours(), (0.0, both))
+    if view == "scores":  # they have a sign, so the background must mean 0 here too
+        shared = (_difference_colours(), (-both, both))
+    return shared, (_difference_colours(), (-apart, apart))
 
 
 def _one_head(
@@ -419,7 +490,7 @@ def plot_layer_map(
     stretch = depth / layer_map.student_layers
     _draw_chain(ax, depth, 1.0, 1.0, "teacher")
     _draw_chain(ax, layer_map.student_layers, 0.0, stretch, "student")
-    states, layers = LINE_COLOURS[:2]
+    states, layers = _line_colour(0), _line_colour(1)
     compared = (
         ("hidden states", layer_map.hidden_pairs(), 0.0, states, "-"),
         ("attention", layer_map.attention_pairs(), 0.5, layers, "--"),
@@ -457,7 +528,7 @@ def _draw_chain(
     name: str,
 ) -> None:
     "States as circles with their index from 0, layers as boxes with their number from 1."
-    ax.plot([0, depth * stretch], [height] * 2, color="0.6", zorder=1)
+    ax.plot([0, depth * stretch], [height] * 2, color=_shade(0.4), zorder=1)
     ax.text(-0.45, height, name, ha="right", va="center", fontsize=10)
     outline = {"ha": "center", "va": "center", "fontsize": 8.5, "zorder": 3}
     for i in range(depth + 1):
@@ -465,18 +536,18 @@ def _draw_chain(
             i * stretch,
             height,
             str(i),
-            bbox={"boxstyle": "circle", "fc": "white", "ec": LINE_COLOURS[0]},
+            bbox={"boxstyle": "circle", "fc": _shade(0), "ec": _line_colour(0)},
             **outline,
         )
     for i in range(depth):
-        box = {"boxstyle": "round", "fc": "white", "ec": LINE_COLOURS[1]}
+        box = {"boxstyle": "round", "fc": _shade(0), "ec": _line_colour(1)}
         ax.text((i + 0.5) * stretch, height, f"{i + 1}", bbox=box, **outline)
 
 # %% ../nbs/13_plots.ipynb #673679af
 def plot_alignment_change(
     rows_before: Sequence[dict],  # from `align` or `mean_alignment`
     rows_after: Sequence[dict],  # of the same layers and heads
-    measure: str = "probability_kl",  # or "score_mse", "cosine"
+    measure: str = "probability_kl",  # one of `MEASURES`
     ax: Axes | None = None,
 ) -> Axes:
     "A dot for every head, before and after training; ValueError if the rows are of other heads."
@@ -493,13 +564,13 @@ def plot_alignment_change(
             [before[key] for key in heads],
             [after[key] for key in heads],
             MARKERS[i % len(MARKERS)],
-            color=LINE_COLOURS[i % len(LINE_COLOURS)],
+            color=_line_colour(i),
             alpha=0.8,
             label=f"student layer {layer}",
         )
     values = [*before.values(), *after.values()]
     ends = [min(0.0, min(values)), max(values) * 1.05 or 1.0]
-    ax.plot(ends, ends, color="0.5", linewidth=1, linestyle=":", label="no change")
+    ax.plot(ends, ends, color=_shade(0.5), linewidth=1, linestyle=":", label="no change")
     name = _spoken(measure)
     ax.set(xlabel=f"{name} before", ylabel=f"{name} after", xlim=ends, ylim=ends, aspect="equal")
     ax.legend(frameon=False, fontsize=9)
@@ -515,22 +586,26 @@ def _by_head(
     for row in rows:
         if measure not in row:
             raise ValueError(
-                f"measure {measure!r} is unknown: choose 'probability_kl', 'score_mse' or 'cosine'"
+                f"measure {measure!r} is unknown or not in the rows: choose one of "
+                f"{', '.join(name for name in MEASURES if name in row)}"
             )
     return {
         (row["student_layer"], row["teacher_layer"], row["head"]): row[measure] for row in rows
     }
 
 # %% ../nbs/13_plots.ipynb #8767aa49
+_MORE_IS_CLOSER = {"cosine", "rank_agreement"}  # measures that grow with alignment
+
+
 def _change_notice(
     before: dict[tuple[int, int, int], float],
     after: dict[tuple[int, int, int], float],
     measure: str,
 ) -> str:
-    "How many heads came closer, in words; a cosine grows as they do."
-    sign = -1 if measure == "cosine" else 1
+    "How many heads came closer, in words; some measures grow as they do."
+    sign = -1 if measure in _MORE_IS_CLOSER else 1
     closer = sum(sign * after[key] < sign * before[key] for key in before)
-    side = "above" if measure == "cosine" else "below"
+    side = "above" if sign < 0 else "below"
     return (
         f"Heads {side} the dotted line came closer to the teacher: {closer} of {len(before)}. "
         f"Mean {_spoken(measure)}: {mean(before.values()):.3g} before, "
@@ -628,7 +703,7 @@ def _draw_curves(
     "Curves of one panel, with a legend that holds the last value, or the best."
     for (name, split), points in curves.items():
         i, dashed = names.index(name), split == "dev" and (name, "train") in curves
-        colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+        colour = _line_colour(i)
         best = None if terms is None else _best(name, points, terms)
         value = f"best {best[1]:.3g}" if best else f"{points[-1][1]:.3g}"
         ax.plot(
@@ -652,7 +727,7 @@ def _draw_curves(
         ax.yaxis.set_minor_formatter("{x:g}")
     if curves:
         ax.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1, 1))
-    ax.grid(axis="y", color="0.92")
+    ax.grid(axis="y", color=_shade(0.08))
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -737,7 +812,7 @@ def plot_results(
     )
     ax.set(xlabel=_spoken(metric), ylim=(0.6 - len(systems), 0.6))
     ax.margins(x=0.12)
-    ax.grid(axis="x", color="0.92")
+    ax.grid(axis="x", color=_shade(0.08))
     seeds = max(len(found) for found in systems.values())
     spread = "One run each, so nothing is known about the spread."
     if seeds > 1:
@@ -759,12 +834,12 @@ def _draw_system(
     ax.plot(
         [middle - spread, middle + spread],
         [place] * 2,
-        color=LINE_COLOURS[0],
+        color=_line_colour(0),
         linewidth=3,
         alpha=0.4,
     )
-    ax.plot(values, [place] * len(values), "o", color="0.35", markersize=3, zorder=3)
-    ax.plot(middle, place, "o", color=LINE_COLOURS[0], markersize=9, zorder=2)
+    ax.plot(values, [place] * len(values), "o", color=_shade(0.65), markersize=3, zorder=3)
+    ax.plot(middle, place, "o", color=_line_colour(0), markersize=9, zorder=2)
     said = f"{middle:.3f} ± {spread:.3f}" if len(values) > 1 else f"{middle:.3f}"
     ax.annotate(
         said, (middle, place), (0, 7), textcoords="offset points", ha="center", fontsize=8.5
@@ -865,6 +940,8 @@ def _item_html(
     "One item of a report; TypeError for anything but text, rows or a figure."
     if isinstance(item, str):
         return f"<p>{escape(item)}</p>"
+    if hasattr(item, "report_html"):
+        return item.report_html()
     if isinstance(item, (Figure, Axes)):
         return figure_html(item if isinstance(item, Figure) else item.figure)
     if isinstance(item, list) and all(isinstance(row, dict) for row in item):
@@ -879,8 +956,10 @@ def html_report(
     title: str,
     sections: Sequence[
         tuple[str, Sequence]
-    ],  # heading and items: text, a list of rows, or a figure
+    ],  # heading and items: text, a list of rows, a figure, or what has `report_html()`
     path: str | Path,  # the file to write; its folder is made
+    script: str = "",  # the only one that may run, after the page is there
+    style: str = "",  # more of it
 ) -> Path:
     "A self-contained HTML file, written whole or not at all; TypeError for an item it cannot show."
     parts = [
@@ -890,12 +969,16 @@ def html_report(
         for heading, items in sections
     ]
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{allowed}'"
+        script = f'<script type="module">{script}</script>\n'
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_REPORT_STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_REPORT_STYLE}{style}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + f"\n{script}</body>\n</html>\n"
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

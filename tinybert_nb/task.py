@@ -452,10 +452,10 @@ def distill_student(
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Both stages for one student and, unless told otherwise, the same student alone."
     out = Path(out)
-    plain = with_dev(train_path, eval_path, form) if settings.augment else (
-        train_path, eval_path, form)
-    rows = (augmented(plain[0], out, settings.augmentation, plain[2]), *plain[1:]
-            ) if settings.augment else plain
+    rows = plain = train_path, eval_path, form
+    if settings.augment:
+        plain = with_dev(*plain)
+        rows = augmented(plain[0], out, settings.augmentation, plain[2]), *plain[1:]
     later = rows if settings.augment_stage_two else plain
     stage_one(*rows[:2], teacher, student, out / "stage-one",
               settings.seeded(settings.stage_one), watch, rows[2])

@@ -6,8 +6,8 @@
 __all__ = ['ONLY_HOW', 'TrainingSettings', 'deciding_settings', 'make_optimizer', 'rate_factor', 'cut_batch', 'History',
            'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals', 'Progress', 'processes',
            'make_accelerator', 'Evaluation', 'TrainingRun', 'not_finite', 'settle', 'forward_backward',
-           'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_state', 'go_on', 'stop_or_save',
-           'train']
+           'with_smaller_pieces', 'update', 'note_terms', 'look', 'look_is_due', 'keep_snapshot', 'keep_state', 'go_on',
+           'stop_or_save', 'train']
 
 # %% ../nbs/07_training.ipynb #658e4701
 import json
@@ -67,6 +67,7 @@ class TrainingSettings:
     tf32: bool = False  # float32 matrix products with 10-bit mantissas, on GPUs that have them
     checkpoint_seconds: float = 300.0  # between two saved states: no more than this can be lost
     keep_checkpoints: int = 2  # states that are kept
+    snapshots: int = 0  # checkpoints kept on the way, evenly spread, in snapshots/
     tensorboard: bool = False  # write the history for TensorBoard too, into tensorboard/
 
     def __post_init__(self):
@@ -75,6 +76,8 @@ class TrainingSettings:
                      "history_every", "accumulation", "keep_checkpoints"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.snapshots < 0:
+            raise ValueError(f"snapshots is {self.snapshots}: it must be at least 0")
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
@@ -82,7 +85,7 @@ class TrainingSettings:
 # %% ../nbs/07_training.ipynb #3ac006c9
 ONLY_HOW = (  # settings that leave the result as it is
     "accumulation", "find_batch_size", "compile", "tf32", "checkpoint_seconds", "keep_checkpoints",
-    "tensorboard", "any_teacher")
+    "snapshots", "tensorboard", "any_teacher")
 
 
 def deciding_settings(settings: TrainingSettings) -> dict:
@@ -488,6 +491,14 @@ def look_is_due(run: TrainingRun) -> bool:
     return run.step == run.total_steps or in_epoch in {
         math.ceil(run.per_epoch * (i + 1) / looks) for i in range(looks)}
 
+# %% ../nbs/07_training.ipynb #ec16930f
+def keep_snapshot(run: TrainingRun) -> None:
+    "Save a checkpoint of its own, if one is due after the update that was just done."
+    count = run.settings.snapshots
+    due = {round(run.total_steps * (i + 1) / count) for i in range(count)}
+    if run.step in due and run.accelerator.is_main_process:
+        run.save(run.folder / f"snapshots/{run.step:06d}")
+
 # %% ../nbs/07_training.ipynb #0d8e18ed
 def keep_state(run: TrainingRun) -> None:
     "Save where the run stands; StateError if the disk does not take it."
@@ -635,6 +646,7 @@ def _run_updates(run, progress, noted):
                 note_terms(run)
             if look_is_due(run):
                 shown = shown | look(run)
+            keep_snapshot(run)
             progress.advance(int(batch["attention_mask"].sum()) if "attention_mask" in batch else 0,
                              shown)
             stop_or_save(run, noted)

@@ -16,30 +16,21 @@ from IPython import get_ipython
 from IPython.display import Image, display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .alignment import AttentionPair, attention_pair, default_map
-from .layer_map import LayerMap
-from .plots import (alt_text, figure_html, missing_letters, picture_width,
-                               plot_attention_triptych, plot_heads, plot_history, png_bytes)
+from .alignment import ReadText, default_map, read_text
+from .attention_view import AttentionView
+from .layer_map import LayerMap, parse_layer_map
+from .plots import (alt_text, figure_html, picture_width, plot_heads, plot_history,
+                               png_bytes)
 
-# %% ../nbs/14_widgets.ipynb #3722e616
-def _slider(
-    name: str,
-    last: int,  # the slider runs from 1 to this
-) -> ipywidgets.IntSlider:
-    "A slider over numbers from 1 that reports when it is let go; its value is written beside it."
-    return ipywidgets.IntSlider(
-        1, 1, last, description=name, continuous_update=False, readout=False
-    )
-
-# %% ../nbs/14_widgets.ipynb #f70cbb33
+# %% ../nbs/14_widgets.ipynb #162bb988
 def _controls(
     text: str,
     text_pair: str,
-    layers: int,  # of the student
-    heads: int,
+    layer_map: LayerMap,
 ) -> dict[str, ipywidgets.Widget]:
     "All controls by name."
     wide = {"layout": ipywidgets.Layout(width="98%"), "continuous_update": False}
+    by_hand = ",".join("-" if taught is None else str(taught) for taught in layer_map.taught_by)
     return {
         "text": ipywidgets.Text(
             text, description="Text", placeholder="a sentence, then Enter", **wide
@@ -47,42 +38,15 @@ def _controls(
         "text_pair": ipywidgets.Text(
             text_pair, description="Second", placeholder="only for sentence pairs", **wide
         ),
-        "layer": _slider("Layer", layers),
-        "head": _slider("Head", heads),
-        "view": ipywidgets.Dropdown(options=["probabilities", "scores"], description="Show"),
-        "heads": ipywidgets.Dropdown(options=["one head", "all heads"], description="Of"),
+        "layer_map": ipywidgets.Combobox(
+            value=by_hand, options=["uniform", "top", "bottom", "skip", "last", by_hand],
+            description="Layer map", continuous_update=False,
+            tooltip="a name, or a teacher layer for each student layer: 2,4,6"
+        ),
+        "heads": ipywidgets.Dropdown(options=["one head", "all heads"], description="Heads"),
     }
 
-# %% ../nbs/14_widgets.ipynb #d16674c4
-def _place_names(
-    layer: int,  # of the student, from 1
-    head: int,  # from 1
-    heads: int,
-    layer_map: LayerMap,
-) -> tuple[str, str]:
-    "What is written beside the two sliders."
-    taught_by = layer_map.taught_by[layer - 1]
-    return (
-        f"layer {layer} of {layer_map.student_layers} (beside teacher layer {taught_by})",
-        f"head {head} of {heads}",
-    )
-
-# %% ../nbs/14_widgets.ipynb #567a5d84
-def _picture(
-    pair: AttentionPair,
-    layer: int,  # of the student, from 1
-    head: int,  # from 1
-    heads: str,  # "one head" or "all heads"
-) -> str:
-    "The picture as HTML: an inlined PNG with alternative text."
-    drawn = (
-        plot_heads(pair, layer)
-        if heads == "all heads"
-        else plot_attention_triptych(pair, layer, head)
-    )
-    return figure_html(drawn)
-
-# %% ../nbs/14_widgets.ipynb #1e25eca8
+# %% ../nbs/14_widgets.ipynb #80e2ae84
 class AttentionExplorer:
     "Shows how teacher and student attend to a text; ValueError for different numbers of heads."
 
@@ -94,72 +58,61 @@ class AttentionExplorer:
         layer_map: LayerMap | None = None,  # the uniform map if none is given
         text: str = "A charming film, and much better than its title.",
         text_pair: str = "",  # second sentence of a pair task
+        max_length: int = 512,  # word pieces; never more than the models can take
     ):
-        self.layer_map = layer_map or default_map(teacher, student)
-        self.heads = _same_heads(teacher, student)
+        _check_heads(teacher, student)
+        self.layer_map = layer_map or default_map(teacher, student).one_to_one()
         self.forward_passes = 0  # how often the models ran
-        self._models = (teacher, student, tokenizer)
-        self._scores: AttentionPair | None = None  # of the last text that could be read
-        self.controls = _controls(text, text_pair, self.layer_map.student_layers, self.heads)
+        self.read: ReadText | None = None  # the last text that could be read
+        self._models, self._max_length = (teacher, student, tokenizer), max_length
+        self.controls = _controls(text, text_pair, self.layer_map)
+        self.view = AttentionView()
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        apart = {"layout": ipywidgets.Layout(margin="2px 0 0 14px")}  # from the slider's handle
-        self.beside = ipywidgets.Label(**apart), ipywidgets.Label(**apart)  # what a slider is at
-        self.widget = _arrange(self.controls, self.beside, self.message, self.picture)
+        self.widget = ipywidgets.VBox(
+            [*self.controls.values(), self.message, self.view, self.picture])
         for name, control in self.controls.items():
-            control.observe(self._read if name.startswith("text") else self._draw, "value")
+            control.observe(self._read if name.startswith("text") else self._show, "value")
+        self.view.observe(self._draw_heads, ("layer", "view"))
         self._read()
 
     def _read(self, change=None):
-        "Run both models on the text, then draw; a text that cannot be read is told as a sentence."
-        self._scores = _try_to_read(self)
-        self._draw()
+        "Run both models on the text, then show it."
+        _tell(self, lambda: _read_text(self))
+        self._show()
 
-    def _draw(self, change=None):
-        "Draw what is kept, without running a model."
-        _redraw(self)
+    def _show(self, change=None):
+        "Lay the layer map over what was read."
+        _tell(self, lambda: _lay_map(self))
+        self._draw_heads()
+
+    def _draw_heads(self, change=None):
+        "All heads of the layer, where they are asked for."
+        self.picture.value = _heads_picture(self)
 
     def _ipython_display_(self):
         display(self.widget)
 
-# %% ../nbs/14_widgets.ipynb #6fef1353
-def _same_heads(
+# %% ../nbs/14_widgets.ipynb #9b7bdbe0
+def _check_heads(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
-) -> int:
-    "The number of heads of both models; ValueError if they differ."
+) -> None:
+    "ValueError if the two have different numbers of heads."
     of_teacher, of_student = (model.config.num_attention_heads for model in (teacher, student))
     if of_teacher != of_student:
         raise ValueError(
             f"the teacher has {of_teacher} heads and the student {of_student}: heads are "
             "compared one to one, so both need the same number"
         )
-    return of_teacher
-
-# %% ../nbs/14_widgets.ipynb #4a9054f4
-def _font_hint(text: str) -> str:
-    "What to install where the fonts at hand cannot draw a text, as HTML; nothing where they can."
-    missing = missing_letters(text)
-    if not missing:
-        return ""
-    return (f"<p role='status'>No font here can draw {escape(missing[:8])}: its code stands in the "
-            "picture. Install one that can (for Chinese on Debian or Ubuntu fonts-noto-cjk, "
-            "elsewhere any Chinese font) and start the kernel anew.</p>")
 
 
-def _try_to_read(
+def _tell(
     explorer: AttentionExplorer,
-) -> AttentionPair | None:  # scores of the text, or None if it could not be read
-    "One forward pass of both models; what goes wrong is written where the picture would be."
-    text, text_pair = (explorer.controls[name].value for name in ("text", "text_pair"))
-    explorer.message.value = "<p role='status'>Reading the text …</p>"
+    work,  # what may go wrong
+) -> None:
+    "Do it; what goes wrong is written above the view. Nothing here hides an earlier message."
     try:
-        pair = attention_pair(
-            *explorer._models,
-            text,
-            text_pair if text_pair.strip() else None,
-            explorer.layer_map,
-            "scores",
-        )
+        work()
     except Exception as problem:  # the edge of the interface: everything becomes a sentence
         said = (
             str(problem)
@@ -167,46 +120,44 @@ def _try_to_read(
             else f"the models could not read this: {problem}"
         )
         explorer.message.value = f"<p role='alert'>{escape(said[:1].upper() + said[1:])}.</p>"
-        return None
-    explorer.forward_passes += 1
-    explorer.message.value = _font_hint(text + text_pair)
-    return pair
 
-# %% ../nbs/14_widgets.ipynb #8b382f35
-def _redraw(
+
+def _read_text(
     explorer: AttentionExplorer,
 ) -> None:
-    "Write what stands beside the sliders and draw the picture from the scores that are kept."
-    layer, head, view, heads = (
-        explorer.controls[name].value for name in ("layer", "head", "view", "heads")
-    )
-    names = _place_names(layer, head, explorer.heads, explorer.layer_map)
-    for label, name in zip(explorer.beside, names):
-        label.value = name
-    explorer.controls["head"].disabled = heads == "all heads"
-    if explorer._scores is None:
-        explorer.picture.value = ""
+    "One forward pass of both models."
+    explorer.read = None
+    explorer.message.value = "<p role='status'>Reading the text …</p>"
+    text, text_pair = (explorer.controls[name].value for name in ("text", "text_pair"))
+    explorer.read = read_text(
+        *explorer._models, text, text_pair if text_pair.strip() else None, explorer._max_length)
+    explorer.forward_passes += 1
+
+
+def _heads_picture(
+    explorer: AttentionExplorer,
+) -> str:
+    "All heads of the layer as HTML; nothing where they are not asked for."
+    if explorer.controls["heads"].value == "one head" or explorer.read is None:
+        return ""
+    pair = explorer.read.pair(explorer.layer_map, explorer.view.view)
+    return figure_html(plot_heads(pair, explorer.view.layer))
+
+
+def _lay_map(
+    explorer: AttentionExplorer,
+) -> None:
+    "Read the layer map and show the text under it."
+    teacher, student, _ = explorer._models
+    if explorer.read is None:  # why not is told already
         return
-    pair = explorer._scores.probabilities() if view == "probabilities" else explorer._scores
-    explorer.picture.value = _picture(pair, layer, head, heads)
-
-# %% ../nbs/14_widgets.ipynb #46c4de7e
-def _arrange(
-    controls: dict[str, ipywidgets.Widget],
-    beside: tuple[ipywidgets.Label, ipywidgets.Label],  # what is written beside the sliders
-    message: ipywidgets.HTML,
-    picture: ipywidgets.HTML,
-) -> ipywidgets.VBox:
-    "Texts above, then sliders and choices, then the message and the picture."
-    def line(*parts):
-        return ipywidgets.HBox(parts, layout=ipywidgets.Layout(flex_flow="row wrap"))
-
-    lines = [
-        line(controls["layer"], beside[0]),
-        line(controls["head"], beside[1]),
-        line(controls["view"], controls["heads"]),
-    ]
-    return ipywidgets.VBox([controls["text"], controls["text_pair"], *lines, message, picture])
+    explorer.layer_map = parse_layer_map(
+        explorer.controls["layer_map"].value, teacher.config.num_hidden_layers,
+        student.config.num_hidden_layers).one_to_one()
+    explorer.view.show(explorer.read, explorer.layer_map)
+    cut = explorer.read.dropped
+    explorer.message.value = (
+        f"<p role='status'>{cut} word pieces did not fit and were cut off.</p>" if cut else "")
 
 # %% ../nbs/14_widgets.ipynb #1d839798
 def _in_notebook() -> bool:

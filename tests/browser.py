@@ -1,0 +1,144 @@
+"""A real JupyterLab and a real Chromium, for the tests of what a person sees."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+from run_notebooks import WORKPLACES, workplace_names
+
+SCREENSHOTS = ROOT / "build" / "screenshots"
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # outputs stay in the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "docmanager-extension/plugin": {"autosave": False},
+}
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _settings(folder: Path) -> None:
+    for name, values in SETTINGS.items():
+        path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+
+@contextmanager
+def jupyterlab(folder: Path):
+    """JupyterLab over a folder; gives its address and token."""
+    port, token = _free_port(), secrets.token_hex(8)
+    _settings(folder / ".settings")
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
+        "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
+        "HF_HUB_OFFLINE": "1",
+        "TINYBERT_NB_DATA": os.environ.get("TINYBERT_NB_DATA", str(ROOT / "data")),
+    }
+    environment.pop("IN_TEST", None)
+    words = ["lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1",
+             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    log = open(folder / "lab.log", "w", encoding="utf-8")
+    server = subprocess.Popen([Path(sys.executable).parent / "jupyter", *words], cwd=folder,
+                              env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, folder / "lab.log")
+        yield f"http://127.0.0.1:{port}", token
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+        log.close()
+
+
+def _wait_for(address: str, server, log: Path) -> None:
+    for _ in range(240):
+        if server.poll() is not None:
+            raise RuntimeError(f"JupyterLab ended: {log.read_text(encoding='utf-8')[-2000:]}")
+        try:
+            urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError("JupyterLab did not answer in two minutes")
+
+
+class Watched:
+    """A page, with what went wrong on it and whom it asked for anything."""
+
+    def __init__(self, page):
+        self.page, self.errors, self.hosts = page, [], set()
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0])
+                if request.url.startswith(("http", "ws")) else None)
+        page.on("websocket", lambda socket: self.hosts.add(socket.url.split("/")[2].split(":")[0]))
+
+    def screenshot(self, name: str) -> Path:
+        """A picture of what can be seen, kept in build/screenshots."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def open_notebook(self, lab: tuple[str, str], path: str) -> None:
+        """Open a notebook of JupyterLab and wait until its kernel is there."""
+        address, token = lab
+        self.page.goto(f"{address}/lab/tree/{path}?token={token}&reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+        self.page.wait_for_selector("[data-status='idle']", timeout=120_000)
+        self.page.wait_for_timeout(2000)
+        for accept in self.page.query_selector_all(".jp-Dialog .jp-mod-accept"):
+            accept.click()  # should JupyterLab ask which kernel
+
+    def run_all(self, seconds: float) -> None:
+        """Run all cells; an error in one of them is raised here."""
+        self.page.click("text=Run >> visible=true")
+        self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+        self.page.wait_for_function(
+            """() => {
+                const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
+                const told = cells.map(cell => cell.querySelector('.jp-InputPrompt').textContent);
+                return told.every(text => /\\[\\d+\\]/.test(text)) ||
+                    document.querySelector('[data-mime-type="application/vnd.jupyter.stderr"] .ansi-red-fg, ' +
+                        '[data-mime-type="application/vnd.jupyter.error"]');
+            }""", timeout=seconds * 1000)
+        failed = self.page.query_selector("[data-mime-type='application/vnd.jupyter.error']")
+        assert failed is None, failed.inner_text()[-2000:]
+
+
+def share_workplaces(folder: Path) -> None:
+    """Let kernels find what the walkthroughs trained when they were tested; then nothing is trained
+    a second time."""
+    startup = folder / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "00-workplaces.py").write_text(f"""\
+import tempfile
+from pathlib import Path
+
+plain = tempfile.mkdtemp
+
+
+def mkdtemp(suffix=None, prefix=None, dir=None):
+    if prefix not in {workplace_names()!r}:
+        return plain(suffix, prefix, dir)
+    place = Path({str(WORKPLACES)!r}) / prefix
+    place.mkdir(parents=True, exist_ok=True)
+    return str(place)
+
+
+tempfile.mkdtemp = mkdtemp
+""", encoding="utf-8")

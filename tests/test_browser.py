@@ -1,0 +1,215 @@
+"""What a person sees, in a real JupyterLab and a real Chromium."""
+
+import base64
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+from browser import Watched, jupyterlab, share_workplaces
+from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
+from get_chromium import INSTALL, find_chromium
+from tinybert_nb.attention_view import static_text
+
+VIEW = ".tinybert-attention[data-drawn]"
+REPORTED = "[data-sight='text-0'][data-drawn]"  # the first of a report
+MODELS = """\
+import torch
+from transformers import BertConfig, BertModel
+
+from tinybert_nb.assets import DEFAULT_TEACHER
+from tinybert_nb.models import load_tokenizer
+
+torch.manual_seed(0)
+tokenizer = load_tokenizer(DEFAULT_TEACHER)
+
+
+def bert(layers):
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=96, num_hidden_layers=layers,
+                        num_attention_heads=12, intermediate_size=96, initializer_range=0.3)
+    return BertModel(config).eval()
+"""
+EXPLORER = """\
+from tinybert_nb.widgets import AttentionExplorer
+
+explorer = AttentionExplorer(bert(6), bert(3), tokenizer, text="a warm, funny film.")
+explorer
+"""
+
+
+def notebook(*sources: str) -> dict:
+    """A notebook of these code cells."""
+    cells = [{"cell_type": "code", "id": f"cell-{number}", "metadata": {}, "execution_count": None,
+              "outputs": [], "source": source} for number, source in enumerate(sources)]
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = find_chromium()
+    if found is None:
+        pytest.fail(INSTALL)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab over a copy of the notebooks, which it may write into."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "nbs", folder / "nbs",
+                    ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (folder / "data").symlink_to(ROOT / "data")
+    (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
+    share_workplaces(folder / ".ipython")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
+        with jupyterlab(folder) as started:
+            yield started
+
+
+@pytest.fixture
+def watched(browser):
+    """A page that must end without an error and without a request to any other machine."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    seen = Watched(page)
+    yield seen
+    page.close()
+    assert seen.hosts <= {"127.0.0.1"} and seen.errors == []
+
+
+class View:
+    """The attention view of a page: what it shows, and waiting until it shows something else."""
+
+    def __init__(self, page, root: str = VIEW):
+        self.page, self.root = page, root
+        page.wait_for_selector(root, timeout=60_000)
+        page.locator(root).scroll_into_view_if_needed()
+
+    def pictures(self) -> list[str]:
+        script = "all => all.map(canvas => canvas.toDataURL())"
+        return self.page.eval_on_selector_all(f"{self.root} canvas", script)
+
+    def tokens(self) -> list[str]:
+        script = "all => all.map(token => token.textContent)"
+        return self.page.eval_on_selector_all(f"{self.root} [data-place] > span:first-child", script)
+
+    def chosen(self) -> int:
+        return int(self.page.get_attribute(f"{self.root} [aria-selected='true']", "data-place"))
+
+    def changes(self, act) -> list[str]:
+        """Do it, and wait until one picture is another."""
+        before = self.pictures()
+        act()
+        self.page.wait_for_function(
+            """([selector, before]) => [...document.querySelectorAll(selector)]
+                .some((canvas, number) => canvas.toDataURL() !== before[number])""",
+            arg=[f"{self.root} canvas", before], timeout=30_000)
+        return self.pictures()
+
+
+def try_everything(watched: Watched, name: str) -> None:
+    """Point at a token, move the slider, choose layer and view, use the keys, write a text."""
+    page, view = watched.page, View(watched.page)
+    pointed = f"{view.root} [data-place='3']"
+    view.changes(lambda: page.hover(pointed))
+    assert view.chosen() == 3
+    assert page.inner_text(f"{view.root} [role='status']").startswith(f"From “{view.tokens()[3]}”")
+    page.click(pointed)  # keeps it
+    page.hover(f"{view.root} [data-place='1']")
+    assert view.chosen() == 3
+    view.changes(lambda: page.press(pointed, "ArrowRight"))
+    assert view.chosen() == 4
+    view.changes(lambda: page.press(f"{view.root} input[type='range'] >> nth=0", "ArrowRight"))
+    assert page.inner_text(f"{view.root} output").startswith("2 of ")
+    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    watched.screenshot(name)
+    text = page.get_by_placeholder("a sentence, then Enter")
+    text.fill("<script>hurt = 1</script> 好 🙂 \"><img src=x onerror='hurt = 2'> works")
+    view.changes(lambda: text.press("Enter"))
+    assert view.tokens()[1:4] == ["<", "script", ">"] and "works" in view.tokens()
+    assert page.evaluate("typeof hurt") == "undefined"
+    assert page.query_selector("img[src='x']") is None
+    watched.screenshot(f"{name}-markup")
+
+
+def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
+    watched.open_notebook(lab, "explorer.ipynb")
+    watched.run_all(120)
+    try_everything(watched, "explorer")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A page that was written from two models with random weights."""
+    folder = tmp_path_factory.mktemp("report")
+    script = f"""{MODELS}
+from tinybert_nb.models import save_checkpoint
+
+for name, layers in (("teacher", 6), ("student", 3)):
+    save_checkpoint("{folder}/" + name, bert(layers), tokenizer)
+"""
+    succeeded(run_command(sys.executable, "-c", script))
+    succeeded(tinybert_nb(
+        "align", "--teacher", folder / "teacher", "--student", folder / "student", "--text",
+        "a warm, funny film.", "<script>hurt = 1</script> \"><img src=x onerror='hurt = 2'>",
+        "--data", EVAL, "--rows", "20", "--out", folder / "out"))
+    return folder / "out/report.html"
+
+
+def test_the_report_answers_without_a_server(report, watched):
+    page = watched.page
+    page.goto(report.as_uri())
+    view = View(page, REPORTED)
+    view.changes(lambda: page.hover(f"{view.root} [data-place='3']"))
+    view.changes(lambda: page.press(f"{view.root} input[type='range'] >> nth=0", "ArrowRight"))
+    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    assert page.evaluate("typeof hurt") == "undefined" and page.query_selector("img[src='x']") is None
+    assert "film" in view.tokens() and watched.hosts == set()
+    watched.screenshot("report")
+
+
+def test_the_report_shows_what_the_models_attend_to(report, watched):
+    """The numbers beside a word are those of the rows in the page."""
+    page = watched.page
+    page.goto(report.as_uri())
+    view = View(page, REPORTED)
+    view.changes(lambda: page.hover(f"{view.root} [data-place='2']"))
+    cells = page.eval_on_selector_all(
+        f"{view.root} [data-place] > span:nth-child(2)", "all => all.map(cell => cell.textContent)")
+    block = json.loads(page.inner_html("#text-0"))
+    size = len(block["tokens"])
+    scores = np.frombuffer(base64.b64decode(block["teacher"]), "<f2").astype(float)[:size * size]
+    row = np.exp(scores.reshape(size, size)[2])
+    assert [float(cell) for cell in cells] == pytest.approx(row / row.sum(), abs=0.006)
+
+
+def test_a_letter_that_no_font_can_draw_is_told(watched):
+    watched.page.set_content("<body><div id='place'></div></body>")
+    script = static_text("attention_view.js") + """
+        const zeros = new Float32Array(9);
+        const sight = {tokens: ["\\u{10A00}", "a", "."], segments: [0, 0, 0], layers: [1], heads: 1,
+                       layer: 1, head: 1, teacher: zeros, student: zeros};
+        const values = {view: "probabilities", token: 0, sight};
+        draw({get: name => values[name], set() {}, save_changes() {}, on() {}},
+             document.getElementById("place"));"""
+    watched.page.add_script_tag(content=script, type="module")
+    assert "No font here can draw \U00010A00" in watched.page.inner_text("#place")
+
+
+WITH_EXPLORER = ("01_first_distillation", "04_chinese")
+
+
+@pytest.mark.parametrize("name", WITH_EXPLORER)
+def test_the_explorer_of_a_walkthrough(name, lab, watched):
+    watched.open_notebook(lab, f"nbs/walkthroughs/{name}.ipynb")
+    watched.run_all(1800)
+    try_everything(watched, name)
