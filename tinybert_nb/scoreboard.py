@@ -277,7 +277,7 @@ def plot_scoreboard(
                     color=f"C{number % 10}", linestyle="none", alpha=0.85)
     threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
     ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=in_words(rows[0]["metric"]))
-    ax.grid(color="0.92")
+    ax.grid(color="0.5", alpha=0.15)  # on a dark ground too
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
     return ax
