@@ -105,9 +105,17 @@ class Watched:
             accept.click()  # should JupyterLab ask which kernel
 
     def run_all(self, seconds: float) -> None:
-        """Run all cells; an error in one of them is raised here."""
+        """Run all cells to the end; an error in one of them is raised here."""
+        self.start_all()
+        self.wait_for_all(seconds)
+
+    def start_all(self) -> None:
+        """Have all cells run."""
         self.page.click("text=Run >> visible=true")
         self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+
+    def wait_for_all(self, seconds: float) -> None:
+        """Wait until all cells have run, or one has failed."""
         self.page.wait_for_function(
             """() => {
                 const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];

@@ -39,6 +39,32 @@ explorer = AttentionExplorer(bert(6), bert(3), tokenizer, text="a warm, funny fi
 explorer
 """
 
+MONITOR = """\
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tinybert_nb.assets import DEFAULT_TEACHER
+from tinybert_nb.models import load_encoder, load_tokenizer
+from tinybert_nb.monitor import AlignmentMonitor
+from tinybert_nb.task import FinetuneSettings, StageOneSettings, finetune, stage_one
+
+place = Path(mkdtemp())
+lines = Path("data/train.txt").read_text(encoding="utf-8").splitlines()
+for name, some in (("train", lines[:48]), ("dev", lines[48:72])):
+    (place / f"{name}.txt").write_text("\\n".join(some) + "\\n", encoding="utf-8")
+files = place / "train.txt", place / "dev.txt"
+brief = {"max_length": 32, "batch_size": 16}
+finetune(*files, out=place / "teacher", settings=FinetuneSettings(epochs=1, **brief))
+monitor = AlignmentMonitor(load_encoder(str(place / "teacher/best")),
+                           load_tokenizer(DEFAULT_TEACHER), place / "one", "a warm, funny film.")
+monitor
+"""
+LIVE = """\
+stage_one(*files, place / "teacher/best", "tinybert-3l-192", place / "one",
+          StageOneSettings(epochs=20, any_teacher=True, snapshots=10, history_every=1,
+                           evaluate_every=60, **brief), watch=monitor)
+"""
+
 
 def notebook(*sources: str) -> dict:
     """A notebook of these code cells."""
@@ -67,6 +93,7 @@ def lab(tmp_path_factory):
                     ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
+    (folder / "monitor.ipynb").write_text(json.dumps(notebook(MONITOR, LIVE)))
     share_workplaces(folder / ".ipython")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
@@ -87,9 +114,9 @@ def watched(browser):
 class View:
     """The attention view of a page: what it shows, and waiting until it shows something else."""
 
-    def __init__(self, page, root: str = VIEW):
+    def __init__(self, page, root: str = VIEW, seconds: float = 60):
         self.page, self.root = page, root
-        page.wait_for_selector(root, timeout=60_000)
+        page.wait_for_selector(root, timeout=seconds * 1000)
         page.locator(root).scroll_into_view_if_needed()
 
     def pictures(self) -> list[str]:
@@ -145,6 +172,26 @@ def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
     watched.open_notebook(lab, "explorer.ipynb")
     watched.run_all(120)
     try_everything(watched, "explorer")
+
+
+def test_the_monitor_grows_while_a_student_is_trained(lab, watched):
+    page = watched.page
+    watched.open_notebook(lab, "monitor.ipynb")
+    watched.start_all()
+    view = View(page, seconds=300)
+    told = page.inner_text(".jp-Notebook .jp-CodeCell >> nth=1 >> .jp-InputPrompt")
+    assert "*" in told, "the picture came only after training"
+    early = view.changes(lambda: None)
+    watched.wait_for_all(300)
+    assert page.inner_text(".widget-hslider .widget-readout") == "after 60"
+    assert page.locator(".widget-html img[alt*='course of training']").count() == 1
+    late = view.pictures()
+    assert late != early
+    slider = page.locator(".widget-hslider [role='slider']")
+    slider.focus()
+    view.changes(lambda: slider.press("Home"))
+    assert page.inner_text(".widget-hslider .widget-readout") == "start"
+    watched.screenshot("monitor")
 
 
 @pytest.fixture(scope="module")

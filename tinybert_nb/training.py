@@ -642,11 +642,11 @@ def _run_updates(run, progress, noted):
         before = run.step
         for batch in run.loader:
             shown = update(run, batch)
+            keep_snapshot(run)  # before the row that tells of it
             if run.step % run.settings.history_every == 0:
                 note_terms(run)
             if look_is_due(run):
                 shown = shown | look(run)
-            keep_snapshot(run)
             progress.advance(int(batch["attention_mask"].sum()) if "attention_mask" in batch else 0,
                              shown)
             stop_or_save(run, noted)

@@ -48,8 +48,8 @@ function largest(values, floor = 1e-9) {
   return found;
 }
 
-function number(value, view) {
-  const digits = view === "probabilities" ? 2 : 1;
+function number(value, seen) {
+  const digits = Math.max(...seen.most) < 10 ? 2 : 1;
   return value.toFixed(digits).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
 }
 
@@ -251,9 +251,9 @@ export function draw(model, root) {
         const colour = shade(seen, panel, values[panel], palette);
         cell.style.backgroundColor = css(colour);
         cell.style.color = readable(colour);
-        cell.textContent = number(values[panel], seen.view);
+        cell.textContent = number(values[panel], seen);
       });
-      const told = NAMES.map((name, panel) => `${name} ${number(values[panel], seen.view)}`);
+      const told = NAMES.map((name, panel) => `${name} ${number(values[panel], seen)}`);
       stack.setAttribute("aria-label", `${stack.firstChild.textContent}: ${told.join(", ")}`);
       stack.setAttribute("aria-selected", place === from);
       stack.tabIndex = place === from ? 0 : -1;
@@ -271,7 +271,7 @@ export function draw(model, root) {
   function sayToken() {
     const { tokens } = sight(), { seen } = state;
     const list = panel => most(panel, 3).map(([value, place]) =>
-      `“${tokens[place]}” ${number(value, seen.view)}`).join(", ");
+      `“${tokens[place]}” ${number(value, seen)}`).join(", ");
     said.textContent = `From “${tokens[token()]}” the teacher looks most at ${list(0)}; ` +
       `the student at ${list(1)}.`;
   }
@@ -283,12 +283,12 @@ export function draw(model, root) {
     const outside = [0, 1].map(panel => most(panel, seen.size)
       .filter(([, place]) => place < first || place >= first + count));
     const told = panel => seen.view === "scores" ? "" :
-      ` (${number(outside[panel].reduce((sum, [value]) => sum + value, 0), seen.view)} of all)`;
+      ` (${number(outside[panel].reduce((sum, [value]) => sum + value, 0), seen)} of all)`;
     for (const panel of [0, 1]) {
       far.append(`${panel ? " The student" : "Outside of the window the teacher"} looks at${told(panel)} `);
       for (const [value, place] of outside[panel].slice(0, 3)) {
         const link = element("button", { type: "button", "data-go": place,
-          text: `${tokens[place]} ${number(value, seen.view)}`,
+          text: `${tokens[place]} ${number(value, seen)}`,
           "aria-label": `move the window to token ${place + 1}, ${tokens[place]}` });
         far.append(link, " ");
       }
@@ -309,7 +309,7 @@ export function draw(model, root) {
       captions[panel].textContent = titles[panel];
       paint(canvas, state.images.drawn[panel], token() - state.span[0], palette);
       canvas.setAttribute("aria-label", `${titles[panel]}: attention of ${state.span[1]} tokens, ` +
-        `head ${sight().head}, ${seen.view}; the largest value is ${number(seen.most[panel], seen.view)}`);
+        `head ${sight().head}, ${seen.view}; the largest value is ${number(seen.most[panel], seen)}`);
     });
   }
 
@@ -392,7 +392,7 @@ export function draw(model, root) {
       const place = (at, edge, side) => first + Math.min(count - 1, Math.max(0, Math.floor(((at - edge) / side) * count)));
       const row = place(event.clientY, box.top, box.height), column = place(event.clientX, box.left, box.width);
       if (row !== token() && !state.pinned) choose("token", row);
-      const told = NAMES.map((name, panel) => `${name} ${number(seen.tables[panel][row * seen.size + column], seen.view)}`);
+      const told = NAMES.map((name, panel) => `${name} ${number(seen.tables[panel][row * seen.size + column], seen)}`);
       requestAnimationFrame(() => requestAnimationFrame(() => {
         said.textContent = `From “${tokens[row]}” to “${tokens[column]}”: ${told.join(", ")}.`;
       }));
