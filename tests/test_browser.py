@@ -15,6 +15,7 @@ from get_chromium import INSTALL, find_chromium
 from tinybert_nb.attention_view import static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
+EXPLORED = f".tinybert-explorer {VIEW}"  # a page may hold other views too
 REPORTED = "[data-sight='text-0'][data-drawn]"  # the first of a report
 MODELS = """\
 import torch
@@ -143,7 +144,7 @@ class View:
 
 def try_everything(watched: Watched, name: str) -> None:
     """Point at a token, move the slider, choose layer and view, use the keys, write a text."""
-    page, view = watched.page, View(watched.page)
+    page, view = watched.page, View(watched.page, EXPLORED)
     pointed = f"{view.root} [data-place='3']"
     view.changes(lambda: page.hover(pointed))
     assert view.chosen() == 3

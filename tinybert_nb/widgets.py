@@ -70,6 +70,7 @@ class AttentionExplorer:
         self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         self.widget = ipywidgets.VBox(
             [*self.controls.values(), self.message, self.view, self.picture])
+        self.widget.add_class("tinybert-explorer")
         for name, control in self.controls.items():
             control.observe(self._read if name.startswith("text") else self._show, "value")
         self.view.observe(self._draw_heads, ("layer", "view"))
