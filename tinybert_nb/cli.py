@@ -546,10 +546,11 @@ class WordsError(ValueError):
 # %% ../nbs/18_cli.ipynb #5a091bb4
 def options_of(kind: type, prefix: str = "") -> dict[str, Any]:  # name -> type
     "The options of a dataclass as the command line names them, those of its parts with a dot."
-    found, hints = {}, get_type_hints(kind)
+    found, hints, marked = {}, get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for option in fields(kind):
         name, hint = prefix + option.name.replace("_", "-"), hints[option.name]
-        part = prefix if hint is TaskForm else f"{name}."  # its options stand beside the others
+        beside = hint is TaskForm and marked[option.name] is not hint  # it was given the name ""
+        part = prefix if beside else f"{name}."
         found |= options_of(hint, part) if is_dataclass(hint) else {name: hint}
     found.pop("settings-file", None)  # a file names no other file
     return found
