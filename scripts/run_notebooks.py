@@ -14,22 +14,21 @@ from contextlib import contextmanager, redirect_stderr
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
-from shutil import rmtree
+from unittest.mock import patch
 import json
 import os
-import re
 import signal
 import sys
-import tempfile
 import time
 
 from execnb.shell import CaptureShell
 from fastcore.basics import num_cpus
 import nbdev.test
 
+from workplaces import lasting_mkdtemp
+
 ROOT = Path(__file__).resolve().parent.parent
 PROOFS = ROOT / "build" / "executed"
-WORKPLACES = ROOT / "build" / "workplaces"  # what the walkthroughs trained
 PLAIN_TEST = nbdev.test.test_nb
 
 
@@ -77,37 +76,12 @@ def _recorded_cells(cells: list):
         CaptureShell.cell = plain_cell
 
 
-def workplace_names() -> set[str]:
-    """The prefixes of the folders in which the walkthroughs train."""
-    sources = (path.read_text(encoding="utf-8") for path in all_notebooks()
-               if path.parent.name == "walkthroughs")
-    return {name for text in sources for name in re.findall(r'mkdtemp\(prefix=\\"([^"\\]+)', text)}
-
-
-@contextmanager
-def _lasting_workplace():
-    """While this is open, a walkthrough trains where the browser tests will find what it trained."""
-    plain, names = tempfile.mkdtemp, workplace_names()
-
-    def mkdtemp(suffix=None, prefix=None, dir=None):
-        if prefix not in names:
-            return plain(suffix, prefix, dir)
-        rmtree(WORKPLACES / prefix, ignore_errors=True)
-        (WORKPLACES / prefix).mkdir(parents=True)
-        return str(WORKPLACES / prefix)
-
-    tempfile.mkdtemp = mkdtemp
-    try:
-        yield
-    finally:
-        tempfile.mkdtemp = plain
-
-
 def run_with_proof(notebook: Path, **options) -> tuple[bool, float]:
     """nbdev's `test_nb` for one notebook, with the proof written beside it."""
     cells, errors = [], StringIO()
     before = fingerprint(notebook)
-    with _recorded_cells(cells), redirect_stderr(errors), _lasting_workplace():
+    with _recorded_cells(cells), redirect_stderr(errors), \
+            patch("tempfile.mkdtemp", lasting_mkdtemp(empty=True)):
         passed, seconds = PLAIN_TEST(notebook, **options)
     sys.stderr.write(errors.getvalue())
     name = notebook.resolve().relative_to(ROOT).as_posix()

@@ -12,7 +12,6 @@ import sys
 import time
 
 from conftest import ROOT
-from run_notebooks import WORKPLACES, workplace_names
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 SETTINGS = {
@@ -133,20 +132,7 @@ def share_workplaces(folder: Path) -> None:
     a second time."""
     startup = folder / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
-    (startup / "00-workplaces.py").write_text(f"""\
-import tempfile
-from pathlib import Path
-
-plain = tempfile.mkdtemp
-
-
-def mkdtemp(suffix=None, prefix=None, dir=None):
-    if prefix not in {workplace_names()!r}:
-        return plain(suffix, prefix, dir)
-    place = Path({str(WORKPLACES)!r}) / prefix
-    place.mkdir(parents=True, exist_ok=True)
-    return str(place)
-
-
-tempfile.mkdtemp = mkdtemp
-""", encoding="utf-8")
+    (startup / "00-workplaces.py").write_text(
+        f"import sys, tempfile\n\nsys.path.append({str(ROOT / 'scripts')!r})\n"
+        "from workplaces import lasting_mkdtemp\n\n"
+        "tempfile.mkdtemp = lasting_mkdtemp(empty=False)\n", encoding="utf-8")

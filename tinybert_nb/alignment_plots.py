@@ -205,7 +205,7 @@ def _mark_matches(
         ax.scatter(*zip(*dots), s=(0.45 * min(points, 14)) ** 2, color=_line_colour(1),
                    linewidths=0, zorder=4)
 
-
+# %% ../nbs/13c_alignment_plots.ipynb #c8df0179
 def _head_grid_notice(
     lines: list[tuple],  # student heads
     columns: list[tuple],  # teacher heads

@@ -91,10 +91,13 @@ def write_alignment_report(
     path = html_report("Teacher and student: how they attend",
                        [("What was compared", [about])] * bool(about) + sections,
                        out / "report.html", script, static_text("attention_view.css"))
-    plt.close("all")
+    for _, items in sections:
+        for item in items:
+            if hasattr(item, "figure"):
+                plt.close(item.figure)
     return path
 
-
+# %% ../nbs/13e_alignment_report.ipynb #dcc4bc16
 def _measured(study, course, reads, layer_map) -> list[tuple[str, list]]:
     "The sections of figures."
     sections = []

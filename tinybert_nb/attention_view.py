@@ -35,8 +35,8 @@ def sight_of(
             raise ValueError(f"{name} {value} does not exist: choose from 1 to {last}")
 
     def scores(trace, number):
-        query, key = (part[number - 1][0, head - 1].float() for part in (trace.queries, trace.keys))
-        return (query @ key.T * query.shape[-1] ** -0.5).cpu().numpy().astype("<f4").tobytes()
+        table = trace.scores(number - 1)[0, head - 1]
+        return table.float().cpu().numpy().astype("<f4").tobytes()
 
     return {"tokens": list(read.tokens), "segments": list(read.segments),
             "layers": list(taught_by), "heads": heads, "layer": layer, "head": head,

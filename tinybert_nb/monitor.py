@@ -25,7 +25,7 @@ from .alignment_plots import plot_alignment_course
 from .attention_view import AttentionView
 from .layer_map import LayerMap
 from .models import load_encoder, whole_file
-from .plots import _scales, figure_html, plot_attention
+from .plots import _scales, _three_panels, figure_html
 
 # %% ../nbs/14c_monitor.ipynb #20e8c551
 class Checkpoint(NamedTuple):
@@ -69,17 +69,13 @@ def attention_film(
         raise ValueError(f"head {head} does not exist: choose from 1 to {heads}")
     sides = [np.stack([np.asarray(pair.layer(layer)[side][head - 1]) for _, pair in frames])
              for side in (0, 1)]
-    shared, apart = _scales(*sides, frames[0][1].view)
+    scales = _scales(*sides, frames[0][1].view)
     pictures = []
     for (title, pair), teacher, student in zip(frames, *sides):
         figure = plt.figure(figsize=(10.5, 4.2), layout="constrained")
         plt.close(figure)
         axes = figure.subplots(1, 3)
-        panels = ((teacher, f"teacher, layer {pair.layer_map.taught_by[layer - 1]}", *shared),
-                  (student, f"student, layer {layer}", *shared),
-                  (student - teacher, "student minus teacher", *apart))
-        for ax, (matrix, name, colours, limits) in zip(axes, panels):
-            plot_attention(matrix, pair.tokens, ax, name, colours, limits, left=ax is axes[0])
+        _three_panels(axes, pair, layer, teacher, student, scales)
         figure.suptitle(f"Head {head}, {title}", x=0.01, ha="left", fontweight="bold")
         drawn = BytesIO()
         figure.savefig(drawn, dpi=90)  # all of one size
@@ -161,8 +157,9 @@ def _follow(monitor: AlignmentMonitor) -> int:  # how many checkpoints are new
     _read_new(monitor)
     new = {*monitor.read} - before
     if new:
-        monitor.picture.value = figure_html(plot_alignment_course(monitor.rows).figure)
-        plt.close()
+        figure = plot_alignment_course(monitor.rows).figure
+        monitor.picture.value = figure_html(figure)
+        plt.close(figure)
         at, steps = monitor.slider.value, sorted(monitor.read)
         follows = at < 0 or at == max(before, default=at)
         monitor.slider.options = [(f"after {step}" if step else "start", step) for step in steps]

@@ -387,6 +387,25 @@ def _one_head(
     return teacher[head - 1], student[head - 1]
 
 # %% ../nbs/13_plots.ipynb #cca30de1
+def _three_panels(
+    axes: Sequence[Axes],
+    pair: AttentionPair,
+    layer: int,  # student layer, from 1
+    teacher: np.ndarray,  # (query, key)
+    student: np.ndarray,
+    scales: tuple,  # as `_scales` gives them
+) -> None:
+    "Teacher, student and signed difference, an axes each."
+    shared, apart = scales
+    panels = (
+        (teacher, f"teacher, layer {pair.layer_map.taught_by[layer - 1]}", *shared),
+        (student, f"student, layer {layer}", *shared),
+        (student - teacher, "student minus teacher", *apart),
+    )
+    for ax, (matrix, title, colours, limits) in zip(axes, panels):
+        plot_attention(matrix, pair.tokens, ax, title, colours, limits, left=ax is axes[0])
+
+
 def plot_attention_triptych(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
@@ -398,14 +417,7 @@ def plot_attention_triptych(
     side = _side(len(pair.tokens))
     below = 0.08 * max(len(drawable(token)) for token in pair.tokens)  # inches that the labels take
     figure, [axes] = _panels(1, 3, (3 * side + 3.2, side + below + 1.5), "compressed")
-    shared, apart = _scales(teacher, student, pair.view)
-    panels = (
-        (teacher, f"teacher, layer {taught_by}", *shared),
-        (student, f"student, layer {layer}", *shared),
-        (student - teacher, "student minus teacher", *apart),
-    )
-    for ax, (matrix, title, colours, limits) in zip(axes, panels):
-        plot_attention(matrix, pair.tokens, ax, title, colours, limits, left=ax is axes[0])
+    _three_panels(axes, pair, layer, teacher, student, _scales(teacher, student, pair.view))
     figure.colorbar(axes[1].images[0], ax=axes[1], aspect=30, pad=0.02, label=pair.view)
     figure.colorbar(axes[2].images[0], ax=axes[2], aspect=30, pad=0.02, label="difference")
     title = f"Head {head}: student layer {layer}, beside teacher layer {taught_by}"

@@ -111,7 +111,7 @@ def _tell(
     explorer: AttentionExplorer,
     work,  # what may go wrong
 ) -> None:
-    "Do it; what goes wrong is written above the view. Nothing here hides an earlier message."
+    "Do it; what goes wrong is written above the view."
     try:
         work()
     except Exception as problem:  # the edge of the interface: everything becomes a sentence
@@ -134,7 +134,7 @@ def _read_text(
         *explorer._models, text, text_pair if text_pair.strip() else None, explorer._max_length)
     explorer.forward_passes += 1
 
-
+# %% ../nbs/14_widgets.ipynb #a7c5d35a
 def _heads_picture(
     explorer: AttentionExplorer,
 ) -> str:

@@ -149,6 +149,7 @@ export function draw(model, root) {
   root.addEventListener("keydown", event => { // in two places
     if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
   });
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
   const state = { seen: null, span: [0, 1], pinned: false, pending: false, shown: null, built: "",
     images: null };
 
@@ -331,6 +332,8 @@ export function draw(model, root) {
       state.built = built;
       if (focused) strip.querySelector(`[data-place='${token()}']`)?.focus({ preventScroll: true });
     }
+    const light = document.body.dataset.jpThemeLight; // JupyterLab's own word, where there is one
+    root.classList.toggle("tinybert-dark", light ? light === "false" : scheme.matches);
     const palette = colours(root);
     showStrip(palette);
     showPictures(palette);
@@ -402,7 +405,6 @@ export function draw(model, root) {
   for (const name of ["sight", "view", "token"]) model.on(`change:${name}`, later);
   const resized = new ResizeObserver(later);
   resized.observe(pictures);
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", later);
   const themed = new MutationObserver(later); // JupyterLab marks its theme on the body
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
