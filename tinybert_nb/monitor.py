@@ -17,7 +17,7 @@ import ipywidgets
 import numpy as np
 from IPython.display import display
 from matplotlib import pyplot as plt
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import AttentionPair, ReadText, align, default_map, read_text
@@ -25,7 +25,7 @@ from .alignment_plots import plot_alignment_course
 from .attention_view import AttentionView
 from .layer_map import LayerMap
 from .models import load_encoder, whole_file
-from .plots import _scales, _three_panels, figure_html
+from .plots import _panels, _scales, _side, _three_panels, figure_html, png_bytes
 
 # %% ../nbs/14c_monitor.ipynb #20e8c551
 class Checkpoint(NamedTuple):
@@ -72,14 +72,15 @@ def attention_film(
     scales = _scales(*sides, frames[0][1].view)
     pictures = []
     for (title, pair), teacher, student in zip(frames, *sides):
-        figure = plt.figure(figsize=(10.5, 4.2), layout="constrained")
-        plt.close(figure)
-        axes = figure.subplots(1, 3)
+        side = _side(len(pair.tokens))
+        figure, [axes] = _panels(1, 3, (3 * side + 2.0, side + 2.2), "compressed")
         _three_panels(axes, pair, layer, teacher, student, scales)
         figure.suptitle(f"Head {head}, {title}", x=0.01, ha="left", fontweight="bold")
-        drawn = BytesIO()
-        figure.savefig(drawn, dpi=90)  # all of one size
-        pictures.append(Image.open(drawn).convert("P", palette=Image.Palette.ADAPTIVE))
+        pictures.append(Image.open(BytesIO(png_bytes(figure, 90))).convert("RGB"))
+    widest, highest = (max(each.size[i] for each in pictures) for i in (0, 1))
+    pictures = [ImageOps.pad(each, (widest, highest), color=each.getpixel((0, 0)), centering=(0, 0))
+                .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                for each in pictures]  # MAXCOVERAGE: the pale shades are few, and they matter
     with whole_file(Path(path)) as unfinished:
         pictures[0].save(unfinished, "GIF", save_all=True, append_images=pictures[1:], loop=0,
                          duration=[milliseconds] * (len(pictures) - 1) + [3 * milliseconds])

@@ -93,9 +93,8 @@ def _map_choices(costs: dict[str, Tensor]) -> tuple[list, dict[str, LayerMap]]:
     teachers = [("none", None)] + [(f"teacher {n + 1}", n + 1) for n in range(columns)]
     chosen = [ipywidgets.Dropdown(options=teachers, description=f"Student {m + 1}",
                                   layout=ipywidgets.Layout(width="190px")) for m in range(rows)]
-    ready = {"Uniform": uniform_map(columns, rows)} if columns % rows == 0 else {}
-    return chosen, ready | {f"Cheapest by {kind}": searched_map(each)
-                            for kind, each in costs.items()}
+    return chosen, {"Uniform": uniform_map(columns, rows)} | {
+        f"Cheapest by {kind}": searched_map(each) for kind, each in costs.items()}
 
 
 def _tables_html(bench: MapWorkbench) -> str:
@@ -124,7 +123,8 @@ class TemperatureWorkbench:
         self.text = ipywidgets.Text(text, description="Text", continuous_update=False,
                                     layout=ipywidgets.Layout(width="98%"))
         self.temperature = ipywidgets.FloatLogSlider(1.0, min=-1, max=1.5, step=0.05,
-                                                     description="Temperature")
+                                                     description="Temperature",
+                                                     style={"description_width": "initial"})
         self.shown = ipywidgets.HTML()
         self.widget = ipywidgets.VBox([self.text, self.temperature, self.shown])
         self.text.observe(self._ask, "value")
