@@ -19,6 +19,30 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "docmanager-extension/plugin": {"autosave": False},
 }
+MODELS = """\
+import torch
+from transformers import BertConfig, BertModel
+
+from tinybert_nb.assets import DEFAULT_TEACHER
+from tinybert_nb.models import load_tokenizer
+
+torch.manual_seed(0)
+tokenizer = load_tokenizer(DEFAULT_TEACHER)
+
+
+def bert(layers):
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=96, num_hidden_layers=layers,
+                        num_attention_heads=12, intermediate_size=96, initializer_range=0.3)
+    return BertModel(config).eval()
+"""
+
+
+def notebook(*sources: str) -> dict:
+    """A notebook of these code cells."""
+    cells = [{"cell_type": "code", "id": f"cell-{number}", "metadata": {}, "execution_count": None,
+              "outputs": [], "source": source} for number, source in enumerate(sources)]
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _free_port() -> int:

@@ -9,30 +9,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
-from browser import Watched, jupyterlab, share_workplaces
+from browser import MODELS, Watched, jupyterlab, notebook, share_workplaces
 from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
 from get_chromium import INSTALL, find_chromium
 from tinybert_nb.attention_view import static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
-EXPLORED = f".tinybert-explorer {VIEW}"  # a page may hold other views too
+EXPLORED = f".AttentionExplorer {VIEW}"  # a page may hold other views too
 REPORTED = "[data-sight='text-0'][data-drawn]"  # the first of a report
-MODELS = """\
-import torch
-from transformers import BertConfig, BertModel
-
-from tinybert_nb.assets import DEFAULT_TEACHER
-from tinybert_nb.models import load_tokenizer
-
-torch.manual_seed(0)
-tokenizer = load_tokenizer(DEFAULT_TEACHER)
-
-
-def bert(layers):
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=96, num_hidden_layers=layers,
-                        num_attention_heads=12, intermediate_size=96, initializer_range=0.3)
-    return BertModel(config).eval()
-"""
 EXPLORER = """\
 from tinybert_nb.widgets import AttentionExplorer
 
@@ -65,14 +49,6 @@ stage_one(*files, place / "teacher/best", "tinybert-3l-192", place / "one",
           StageOneSettings(epochs=20, any_teacher=True, snapshots=10, history_every=1,
                            evaluate_every=60, **brief), watch=monitor)
 """
-
-
-def notebook(*sources: str) -> dict:
-    """A notebook of these code cells."""
-    cells = [{"cell_type": "code", "id": f"cell-{number}", "metadata": {}, "execution_count": None,
-              "outputs": [], "source": source} for number, source in enumerate(sources)]
-    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +145,65 @@ def try_everything(watched: Watched, name: str) -> None:
     watched.screenshot(f"{name}-markup")
 
 
+def answers(page, root: str, act) -> None:
+    """Do it, and wait until the HTML that a widget shows is another."""
+    shown = f"{root} .widget-html-content"
+    script = "all => all.map(one => one.innerHTML).join()"
+    before = page.eval_on_selector_all(shown, script)
+    act()
+    page.wait_for_function(
+        f"([selector, before]) => ({script})([...document.querySelectorAll(selector)]) !== before",
+        arg=[shown, before], timeout=60_000)
+
+
+def move(page, slider: str, key: str) -> None:
+    """Press a key on a slider."""
+    page.focus(f"{slider} [role='slider']")
+    page.press(f"{slider} [role='slider']", key)
+
+
+def try_monitor(watched: Watched, name: str) -> None:
+    """Go back to the start, and see that the grids of all heads and of all layers are others."""
+    page, root = watched.page, ".AlignmentMonitor"
+    for tab, said in (("Layers", "Every student layer"), ("Heads", "Every student head")):
+        page.click(f"{root} .lm-TabBar-tabLabel:text-is('{tab}')")
+        page.wait_for_selector(f"{root} img[alt^='{said}'] >> visible=true").scroll_into_view_if_needed()
+        watched.screenshot(f"{name}-{tab.lower()}")
+    answers(page, root, lambda: move(page, f"{root} .widget-hslider", "Home"))
+    watched.screenshot(name)
+
+
+def try_workbenches(watched: Watched, name: str) -> None:
+    """Another map, another temperature, another text, another size: each is answered."""
+    page = watched.page
+    answers(page, ".MapWorkbench", lambda: page.select_option(
+        ".MapWorkbench select >> nth=0", label="teacher 1"))
+    soft = ".TemperatureWorkbench"
+    answers(page, soft, lambda: move(page, soft, "ArrowRight"))
+    text = page.locator(f"{soft} input[type='text']")
+    text.fill("<script>hurt = 1</script> dull.")
+    answers(page, soft, lambda: text.press("Enter"))
+    watched.screenshot(f"{name}-workbenches")
+    answers(page, ".SizeWorkbench", lambda: move(
+        page, ".SizeWorkbench .widget-hslider >> nth=0", "ArrowLeft"))
+    assert page.evaluate("typeof hurt") == "undefined"
+    watched.screenshot(f"{name}-size")
+
+
+def try_playground(watched: Watched, name: str) -> None:
+    """Fewer tries, other chances, another text: other variants."""
+    page, root = watched.page, ".AugmentationPlayground"
+    for slider in ("Tries", "Probability"):
+        answers(page, root, lambda: move(
+            page, f"{root} .widget-hslider:has-text('{slider}')", "ArrowLeft"))
+    text = page.locator(f"{root} input[type='text']")
+    text.fill("a <b>dull</b> film <img src=x onerror='hurt = 2'> about a slow train.")
+    answers(page, root, lambda: text.press("Enter"))
+    assert page.evaluate("typeof hurt") == "undefined"
+    assert "train" in page.inner_text(f"{root} .widget-html-content >> nth=0")
+    watched.screenshot(name)
+
+
 def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
     watched.open_notebook(lab, "explorer.ipynb")
     watched.run_all(120)
@@ -185,14 +220,12 @@ def test_the_monitor_grows_while_a_student_is_trained(lab, watched):
     early = view.changes(lambda: None)
     watched.wait_for_all(300)
     assert page.inner_text(".widget-hslider .widget-readout") == "after 60"
-    assert page.locator(".widget-html img[alt*='course of training']").count() == 1
     late = view.pictures()
     assert late != early
-    slider = page.locator(".widget-hslider [role='slider']")
-    slider.focus()
-    view.changes(lambda: slider.press("Home"))
+    watched.screenshot("monitor-course")
+    try_monitor(watched, "monitor")
     assert page.inner_text(".widget-hslider .widget-readout") == "start"
-    watched.screenshot("monitor")
+    assert view.pictures() != late
 
 
 @pytest.fixture(scope="module")
@@ -254,11 +287,17 @@ def test_a_letter_that_no_font_can_draw_is_told(watched):
     assert "No font here can draw \U00010A00" in watched.page.inner_text("#place")
 
 
-WITH_EXPLORER = ("01_first_distillation", "04_chinese", "07_what_did_the_student_learn")
+TRIED = {
+    "01_first_distillation": [try_everything],
+    "04_chinese": [try_everything],
+    "05_more_texts": [try_playground],
+    "07_what_did_the_student_learn": [try_everything, try_monitor, try_workbenches],
+}
 
 
-@pytest.mark.parametrize("name", WITH_EXPLORER)
-def test_the_explorer_of_a_walkthrough(name, lab, watched):
+@pytest.mark.parametrize("name", TRIED)
+def test_what_a_walkthrough_shows_answers(name, lab, watched):
     watched.open_notebook(lab, f"nbs/walkthroughs/{name}.ipynb")
     watched.run_all(1800)
-    try_everything(watched, name)
+    for attempt in TRIED[name]:
+        attempt(watched, name)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from html import escape
 
 import ipywidgets
-from IPython.display import display
 
 from .augmentation import (AugmentationSettings, Augmenter, Draft, Variant,
                                       tries_at)
 from .candidates import Candidates, Gap
+from .widgets import Displayed
 
 # %% ../nbs/14b_playground.ipynb #bd0926ba
 def bars_html(
@@ -103,7 +103,7 @@ def _redraw(playground: "AugmentationPlayground") -> None:
             f"<p role='alert'>This cannot be varied: {escape(str(problem))}.</p>")
 
 # %% ../nbs/14b_playground.ipynb #6ebef935
-class AugmentationPlayground:
+class AugmentationPlayground(Displayed):
     "Shows the candidates of each word of a sentence, and the variants that come of them."
 
     def __init__(
@@ -146,6 +146,3 @@ class AugmentationPlayground:
 
     def _draw(self) -> None:
         _redraw(self)
-
-    def _ipython_display_(self):
-        display(self.widget)

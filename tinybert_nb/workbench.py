@@ -11,7 +11,6 @@ from html import escape
 
 import ipywidgets
 import torch
-from IPython.display import display
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,6 +18,7 @@ from .alignment import read_text
 from .layer_map import LayerMap, layer_costs, map_by_hand, searched_map, uniform_map
 from .models import student_config
 from .plan import plan
+from .widgets import Displayed
 
 # %% ../nbs/14d_workbench.ipynb #ba8c71db
 def costs_html(
@@ -42,7 +42,7 @@ def costs_html(
             f"<tr><td>teacher</td>{head}</tr>{''.join(lines)}</table>")
 
 # %% ../nbs/14d_workbench.ipynb #4863c4f4
-class MapWorkbench:
+class MapWorkbench(Displayed):
     "Chooses a layer map and shows what it costs on a text; ValueError for an empty text."
 
     def __init__(
@@ -83,9 +83,6 @@ class MapWorkbench:
     def _show(self, change=None):
         self.shown.value = _tables_html(self)
 
-    def _ipython_display_(self):
-        display(self.widget)
-
 # %% ../nbs/14d_workbench.ipynb #8ea9ec97
 def _map_choices(costs: dict[str, Tensor]) -> tuple[list, dict[str, LayerMap]]:
     "A list for each student layer, and the maps that a button takes."
@@ -108,7 +105,7 @@ def _tables_html(bench: MapWorkbench) -> str:
     return f"<div style='display:flex;flex-wrap:wrap'>{''.join(tables)}</div>"
 
 # %% ../nbs/14d_workbench.ipynb #93effdbb
-class TemperatureWorkbench:
+class TemperatureWorkbench(Displayed):
     "A teacher's answers to a text at any temperature; ValueError for a model without classes."
 
     def __init__(
@@ -148,11 +145,8 @@ class TemperatureWorkbench:
             f"</div>" for number, share in enumerate(shares.tolist()))
         self.shown.value = f"{bars}<p role='status'>entropy {float(unsure):.3f} nats</p>"
 
-    def _ipython_display_(self):
-        display(self.widget)
-
 # %% ../nbs/14d_workbench.ipynb #ffbf11ed
-class SizeWorkbench:
+class SizeWorkbench(Displayed):
     "Parameters, operations and the speed-up that arithmetic allows, for a student of any size."
 
     def __init__(
@@ -193,6 +187,3 @@ class SizeWorkbench:
             f"<p><code>--student {self.student}</code></p><table><tr><th></th><th>parameters</th>"
             f"<th>operations, {length} word pieces</th></tr>{lines}</table><p role='status'>"
             f"arithmetic allows {found.speed_up:.1f} times the speed</p><ul>{said}</ul>")
-
-    def _ipython_display_(self):
-        display(self.widget)

@@ -1,0 +1,93 @@
+"""Time the attention explorer in a real JupyterLab and Chromium, from a control to the drawn picture.
+
+    .venv/bin/python scripts/time_explorer.py
+
+A teacher of six layers of 384 and a student of four, with random weights (what is drawn costs the
+same), on 64 and 512 word pieces. Prints the median and the range, in milliseconds.
+"""
+
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+import json
+import sys
+
+from playwright.sync_api import sync_playwright
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from browser import MODELS, Watched, jupyterlab, notebook
+from get_chromium import INSTALL, find_chromium
+
+VIEW = ".tinybert-attention[data-drawn]"
+SHOWN = """\
+from tinybert_nb.widgets import AttentionExplorer
+
+AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
+"""
+# Move one control and wait until the picture, or for "token" the table of one row, is another.
+MOVE = """async ([what, value]) => {
+    const root = document.querySelector(".tinybert-attention[data-drawn]");
+    const [layer, view] = root.querySelectorAll("select");
+    const row = root.querySelector(`[data-place='${value}']`);
+    const head = root.querySelector("input[type='range']");
+    const [control, event] = {
+        head: [head, new Event("input")],
+        layer: [layer, new Event("change")],
+        view: [view, new Event("change")],
+        token: [row, new PointerEvent("pointerover", {bubbles: true})],
+    }[what];
+    const before = root.dataset.drawn;
+    const done = what === "token"
+        ? () => row.getAttribute("aria-selected") === "true" : () => root.dataset.drawn !== before;
+    if (what !== "token") control.value = value;
+    const start = performance.now();
+    control.dispatchEvent(event);
+    while (!done()) {
+        if (performance.now() - start > 20000) throw new Error(`no answer to ${what}`);
+        await new Promise(resolve => setTimeout(resolve, 1));
+    }
+    return performance.now() - start;
+}"""
+MOVES = {
+    "head": range(2, 12),
+    "layer": [2, 3, 4, 1, 2, 3, 4, 1, 2, 3],
+    "view": ["scores", "probabilities"] * 5,
+    "token": range(3, 13),
+}
+
+
+def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
+    """Milliseconds of every move, for a text of so many words."""
+    models = MODELS.replace("hidden_size=96", "hidden_size=384")
+    (folder / "timed.ipynb").write_text(
+        json.dumps(notebook(models, SHOWN.format(words=words))), encoding="utf-8")
+    with jupyterlab(folder) as lab:
+        watched = Watched(browser.new_page(viewport={"width": 1300, "height": 1100}))
+        watched.open_notebook(lab, "timed.ipynb")
+        watched.run_all(300)
+        watched.page.wait_for_selector(VIEW, timeout=60_000)
+        window = watched.page.locator(f"{VIEW} select >> nth=2")
+        if window.count() and window.is_visible():
+            window.select_option(str(words + 2))  # all at once
+        watched.page.wait_for_timeout(2000)
+        return {what: [watched.page.evaluate(MOVE, [what, value]) for value in values]
+                for what, values in MOVES.items()}
+
+
+def main() -> None:
+    """Print a table."""
+    found = find_chromium()
+    if found is None:
+        sys.exit(INSTALL)
+    print("| word pieces | another | median ms | from | to |\n|---|---|---|---|---|")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        for words in (62, 510):
+            with TemporaryDirectory() as folder:
+                for what, times in time_moves(browser, Path(folder), words).items():
+                    print(f"| {words + 2} | {what} | {median(times):.0f} | {min(times):.0f} | "
+                          f"{max(times):.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
