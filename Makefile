@@ -70,7 +70,8 @@ test: $(READY)
 	@$(BIN)/python scripts/get_chromium.py
 	@status=0; \
 	$(BIN)/python scripts/run_notebooks.py || status=1; \
-	$(BIN)/python -m pytest tests -q || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n auto --maxprocesses 8 --dist loadfile \
+	  || status=1; \
 	exit $$status
 
 export: $(READY)

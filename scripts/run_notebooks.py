@@ -121,7 +121,7 @@ def _nbdev_test(**options) -> bool:
 
 
 def run(notebooks: list[Path] = ()) -> bool:
-    """Run these notebooks, or all: the modules side by side, each walkthrough with every core."""
+    """Run these notebooks, or all side by side, each with its share of the cores."""
     os.chdir(ROOT)
     chosen = [Path(path).resolve() for path in notebooks]
     for path in chosen or all_notebooks():
@@ -130,11 +130,7 @@ def run(notebooks: list[Path] = ()) -> bool:
         return all([_nbdev_test(path=str(path), n_workers=1) for path in chosen])
     workers = max(1, min(num_cpus(), 8))
     os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus() // workers))
-    passed = [_nbdev_test(path="nbs", n_workers=workers, skip_folder_re=r"^([_.]|walkthroughs$)")]
-    os.environ["OMP_NUM_THREADS"] = str(num_cpus())
-    if any(path.parent.name == "walkthroughs" for path in all_notebooks()):
-        passed.append(_nbdev_test(path="nbs/walkthroughs", n_workers=1))
-    return all(passed)
+    return _nbdev_test(path="nbs", n_workers=workers)
 
 
 if __name__ == "__main__":

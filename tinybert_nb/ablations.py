@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Rows', 'Variant', 'AblationSettings', 'run_variant', 'ablate', 'losses_of', 'ablation_table',
-           'plot_ablations']
+           'plot_ablations', 'tasks_table']
 
 # %% ../nbs/17c_ablations.ipynb #8665fd72
 from collections.abc import Sequence
@@ -212,3 +212,30 @@ def plot_ablations(
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="lower left")
     return ax
+
+# %% ../nbs/17c_ablations.ipynb #64c4f395
+_SYSTEMS = {"teacher": "teacher", "without task distillation or augmentation": "alone",
+            "without task distillation": "alone, augmented", "without augmentation": "distilled",
+            "full": "distilled, augmented"}
+
+
+def tasks_table(
+    studies: dict[str, Sequence[dict]],  # task -> rows as `ablate` gives them
+) -> str:  # Markdown
+    """Teacher, student alone and distilled, without and with augmentation, and what is kept.
+
+    `kept` is the share of the teacher's mean that the distilled student reaches, augmented if it
+    was; ValueError if a task has no distilled student.
+    """
+    lines = [f"| task | metric | {' | '.join(_SYSTEMS.values())} | kept | seeds |",
+             "|" + " --- |" * (len(_SYSTEMS) + 4)]
+    for task, rows in studies.items():
+        metric = rows[0]["metric"]
+        values = {name: [row[metric] for row in rows if row["system"] == name] for name in _SYSTEMS}
+        distilled = values["full"] or values["without augmentation"]
+        if not distilled:
+            raise ValueError(f"{task}: no student was distilled, nothing can be compared")
+        cells = " | ".join(_spread(some, ".3f") for some in values.values())
+        kept = mean(distilled) / mean(values["teacher"])
+        lines.append(f"| {task} | {in_words(metric)} | {cells} | {kept:.1%} | {len(distilled)} |")
+    return "\n".join(lines)

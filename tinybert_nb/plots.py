@@ -26,7 +26,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
@@ -152,10 +152,12 @@ def _panels(
     columns: int,
     size: tuple[float, float],  # inches
     layout: str = "constrained",  # "compressed" where all panels are squares
-) -> tuple[Figure, np.ndarray]:
+    figure: FigureBase | None = None,  # to draw into, as large as it is; None: a new one
+) -> tuple[FigureBase, np.ndarray]:
     "A figure that pyplot has let go, and its axes as an array (rows, columns)."
-    figure = plt.figure(figsize=size, layout=layout)
-    plt.close(figure)
+    if figure is None:
+        figure = plt.figure(figsize=size, layout=layout)
+        plt.close(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 # %% ../nbs/13_plots.ipynb #890f4ae9
@@ -410,13 +412,15 @@ def plot_attention_triptych(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
     head: int,  # from 1
-) -> Figure:
+    figure: FigureBase | None = None,  # a figure or part, constrained layout; None: a new one
+) -> FigureBase:
     "Teacher, student and signed difference side by side; ValueError for an unknown layer or head."
     teacher, student = _one_head(pair, layer, head)
     taught_by = pair.layer_map.taught_by[layer - 1]
     side = _side(len(pair.tokens))
     below = 0.08 * max(len(drawable(token)) for token in pair.tokens)  # inches that the labels take
-    figure, [axes] = _panels(1, 3, (3 * side + 3.2, side + below + 1.5), "compressed")
+    size = 3 * side + 3.2, side + below + 1.5
+    figure, [axes] = _panels(1, 3, size, "compressed", figure)
     _three_panels(axes, pair, layer, teacher, student, _scales(teacher, student, pair.view))
     figure.colorbar(axes[1].images[0], ax=axes[1], aspect=30, pad=0.02, label=pair.view)
     figure.colorbar(axes[2].images[0], ax=axes[2], aspect=30, pad=0.02, label="difference")
@@ -428,11 +432,13 @@ def plot_attention_triptych(
 def plot_heads(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
-) -> Figure:
+    figure: FigureBase | None = None,  # a figure or part, constrained layout; None: a new one
+) -> FigureBase:
     "Teacher, student and difference of every head of a layer; ValueError for an unknown layer."
     teacher, student = (np.asarray(side, dtype=float) for side in pair.layer(layer))
     heads, taught_by = len(teacher), pair.layer_map.taught_by[layer - 1]
-    figure, axes = _panels(3, heads, (min(16.0, max(6.0, 1.1 * heads + 1.6)), 5.0), "compressed")
+    size = min(16.0, max(6.0, 1.1 * heads + 1.6)), 5.0
+    figure, axes = _panels(3, heads, size, "compressed", figure)
     shared, apart = _scales(teacher, student, pair.view)
     rows = (
         (f"teacher {taught_by}", teacher, *shared),
