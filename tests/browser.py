@@ -5,11 +5,14 @@ from pathlib import Path
 from urllib.request import urlopen
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
 import sys
 import time
+
+from playwright.sync_api import TimeoutError as PageTimeout
 
 from conftest import ROOT
 
@@ -133,9 +136,16 @@ class Watched:
         self.wait_for_all(seconds)
 
     def start_all(self) -> None:
-        """Have all cells run."""
-        self.page.click("text=Run >> visible=true")
-        self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+        """Have all cells run; a busy JupyterLab may not hear it the first time."""
+        prompts = self.page.locator(".jp-Notebook .jp-InputPrompt", has_text=re.compile(r"\[[*\d]"))
+        for attempt in range(5):
+            self.page.click("text=Run >> visible=true")
+            self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+            try:
+                return prompts.first.wait_for(timeout=20_000)
+            except PageTimeout:
+                self.screenshot(f"not-heard-{attempt}")
+        raise RuntimeError("JupyterLab did not run the cells")
 
     def wait_for_all(self, seconds: float) -> None:
         """Wait until all cells have run, or one has failed."""

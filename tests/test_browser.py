@@ -158,8 +158,7 @@ def answers(page, root: str, act) -> None:
 
 def move(page, slider: str, key: str) -> None:
     """Press a key on a slider."""
-    page.focus(f"{slider} [role='slider']")
-    page.press(f"{slider} [role='slider']", key)
+    page.press(f"{slider} >> [role='slider']", key)  # focuses it first
 
 
 def try_monitor(watched: Watched, name: str) -> None:
@@ -193,9 +192,9 @@ def try_workbenches(watched: Watched, name: str) -> None:
 def try_playground(watched: Watched, name: str) -> None:
     """Fewer tries, other chances, another text: other variants."""
     page, root = watched.page, ".AugmentationPlayground"
-    for slider in ("Tries", "Probability"):
+    for slider, key in (("Tries", "ArrowLeft"), ("Probability", "End")):
         answers(page, root, lambda: move(
-            page, f"{root} .widget-hslider:has-text('{slider}')", "ArrowLeft"))
+            page, f"{root} .widget-hslider:has-text('{slider}')", key))
     text = page.locator(f"{root} input[type='text']")
     text.fill("a <b>dull</b> film <img src=x onerror='hurt = 2'> about a slow train.")
     answers(page, root, lambda: text.press("Enter"))

@@ -11,7 +11,6 @@ __all__ = ['ATTENTION_COLOURS', 'DIFFERENCE_COLOURS', 'LINE_COLOURS', 'MARKERS',
 import base64
 import hashlib
 import math
-import os
 import textwrap
 import unicodedata
 from functools import lru_cache
@@ -33,6 +32,7 @@ from torch import Tensor
 
 from .alignment import MEASURES, AttentionPair
 from .layer_map import LayerMap
+from .models import whole_file
 
 # %% ../nbs/13_plots.ipynb #ecec33d5
 ATTENTION_COLOURS = {  # from little to much, on a light and on a dark background
@@ -991,12 +991,6 @@ def html_report(
         f"<title>{escape(title)}</title>\n<style>{_REPORT_STYLE}{style}</style>\n</head>\n"
         f"<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + f"\n{script}</body>\n</html>\n"
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return Path(path)
