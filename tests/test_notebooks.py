@@ -267,6 +267,15 @@ def test_readme_lists_every_notebook():
     assert listed == there
 
 
+def test_readmes_table_of_tasks_is_that_of_the_rows():
+    from tinybert_nb.ablations import tasks_table
+
+    studies = [json.loads((ROOT / f"nbs/ablations/{task}.json").read_text(encoding="utf-8"))
+               for task in ("reviews", "reviews-longer", "sst-2", "mrpc", "cola")]
+    table = tasks_table({study["about"]["title"]: study["rows"] for study in studies})
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_readme_names_only_files_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)

@@ -132,24 +132,28 @@ def ablate(
             read = varied if settings.augment and VARIANTS[name].augment else plain
             systems[name] = run_variant(VARIANTS[name], read, read if settings.augment_stage_two
                                         else plain, systems["teacher"], student, place, seeded)
-        rows += _measured(systems, files, place, seeded, form)
+        rows += _measured(systems, files, seeded, form)
     write_json(out / "rows.json", {
         "rows": rows, "files": files, "form": form, "teacher": teacher, "student": student,
         "settings": settings, **environment()})
     return rows
 
 
-def _measured(systems, files, place, settings, form) -> list[dict]:
-    "The rows of one seed, measured once."
-    train, test = files["train"], files.get("test")
+def _measured(systems, files, settings, form) -> list[dict]:
+    "The rows of one seed; each checkpoint is measured once, whatever else is asked for later."
+    train, test, rows = files["train"], files.get("test"), []
     if test is None:
         train, test, form = with_dev(train, files["dev"], form)
-    weights = {name: fingerprint(folder / "model.safetensors") for name, folder in systems.items()}
-    found = finished_or(
-        place / "measured", {"systems": weights, "test": fingerprint(test)},
-        lambda: {"rows": measure_checkpoints(systems, test, train, settings.finetune.max_length,
-                                             settings.seed, form)})
-    return found["rows"]
+    for name, checkpoint in systems.items():
+        found = finished_or(
+            checkpoint.parent / "measured",
+            {"weights": fingerprint(checkpoint / "model.safetensors"), "test": fingerprint(test)},
+            lambda: {"rows": measure_checkpoints({name: checkpoint}, test, train,
+                                                 settings.finetune.max_length, settings.seed,
+                                                 form)})
+        majority, measured = found["rows"]
+        rows += [measured | {"system": name}] if rows else [majority, measured]
+    return rows
 
 # %% ../nbs/17c_ablations.ipynb #a2f24558
 def losses_of(
@@ -222,20 +226,21 @@ _SYSTEMS = {"teacher": "teacher", "without task distillation or augmentation": "
 def tasks_table(
     studies: dict[str, Sequence[dict]],  # task -> rows as `ablate` gives them
 ) -> str:  # Markdown
-    """Teacher, student alone and distilled, without and with augmentation, and what is kept.
+    """Teacher, student alone and distilled, each without and with augmentation.
 
-    `kept` is the share of the teacher's mean that the distilled student reaches, augmented if it
-    was; ValueError if a task has no distilled student.
+    Of the distilled ones also the share of the teacher's mean; ValueError if a task has no teacher.
     """
-    lines = [f"| task | metric | {' | '.join(_SYSTEMS.values())} | kept | seeds |",
-             "|" + " --- |" * (len(_SYSTEMS) + 4)]
+    lines = [f"| task | metric | {' | '.join(_SYSTEMS.values())} | seeds |",
+             "|" + " --- |" * (len(_SYSTEMS) + 3)]
     for task, rows in studies.items():
         metric = rows[0]["metric"]
         values = {name: [row[metric] for row in rows if row["system"] == name] for name in _SYSTEMS}
-        distilled = values["full"] or values["without augmentation"]
-        if not distilled:
-            raise ValueError(f"{task}: no student was distilled, nothing can be compared")
-        cells = " | ".join(_spread(some, ".3f") for some in values.values())
-        kept = mean(distilled) / mean(values["teacher"])
-        lines.append(f"| {task} | {in_words(metric)} | {cells} | {kept:.1%} | {len(distilled)} |")
+        if not values["teacher"]:
+            raise ValueError(f"{task}: the teacher was not measured, nothing can be compared")
+        cells = {name: _spread(some, ".3f") for name, some in values.items()}
+        for name in ("without augmentation", "full"):
+            if values[name]:
+                cells[name] += f" ({mean(values[name]) / mean(values['teacher']):.1%})"
+        lines.append(f"| {task} | {in_words(metric)} | {' | '.join(cells.values())} | "
+                     f"{len(values['teacher'])} |")
     return "\n".join(lines)
