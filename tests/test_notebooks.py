@@ -131,14 +131,18 @@ def import_faults(source: str, place: float, places: dict[str, float]) -> list[s
     return faults
 
 
-def form_faults(source: str) -> list[str]:
-    """What is wrong with the form of an exported cell."""
-    lines = source.splitlines()
-    faults = [
+def long_lines(source: str) -> list[str]:
+    """Lines that JupyterLab cuts off at the edge of an ordinary window."""
+    return [
         f"a line of {len(line)} characters: {line.strip()[:60]}"
-        for line in lines
+        for line in source.splitlines()
         if len(line) > 100
     ]
+
+
+def form_faults(source: str) -> list[str]:
+    """What is wrong with the form of an exported cell."""
+    lines, faults = source.splitlines(), long_lines(source)
     symbols = [
         node for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     ]
@@ -270,9 +274,8 @@ def test_readme_lists_every_notebook():
 def test_readmes_table_of_tasks_is_that_of_the_rows():
     from tinybert_nb.ablations import tasks_table
 
-    studies = [json.loads((ROOT / f"nbs/ablations/{task}.json").read_text(encoding="utf-8"))
-               for task in ("reviews", "reviews-longer", "sst-2", "mrpc", "cola")]
-    table = tasks_table({study["about"]["title"]: study["rows"] for study in studies})
+    studies = json.loads((ROOT / "nbs/ablations/studies.json").read_text(encoding="utf-8"))
+    table = tasks_table({task: study["rows"] for task, study in studies.items()})
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -380,6 +383,11 @@ def test_exported_cells_are_short(notebook):
     exported = [source for source in sources if {"export", "exporti"} & directives(source)]
     assert exported and sources[-1].strip() == LAST_CODE
     assert [fault for source in exported for fault in form_faults(source)] == []
+
+
+@pytest.mark.parametrize("notebook", WALKTHROUGHS, ids=name_of)
+def test_walkthroughs_code_is_not_cut_off(notebook):
+    assert [fault for cell in cells_of(notebook) for fault in long_lines(cell["source"])] == []
 
 
 def test_form_rule_finds_each_kind_of_fault():

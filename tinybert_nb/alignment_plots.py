@@ -293,12 +293,12 @@ def _layer_grid_notice(
 
 # %% ../nbs/13c_alignment_plots.ipynb #aa67a80f
 def plot_layer_grid(
-    rows: Sequence[dict],  # student_layer, teacher_layer (0: the embeddings), cka
+    rows: Sequence[dict],  # student_layer, teacher_layer (0: the embeddings), cka, tokens
     layer_map: LayerMap | None = None,  # its pairs are framed
     ax: Axes | None = None,
 ) -> Axes:
     "CKA of every student with every teacher layer; ValueError for gaps or a map that does not fit."
-    rows = _checked(rows, ("student_layer", "teacher_layer", "cka"))
+    rows = _checked(rows, ("student_layer", "teacher_layer", "cka", "tokens"))
     lines, columns, values = _grid(rows, ("student_layer",), ("teacher_layer",), "cka")
     ours, theirs = ([key[0] for key in keys] for keys in (lines, columns))
     pairs = [] if layer_map is None else [(s, t) for s, t, _ in layer_map.hidden_pairs()
@@ -322,7 +322,7 @@ def plot_layer_grid(
     ax.set_ylabel("student layer", fontsize=9)
     ax.figure.colorbar(image, ax=ax, pad=0.01, aspect=25, label="linear CKA")
     _say(ax, "Every student layer beside every teacher layer",
-         _layer_grid_notice(ours, theirs, values, pairs))
+         f"Over {rows[0]['tokens']:,} tokens. " + _layer_grid_notice(ours, theirs, values, pairs))
     return ax
 
 # %% ../nbs/13c_alignment_plots.ipynb #ed9dd3f7

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LAYER_MAPS', 'SMALLEST_PROBABILITY', 'LayerMap', 'map_by_hand', 'uniform_map', 'top_map', 'bottom_map', 'skip_map',
-           'last_map', 'parse_layer_map', 'linear_cka', 'head_costs', 'layer_costs', 'searched_map', 'earth_mover_map',
-           'HeadMap', 'same_heads', 'mean_heads', 'relation_heads', 'matched_heads', 'parse_head_map']
+           'last_map', 'parse_layer_map', 'cka_sums', 'cka', 'linear_cka', 'head_costs', 'layer_costs', 'searched_map',
+           'earth_mover_map', 'HeadMap', 'same_heads', 'mean_heads', 'relation_heads', 'matched_heads',
+           'parse_head_map']
 
 # %% ../nbs/04_layer_map.ipynb #83de23c2
 import re
@@ -193,15 +194,57 @@ def parse_layer_map(
     return map_by_hand(teacher_layers, taught_by)
 
 # %% ../nbs/04_layer_map.ipynb #1cce603b
+def cka_sums(
+    left: Tensor,  # (tokens, h): states of one layer, one row a token
+    right: Tensor,  # (tokens, d): states of another layer, of the same tokens
+) -> Tensor:  # (h + 2, d + 2), float64, on the CPU; those of several batches may be added up
+    "The sums over tokens that `cka` asks for."
+    left, right = (
+        torch.cat([states, states.square().sum(1, keepdim=True), torch.ones(len(states), 1)], 1)
+        for states in (left.cpu().double(), right.cpu().double())
+    )
+    return left.T @ right
+
+# %% ../nbs/04_layer_map.ipynb #ae6cd3b5
+def cka(
+    crossed: Tensor,  # `cka_sums` of two layers, (h + 2, d + 2)
+    left: Tensor,  # `cka_sums` of the one with itself, (h + 2, h + 2)
+    right: Tensor,  # of the other with itself, (d + 2, d + 2)
+) -> float:  # 1: alike up to rotation and scale; around 0: unlike; -1 at the least
+    """Linear CKA (Kornblith et al., 2019), unbiased by few tokens (Song et al., 2012).
+
+    0 where nothing can be told: of fewer than four tokens, or of states that do not vary.
+    """
+    if crossed[-1, -1] < 4:
+        return 0.0
+    together, *alone = (_common(sums) for sums in (crossed, left, right))
+    rounding = [1e-12 * float(sums[:-2, :-2].square().sum()) for sums in (left, right)]
+    if any(size <= least for size, least in zip(alone, rounding)):
+        return 0.0
+    return together / (alone[0] * alone[1]) ** 0.5
+
+
+def _common(
+    sums: Tensor,  # `cka_sums` of two layers, (h + 2, d + 2)
+) -> float:
+    "S(X, Y) of the text above."
+    count = float(sums[-1, -1])
+    means = sums[:-2, -1] / count, sums[-1, :-2] / count
+    centred = sums[:-2, :-2] - count * torch.outer(*means)
+    # |x - m|² = |x|² - 2 m·x + |m|², so these pick lengths of centred states out of the sums
+    ours, theirs = (torch.cat([-2 * m, m.new_tensor([1.0]), (m @ m)[None]]) for m in means)
+    lengths = (ours @ sums[:, -1]) * (sums[-1] @ theirs)
+    both = ours @ sums @ theirs
+    return float(centred.square().sum() - both * count / (count - 2)
+                 + lengths / ((count - 1) * (count - 2)))
+
+# %% ../nbs/04_layer_map.ipynb #3f6472a7
 def linear_cka(
     left: Tensor,  # (tokens, h): states of one layer, one row a token
     right: Tensor,  # (tokens, d): states of another layer, of the same tokens
-) -> Tensor:  # scalar, float32, 0 (unlike) to 1 (alike up to rotation and scale)
-    "Linear centred kernel alignment (Kornblith et al., 2019); 0 for states that do not vary."
-    left, right = (states.float() - states.float().mean(0) for states in (left, right))
-    together = (right.T @ left).square().sum()
-    apart = (left.T @ left).norm() * (right.T @ right).norm()
-    return together / apart.clamp(min=1e-30)
+) -> float:  # 1: alike up to rotation and scale; around 0: unlike; -1 at the least
+    "`cka` of states that are all in memory."
+    return cka(cka_sums(left, right), cka_sums(left, left), cka_sums(right, right))
 
 # %% ../nbs/04_layer_map.ipynb #6cec14f7
 def _recorded(trace: Trace, model: str, name: str, indices: Sequence[int]) -> list[Tensor]:
@@ -256,7 +299,7 @@ def _costs_by_hidden(student: Trace, teacher: Trace) -> list[list[float]]:
         [s[real] for s in _recorded(t, model, "hidden_states", range(1, len(t.hidden_states)))]
         for model, t in (("student", student), ("teacher", teacher))
     )
-    return [[1 - float(linear_cka(state, target)) for target in theirs] for state in ours]
+    return [[1 - linear_cka(state, target) for target in theirs] for state in ours]
 
 
 def _costs_by_attention(student: Trace, teacher: Trace) -> list[list[float]]:
@@ -277,7 +320,7 @@ def _costs_by_attention(student: Trace, teacher: Trace) -> list[list[float]]:
 # %% ../nbs/04_layer_map.ipynb #1c4626d6
 @torch.no_grad()
 def layer_costs(
-    student: Trace,  # of sample text, in eval mode: more real tokens than the hidden size
+    student: Trace,  # of sample text, in eval mode
     teacher: Trace,  # of the same batch
     by: str = "hidden",  # "hidden": 1 - CKA of states; "attention": mean KL, equal heads only
 ) -> Tensor:  # (student_layers, teacher_layers), 0 for layers that are alike

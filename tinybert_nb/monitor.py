@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -27,7 +28,7 @@ from .attention_view import AttentionView
 from .layer_map import LayerMap
 from .models import load_encoder, whole_file
 from .plots import _panels, _scales, _side, _three_panels, figure_html, png_bytes
-from .resemblance import compare_models
+from .resemblance import compare_models, compare_traces
 from .widgets import Displayed
 
 # %% ../nbs/14c_monitor.ipynb #20e8c551
@@ -171,16 +172,24 @@ def _read_new(monitor: AlignmentMonitor) -> None:
         kept = checkpoints_of(monitor.run)
     except ValueError:
         return
-    batches = monitor.batches or [dict(monitor.tokenizer(
-        monitor.text, truncation=True, max_length=128, return_tensors="pt"))]
     for step, folder in kept:
         if step in monitor.read:
             continue
         student = load_encoder(str(folder))
         monitor.layer_map = monitor.layer_map or default_map(monitor.teacher, student).one_to_one()
-        monitor.studies[step] = compare_models(monitor.teacher, student, monitor.tokenizer,
-                                               batches, monitor.layer_map)
-        monitor.read[step] = read_text(monitor.teacher, student, monitor.tokenizer, monitor.text)
+        read = read_text(monitor.teacher, student, monitor.tokenizer, monitor.text)
+        monitor.studies[step] = _studied(monitor, student, read)
+        monitor.read[step] = read
+
+
+def _studied(monitor: AlignmentMonitor, student: PreTrainedModel, read: ReadText) -> dict:
+    "As `compare_models` gives it, over the batches, or over the text if there are none."
+    if monitor.batches:
+        return compare_models(monitor.teacher, student, monitor.tokenizer, monitor.batches,
+                              monitor.layer_map)
+    input_ids = torch.tensor([monitor.tokenizer.convert_tokens_to_ids(read.tokens)])
+    return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer,
+                          monitor.layer_map)
 
 
 def _follow(monitor: AlignmentMonitor) -> int:  # how many checkpoints are new

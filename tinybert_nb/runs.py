@@ -138,6 +138,7 @@ def finished_or(
     work: Callable[[], dict],  # does it and gives the result, JSON
     call: dict | None = None,  # {"function": name, "arguments": {...}}, for doing it again
     data: Iterable[str | Path] = (),  # files it reads; of a model folder the weights
+    quiet: bool = False,  # do not say that it was finished before
 ) -> dict:
     "The folder's result if it is finished, else the work's; ValueError if it was made otherwise."
     from tinybert_nb.training import processes
@@ -147,7 +148,8 @@ def finished_or(
     _refuse(out, differences(before.get("made_from", {}), made_from) if before else [])
     if before and (out / "result.json").exists():
         shutil.rmtree(out / "state", ignore_errors=True)  # if a process died at the very end
-        _say(f"{out}: finished before")
+        if not quiet:
+            _say(f"{out}: finished before")
         return _read_json(out / "result.json")
     together.wait_for_everyone()  # everyone has looked before anything is written
     if together.is_main_process:

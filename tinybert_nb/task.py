@@ -195,7 +195,8 @@ def finetune(
 ) -> dict:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
     settings = settings or FinetuneSettings()
-    known = set(load_config(model).id2label.values()) == set(scan_labels(train_path, form))
+    labels = scan_labels(train_path, form)  # first: a bad file is told before a model is fetched
+    known = set(load_config(model).id2label.values()) == set(labels)
     task = load_task(train_path, eval_path, load_tokenizer(model), settings.max_length,
                      model if known else None, form)
     tell_imbalance(task)
