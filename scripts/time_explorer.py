@@ -14,7 +14,6 @@ import sys
 
 from playwright.sync_api import sync_playwright
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import MODELS, Watched, jupyterlab, notebook
 from get_chromium import INSTALL, find_chromium
 

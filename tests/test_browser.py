@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTCollection, TTFont
+from matplotlib.font_manager import findSystemFonts
 from playwright.sync_api import sync_playwright
 
 from browser import MODELS, Watched, jupyterlab, notebook, share_workplaces
@@ -273,17 +275,39 @@ def test_the_report_shows_what_the_models_attend_to(report, watched):
     assert [float(cell) for cell in cells] == pytest.approx(row / row.sum(), abs=0.006)
 
 
-def test_a_letter_that_no_font_can_draw_is_told(watched):
-    watched.page.set_content("<body><div id='place'></div></body>")
-    script = static_text("attention_view.js") + """
-        const zeros = new Float32Array(9);
-        const sight = {tokens: ["\\u{10A00}", "a", "."], segments: [0, 0, 0], layers: [1], heads: 1,
-                       layer: 1, head: 1, teacher: zeros, student: zeros};
-        const values = {view: "probabilities", token: 0, sight};
-        draw({get: name => values[name], set() {}, save_changes() {}, on() {}},
+def draw_tokens(page, tokens):
+    """The view of one head over these tokens, on an empty page; gives what is written there."""
+    page.set_content(f"<style>{static_text('attention_view.css')}</style>"
+                     "<div id='place' class='tinybert-attention'></div>")
+    script = static_text("attention_view.js") + f"""
+        const tokens = {json.dumps(tokens)};
+        const zeros = new Float32Array(tokens.length ** 2);
+        const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,
+                       layer: 1, head: 1, teacher: zeros, student: zeros}};
+        const values = {{view: "probabilities", token: 0, sight}};
+        draw({{get: name => values[name], set() {{}}, save_changes() {{}}, on() {{}}}},
              document.getElementById("place"));"""
-    watched.page.add_script_tag(content=script, type="module")
-    assert "No font here can draw \U00010A00" in watched.page.inner_text("#place")
+    page.add_script_tag(content=script, type="module")
+    return page.inner_text("#place")
+
+
+def has_font(letter):
+    """Whether a font of this machine has this letter."""
+    for path in findSystemFonts():
+        for font in TTCollection(path) if path.endswith(".ttc") else [TTFont(path, lazy=True)]:
+            if ord(letter) in (font.getBestCmap() or ()):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("letter", ["\U00010A00", "\U0001F600", "房", "é"])
+def test_a_letter_is_drawn_or_its_font_is_asked_for(watched, letter):
+    told = draw_tokens(watched.page, [letter, "a", "."])
+    shown = watched.page.eval_on_selector_all(
+        "#place [data-place] > span:first-child", "all => all.map(cell => cell.textContent)")
+    assert shown == [letter, "a", "."]
+    assert (f"No font here can draw {letter}" in told) is not has_font(letter)
+    watched.screenshot(f"letter-{ord(letter):x}")
 
 
 TRIED = {

@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real Chromium, for the tests of what a person sees."""
+"""A real JupyterLab and a real Chromium, to test and to time what a person sees."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,7 @@ import time
 
 from playwright.sync_api import TimeoutError as PageTimeout
 
-from conftest import ROOT
-
+ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # outputs stay in the page
