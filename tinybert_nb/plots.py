@@ -13,6 +13,8 @@ import hashlib
 import math
 import textwrap
 import unicodedata
+import warnings
+from contextlib import suppress
 from functools import lru_cache
 from html import escape
 from io import BytesIO
@@ -88,6 +90,7 @@ def _difference_colours() -> Colormap:
 def _fonts() -> tuple[str, ...]:
     "The default font and those of the well-known wide-ranging fonts that are installed."
     wanted = (
+        "Noto Sans CJK SC",
         "Noto Sans CJK",
         "Source Han Sans",
         "WenQuanYi",
@@ -101,9 +104,26 @@ def _fonts() -> tuple[str, ...]:
         "Segoe UI Symbol",
         "Symbola",
     )
+    _take_in_new_fonts()
     installed = sorted(font_manager.get_font_names())
     found = [next((name for name in installed if name.startswith(start)), None) for start in wanted]
     return ("DejaVu Sans", *(name for name in found if name))
+
+
+def _take_in_new_fonts() -> None:
+    "Add the fonts that were installed after matplotlib had made its list, which it keeps."
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in {*font_manager.findSystemFonts()} - known:
+        with suppress(Exception):  # as matplotlib does: a font that cannot be read is none
+            font_manager.fontManager.addfont(path)
+
+
+@lru_cache
+def _ask_for_a_font() -> None:
+    "Say once what to do about characters that no font has."
+    warnings.warn("characters that no font here can draw are written as their code points: install "
+                  "a font that has them (for Chinese on Debian or Ubuntu fonts-noto-cjk), and "
+                  "restart Python")
 
 
 @lru_cache
@@ -118,13 +138,12 @@ def drawable(
     longest: int = 14,  # characters; a longer text is cut and ends in an ellipsis
 ) -> str:
     "Text as the fonts at hand can draw it: a character that they lack becomes its code point."
-    known = (
-        character
-        if ord(character) in _glyphs() and unicodedata.category(character)[0] != "C"
-        else f"U+{ord(character):04X}"
-        for character in text
-    )
-    shown = "".join(known)
+    visible = {character for character in text if unicodedata.category(character)[0] != "C"}
+    missing = {character for character in visible if ord(character) not in _glyphs()}
+    if missing:
+        _ask_for_a_font()
+    shown = "".join(character if character in visible - missing else f"U+{ord(character):04X}"
+                    for character in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 # %% ../nbs/13_plots.ipynb #00a12f0b
