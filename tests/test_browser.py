@@ -126,7 +126,8 @@ def try_everything(watched: Watched, name: str) -> None:
     pointed = f"{view.root} [data-place='3']"
     view.changes(lambda: page.hover(pointed))
     assert view.chosen() == 3
-    assert page.inner_text(f"{view.root} [role='status']").startswith(f"From “{view.tokens()[3]}”")
+    assert page.inner_text(f"{view.root} [role='status']").startswith(
+        f"From “\u2068{view.tokens()[3]}\u2069”")
     page.click(pointed)  # keeps it
     page.hover(f"{view.root} [data-place='1']")
     assert view.chosen() == 3
@@ -308,6 +309,24 @@ def test_a_letter_is_drawn_or_its_font_is_asked_for(watched, letter):
     assert shown == [letter, "a", "."]
     assert (f"No font here can draw {letter}" in told) is not has_font(letter)
     watched.screenshot(f"letter-{ord(letter):x}")
+
+
+def test_a_token_read_from_the_right_leaves_the_sentence_as_it_is(watched):
+    draw_tokens(watched.page, ["א", "a", "."])
+    signs, places = watched.page.evaluate("""() => {
+        const text = document.querySelector("#place [role='status']").firstChild;
+        const left = place => {
+            const range = document.createRange();
+            range.setStart(text, place);
+            range.setEnd(text, place + 1);
+            return range.getBoundingClientRect();
+        };
+        const shown = [...text.data].map((sign, place) => [sign, left(place)]);
+        const lines = shown.filter(([sign, box]) => /[“”\\d]/.test(sign) && box.top === shown[0][1].top);
+        return [lines.map(([sign]) => sign).join(""), lines.map(([, box]) => box.left)];
+    }""")
+    assert signs.startswith("“”“”033“”033") and places == sorted(places)
+    watched.screenshot("right-to-left")
 
 
 TRIED = {

@@ -27,7 +27,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .alignment import MEASURES, AttentionPair
-from .layer_map import LayerMap
+from .layer_map import FEWEST_TOKENS, LayerMap
 from .plots import (LINE_COLOURS, MARKERS, _PLAIN, _attention_colours, _axes,
                                _difference_colours, _fonts, _line_colour, _MORE_IS_CLOSER,
                                _one_head, _saved, _say, _shade, _spoken, alt_text, drawable,
@@ -277,23 +277,27 @@ def _layer_grid_notice(
     pairs: Sequence[tuple[int, int]],  # (student layer, teacher layer) of the map; may be none
 ) -> str:
     "Which teacher layer each student layer resembles most, in words."
-    closest = {layer: theirs[place] for layer, place in zip(ours, values.argmax(1)) if layer > 0}
+    closest = {layer: theirs[int(np.nanargmax(line))] for layer, line in zip(ours, values)
+               if layer > 0 and not np.isnan(line).all()}
     said = ", ".join(f"{layer}→{other}" for layer, other in closest.items())
-    said = f"Each student layer and the teacher layer it resembles most: {said}. "
+    said = f"Each student layer and the teacher layer it resembles most: {said}. " if said else ""
+    if np.isnan(values).any():
+        said += (f"Nothing can be told where a cell is empty: of fewer than {FEWEST_TOKENS} tokens, "
+                 "or of states that do not vary. ")
     taught: dict[int, list[int]] = {}
     for layer, other in pairs:
-        if layer > 0:
+        if layer in closest:
             taught.setdefault(layer, []).append(other)
     if not taught:
         return said
     right = sum(closest[layer] in others for layer, others in taught.items())
-    framed = mean(values[ours.index(s), theirs.index(t)] for s, t in pairs if s > 0)
+    framed = np.nanmean([values[ours.index(s), theirs.index(t)] for s, t in pairs if s in taught])
     return said + (f"Framed: who teaches whom; for {right} of {len(taught)} layers it is that one. "
                    f"Mean CKA of the framed layers: {framed:.2f}.")
 
 # %% ../nbs/13c_alignment_plots.ipynb #aa67a80f
 def plot_layer_grid(
-    rows: Sequence[dict],  # student_layer, teacher_layer (0: the embeddings), cka, tokens
+    rows: Sequence[dict],  # student_layer, teacher_layer (0: embeddings), cka or None, tokens
     layer_map: LayerMap | None = None,  # its pairs are framed
     ax: Axes | None = None,
 ) -> Axes:
@@ -310,7 +314,8 @@ def plot_layer_grid(
     ax = _axes(ax, (max(6.0, 0.58 * len(theirs) + 1.8), max(2.6, 0.46 * len(ours) + 1.9)))
     image = ax.imshow(values, aspect="auto", cmap=_attention_colours(), vmin=0, vmax=1)
     width, height = _cell_points(ax, len(theirs), len(ours))
-    for (line, column), value in np.ndenumerate(values):
+    for line, column in np.argwhere(~np.isnan(values)):
+        value = values[line, column]
         ax.text(column, line, f"{value:.2f}", ha="center", va="center",
                 fontsize=min(9.0, max(4.5, 0.36 * width)),
                 color=_readable(image.to_rgba(value)[:3]))

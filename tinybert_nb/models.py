@@ -179,7 +179,7 @@ def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
 def load_classifier(
     name: str,  # folder or hub id
     labels: Sequence[str],  # the task's label names, in the order of the classes
-    fresh_head: bool = False,  # True: a classifier with new random weights is welcome
+    fresh_head: bool = False,  # True: classifier, and pooler if lacking, may be new and random
     seed: int = 0,  # of those weights
     problem: str = "single",  # a key of `PROBLEMS`
 ) -> PreTrainedModel:
@@ -200,9 +200,9 @@ def load_classifier(
     model, info = _open(head_class(problem), name, seed, config=config,
                         ignore_mismatched_sizes=fresh_head)
     model.config.architectures = [type(model).__name__]
-    inside = f"{model.base_model_prefix}."
-    return _checked_loading(model, info, name,
-                            lambda key: fresh_head and not key.startswith(inside))
+    inside, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
+    return _checked_loading(model, info, name, lambda key: fresh_head and (
+        key.startswith(pooler) or not key.startswith(inside)))
 
 # %% ../nbs/02_models.ipynb #bbdd3f79
 def load_encoder(name: str) -> PreTrainedModel:  # folder or hub id

@@ -53,7 +53,7 @@ def variants_html(
             told += escape(variant.text[behind:begin])
             told += f"<mark title='{escape(old)}'>{escape(new)}</mark>"
             behind = begin + len(new)
-        lines.append(f"<li>{told}{escape(variant.text[behind:])}</li>")
+        lines.append(f"<li dir='auto'>{told}{escape(variant.text[behind:])}</li>")
     said = f"{len(variants)} variant{'s' * (len(variants) != 1)} from {tries} tries"
     return f"<p role='status'>{said}</p><ol style='line-height:1.6'>{''.join(lines)}</ol>"
 

@@ -43,7 +43,7 @@ def costs_html(
 
 # %% ../nbs/14d_workbench.ipynb #4863c4f4
 class MapWorkbench(Displayed):
-    "Chooses a layer map and shows what it costs on a text; ValueError for an empty text."
+    "Chooses a layer map, shows what it costs on a text; ValueError for one of too few tokens."
 
     def __init__(
         self,

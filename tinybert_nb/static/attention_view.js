@@ -53,6 +53,11 @@ function number(value, seen) {
   return value.toFixed(digits).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
 }
 
+// A token within a sentence; one that is read from right to left turns nothing about around it.
+function isolated(token) {
+  return `\u2068${token}\u2069`;
+}
+
 // What is shown: three tables of numbers and what colours mean.
 function readSight(sight, view) {
   const size = sight.tokens.length;
@@ -255,7 +260,7 @@ export function draw(model, root) {
         cell.textContent = number(values[panel], seen);
       });
       const told = NAMES.map((name, panel) => `${name} ${number(values[panel], seen)}`);
-      stack.setAttribute("aria-label", `${stack.firstChild.textContent}: ${told.join(", ")}`);
+      stack.setAttribute("aria-label", `${isolated(stack.firstChild.textContent)}: ${told.join(", ")}`);
       stack.setAttribute("aria-selected", place === from);
       stack.tabIndex = place === from ? 0 : -1;
     }
@@ -272,8 +277,8 @@ export function draw(model, root) {
   function sayToken() {
     const { tokens } = sight(), { seen } = state;
     const list = panel => most(panel, 3).map(([value, place]) =>
-      `“${tokens[place]}” ${number(value, seen)}`).join(", ");
-    said.textContent = `From “${tokens[token()]}” the teacher looks most at ${list(0)}; ` +
+      `“${isolated(tokens[place])}” ${number(value, seen)}`).join(", ");
+    said.textContent = `From “${isolated(tokens[token()])}” the teacher looks most at ${list(0)}; ` +
       `the student at ${list(1)}.`;
   }
 
@@ -289,8 +294,8 @@ export function draw(model, root) {
       far.append(`${panel ? " The student" : "Outside of the window the teacher"} looks at${told(panel)} `);
       for (const [value, place] of outside[panel].slice(0, 3)) {
         const link = element("button", { type: "button", "data-go": place,
-          text: `${tokens[place]} ${number(value, seen)}`,
-          "aria-label": `move the window to token ${place + 1}, ${tokens[place]}` });
+          text: `${isolated(tokens[place])} ${number(value, seen)}`,
+          "aria-label": `move the window to token ${place + 1}, ${isolated(tokens[place])}` });
         far.append(link, " ");
       }
     }
@@ -397,7 +402,8 @@ export function draw(model, root) {
       if (row !== token() && !state.pinned) choose("token", row);
       const told = NAMES.map((name, panel) => `${name} ${number(seen.tables[panel][row * seen.size + column], seen)}`);
       requestAnimationFrame(() => requestAnimationFrame(() => {
-        said.textContent = `From “${tokens[row]}” to “${tokens[column]}”: ${told.join(", ")}.`;
+        said.textContent = `From “${isolated(tokens[row])}” to ` +
+          `“${isolated(tokens[column])}”: ${told.join(", ")}.`;
       }));
     });
   });
