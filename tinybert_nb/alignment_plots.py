@@ -282,8 +282,8 @@ def _layer_grid_notice(
     said = ", ".join(f"{layer}→{other}" for layer, other in closest.items())
     said = f"Each student layer and the teacher layer it resembles most: {said}. " if said else ""
     if np.isnan(values).any():
-        said += (f"Nothing can be told where a cell is empty: of fewer than {FEWEST_TOKENS} tokens, "
-                 "or of states that do not vary. ")
+        said += ("Nothing can be told where a cell is empty: of fewer than "
+                 f"{FEWEST_TOKENS} tokens, or of states that do not vary. ")
     taught: dict[int, list[int]] = {}
     for layer, other in pairs:
         if layer in closest:

@@ -91,7 +91,7 @@ class LayerGrid:
                 self.sums[one, other] = self.sums.get((one, other), 0) + found
 
     def rows(self) -> list[dict]:
-        "student_layer, teacher_layer (0: embeddings), cka (None: untold), tokens: how many were seen."
+        "student_layer, teacher_layer (0: embeddings), cka or None, tokens: how many were seen."
         return [{"student_layer": ours[1], "teacher_layer": theirs[1],
                  "cka": cka(crossed, self.sums[ours, ours], self.sums[theirs, theirs]),
                  "tokens": int(crossed[-1, -1])}
