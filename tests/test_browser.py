@@ -315,13 +315,13 @@ def test_a_token_read_from_the_right_leaves_the_sentence_as_it_is(watched):
     draw_tokens(watched.page, ["א", "a", "."])
     signs, places = watched.page.evaluate("""() => {
         const text = document.querySelector("#place [role='status']").firstChild;
-        const left = place => {
+        const boxOf = place => {
             const range = document.createRange();
             range.setStart(text, place);
             range.setEnd(text, place + 1);
             return range.getBoundingClientRect();
         };
-        const shown = [...text.data].map((sign, place) => [sign, left(place)]);
+        const shown = [...text.data].map((sign, place) => [sign, boxOf(place)]);
         const lines = shown.filter(([sign, box]) => /[“”\\d]/.test(sign) && box.top === shown[0][1].top);
         return [lines.map(([sign]) => sign).join(""), lines.map(([, box]) => box.left)];
     }""")

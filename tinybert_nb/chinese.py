@@ -85,11 +85,11 @@ def character_tokenizer(
 # %% ../nbs/09b_chinese.ipynb #bad954d2
 def sine_positions(
     places: int,
-    size: int,  # of a vector, even
+    size: int,  # of a vector
 ) -> np.ndarray:  # (places, size)
     "Sines and cosines of ever longer waves (Vaswani et al., 2017, section 3.5)."
     angles = np.arange(places)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
-    return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(places, -1)
+    return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(places, -1)[:, :size]
 
 
 # %% ../nbs/09b_chinese.ipynb #1f77d475
@@ -124,7 +124,8 @@ def start_model(
 ) -> Path:  # the checkpoint folder
     """A bare BERT with a vocabulary of these texts' characters; ImportError without gensim.
 
-    Its embeddings begin as `start_embeddings` says, all other weights are random.
+    Its embeddings begin as `start_embeddings` says, all other weights are random. DataError where
+    hardly any character is seen often enough.
     """
     folder, texts = Path(folder), list(texts)
     vocabulary = character_vocabulary(texts)

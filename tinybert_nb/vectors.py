@@ -67,12 +67,7 @@ _FASTTEXT = (793712314).to_bytes(4, "little")  # how a binary file of fastText b
 
 def _read_vectors(path: Path, first: int) -> tuple[list[str], np.ndarray]:
     "Words and vectors of a file, the first ones; DataError saying what is wrong with it."
-    try:
-        from gensim.models import KeyedVectors
-        from gensim.models.fasttext import load_facebook_vectors
-    except ImportError as error:
-        raise ImportError("files of word vectors need gensim: pip install "
-                          "'tinybert_nb[augmentation]'") from error
+    models = _gensim()
     try:
         with open(path, "rb") as stream:
             begin = stream.read(4)
@@ -80,16 +75,26 @@ def _read_vectors(path: Path, first: int) -> tuple[list[str], np.ndarray]:
             raise ValueError("a pickle, which could run code when it is opened; save the vectors "
                              "in word2vec's format")
         if begin == _FASTTEXT:
-            known = load_facebook_vectors(str(path))
+            known = models.fasttext.load_facebook_vectors(str(path))
         elif path.suffix == ".bin":
-            known = KeyedVectors.load_word2vec_format(str(path), binary=True, limit=first)
+            known = models.KeyedVectors.load_word2vec_format(str(path), binary=True, limit=first)
         else:
-            known = KeyedVectors.load_word2vec_format(str(path), limit=first,
-                                                      no_header=not _has_header(path, first))
+            known = models.KeyedVectors.load_word2vec_format(
+                str(path), limit=first, no_header=not _has_header(path, first))
     except (OSError, ValueError, EOFError, IndexError, UnicodeDecodeError, NotImplementedError,
             StopIteration) as error:
         raise DataError(f"{path}: cannot be read as word vectors ({error})") from error
     return known.index_to_key[:first], np.asarray(known.vectors[:first], dtype=np.float32)
+
+
+def _gensim():
+    "gensim's models; ImportError saying where they are had."
+    try:
+        import gensim.models.fasttext
+    except ImportError as error:
+        raise ImportError("word vectors need gensim: pip install 'tinybert_nb[augmentation]'"
+                          ) from error
+    return gensim.models
 
 
 def _has_header(path: Path, first: int) -> bool:
@@ -169,11 +174,9 @@ def train_vectors(
     texts = [[*text] for text in texts]
 
     def learn():
-        from gensim.models import Word2Vec
-
         if not texts:
             raise DataError("texts is empty; at least one is needed")
-        model = Word2Vec(vector_size=size, min_count=least, seed=seed, workers=1, sg=1)
+        model = _gensim().Word2Vec(vector_size=size, min_count=least, seed=seed, workers=1, sg=1)
         model.build_vocab(texts)
         if len(model.wv) < 2:
             raise DataError(f"fewer than two words are seen {least} times: there is nothing to "
