@@ -17,7 +17,7 @@ import torch
 
 from .assets import DEFAULT_TEACHER, data_folder, movie_reviews
 from .augmentation import AugmentationSettings, Augmenter, Draft, Variant, tries_at
-from .candidates import Candidates, Gap, MaskedWords
+from .candidates import Candidates, Gap, MaskedWords, whole_words
 from .data import read_examples
 from .evaluation import hardware
 from .models import load_masked_lm, load_tokenizer
@@ -31,7 +31,7 @@ class OneByOne:
 
     def __init__(self, candidates: Candidates):  # whose model, vocabulary and vectors are used
         self.candidates, self.masked = candidates, candidates.masked
-        self.english = {token: word for token, word in self.masked.words.items()
+        self.english = {token: word for token, word in whole_words(self.masked.tokenizer).items()
                         if not is_chinese(word)}
 
     def __call__(self, gap: Gap) -> list[str]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'READING', 'chinese_reviews', 'character_vocabulary', 'character_tokenizer', 'sine_positions',
-           'start_embeddings', 'start_model', 'chinese_teacher']
+           'start_embeddings', 'start_model', 'chinese_texts', 'chinese_teacher']
 
 # %% ../nbs/09b_chinese.ipynb #cb35f00d
 import shutil
@@ -138,6 +138,19 @@ def start_model(
     save_checkpoint(folder, model, tokenizer)
     return folder
 
+# %% ../nbs/09b_chinese.ipynb #01e059b3
+def chinese_texts(
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
+) -> dict[str, Path]:  # "train", "dev" -> a text file, a review a paragraph
+    "The reviews to read, without their labels."
+    reviews, place = chinese_reviews(folder), Path(folder or data_folder()) / "chinese-teacher"
+    place.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "dev"):
+        lines = reviews[part].read_text(encoding="utf-8").splitlines()
+        (place / f"{part}.txt").write_text(
+            "\n\n".join(line.split("\t")[0] for line in lines) + "\n", encoding="utf-8")
+    return {part: place / f"{part}.txt" for part in ("train", "dev")}
+
 # %% ../nbs/09b_chinese.ipynb #a7fe9275
 READING = MaskedLMSettings(steps=2400, batch_size=16, length=64, learning_rate=1e-3,
                            masked_share=0.4)
@@ -148,15 +161,10 @@ def chinese_teacher(
     settings: MaskedLMSettings | None = None,  # None: `READING`
 ) -> Path:  # checkpoint folder of a masked-LM model
     "A small BERT that has read the reviews without their labels; made once, then kept."
-    reviews, place = chinese_reviews(folder), Path(folder or data_folder()) / "chinese-teacher"
-    texts = {}
-    for part in ("train", "dev"):
-        lines = reviews[part].read_text(encoding="utf-8").splitlines()
-        texts[part] = place / f"{part}.txt"
-        place.mkdir(parents=True, exist_ok=True)
-        texts[part].write_text("\n\n".join(line.split("\t")[0] for line in lines) + "\n",
-                               encoding="utf-8")
-    if not (place / "start/config.json").is_file():
+    texts = chinese_texts(folder)
+    place = texts["train"].parent
+    begun = place / "start/config.json", place / "masked-lm/settings.json"
+    if not all(path.is_file() for path in begun):
         start_model(texts["train"].read_text(encoding="utf-8").splitlines(), place / "start",
                     data=folder)
     train_masked_lm(texts["train"], str(place / "start"), place / "masked-lm",

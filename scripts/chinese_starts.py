@@ -1,0 +1,54 @@
+"""What each half of the Chinese model's start is worth: the table of nbs/09b_chinese.
+
+    .venv/bin/python scripts/chinese_starts.py FOLDER [NAME ...]
+
+Trains from every start (or those named), 800 updates each, some five minutes of one core. Runs are kept
+in FOLDER: what is finished is only printed, and what was stopped goes on.
+"""
+
+from pathlib import Path
+import json
+import sys
+
+from tinybert_nb.chinese import chinese_texts, start_model
+from tinybert_nb.masked_lm import MaskedLMSettings, train_masked_lm
+from tinybert_nb.models import load_encoder, load_tokenizer, new_student, save_checkpoint
+
+# name -> whether words begin as word2vec vectors, positions as sines; share of masked pieces
+STARTS = {
+    "random": (False, False, 0.15),
+    "sines": (False, True, 0.15),
+    "word2vec": (True, False, 0.15),
+    "both": (True, True, 0.15),
+    "both-30": (True, True, 0.3),
+    "both-40": (True, True, 0.4),
+}
+
+
+def main() -> None:
+    """Train from the starts and print what came out."""
+    folder, names = Path(sys.argv[1]), sys.argv[2:] or [*STARTS]
+    texts = chinese_texts()
+    lines = texts["train"].read_text(encoding="utf-8").splitlines()
+    whole = start_model(lines, folder / "start")
+    tokenizer = load_tokenizer(whole)
+    print(f"{'start':10} {'top 15':>7} {'top 1':>7} {'loss':>7}")
+    for name in names:
+        vectors, sines, share = STARTS[name]
+        model = load_encoder(whole)
+        plain = new_student(model.config, seed=0, head=False).embeddings
+        for table, kept in (("word_embeddings", vectors), ("position_embeddings", sines)):
+            if not kept:
+                setattr(model.embeddings, table, getattr(plain, table))
+        save_checkpoint(folder / f"{name}-start", model, tokenizer)
+        settings = MaskedLMSettings(steps=800, batch_size=16, length=64, learning_rate=1e-3,
+                                    masked_share=share)
+        train_masked_lm(texts["train"], str(folder / f"{name}-start"), folder / name, settings,
+                        texts["dev"])
+        rows = map(json.loads, (folder / name / "history.jsonl").read_text().splitlines())
+        best = max((row for row in rows if row["split"] == "dev"), key=lambda row: row["top_15"])
+        print(f"{name:10} {best['top_15']:7.3f} {best['top_1']:7.3f} {best['masked_loss']:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
