@@ -3,6 +3,7 @@
 Run as a program, this file measures memory: `python tests/test_augmentation.py 67349 FOLDER`.
 """
 
+from configparser import ConfigParser
 from pathlib import Path
 import csv
 import gzip
@@ -173,6 +174,29 @@ def test_chinese_words_are_cut_hidden_and_kept_in_number(tmp_path):
         like = texts[0] if label == "1" else texts[1]
         assert len(text) == len(like)  # a character for each
         assert [is_chinese(letter) for letter in text] == [is_chinese(letter) for letter in like]
+
+
+def augment_bare(*words) -> subprocess.CompletedProcess:
+    """The command where nothing of tinybert_nb[augmentation] is installed."""
+    settings = ConfigParser(interpolation=None)
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    barred = [each.split(">")[0] for each in settings["DEFAULT"]["augmentation_requirements"].split()]
+    assert barred == ["gensim", "jieba"]
+    program = f"import sys\nsys.modules.update(dict.fromkeys({barred}))\nfrom tinybert_nb.cli import main\nmain()"
+    return run_command(sys.executable, "-c", program, "augment", *words)
+
+
+def test_english_needs_no_extra_and_chinese_says_which(masked_lm, tmp_path):
+    (tmp_path / "films.txt").write_text("An unfunny comedy, called 好\tbad\nA dazzling cast\tgood\n", encoding="utf-8")
+    succeeded(augment_bare("--data", tmp_path / "films.txt", "--masked-lm", masked_lm, "--tries", "20"))
+    rows = [line.split("\t") for line in (tmp_path / "aug_films.txt").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) > 20
+    assert {text.split()[1] for text, label in rows if label == "bad"} > {"unfunny"}  # several pieces: by the packaged vectors
+    (tmp_path / "films.txt").write_text("A film called 色戒\tgood\nA slow film\tbad\n", encoding="utf-8")
+    told = augment_bare("--data", tmp_path / "films.txt", "--out", tmp_path / "more.txt", "--masked-lm", masked_lm)
+    assert told.returncode == 1 and "Traceback" not in told.stderr
+    assert "Chinese words need jieba: pip install 'tinybert_nb[augmentation]'" in told.stderr
+    assert not (tmp_path / "more.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -745,7 +745,7 @@ def main(arguments: list[str] | None = None) -> None:  # words; None: those of t
         said = str(stop) or "stopped; the same command goes on from the finished steps"
         print(f"\n{said}", file=sys.stderr)
         sys.exit(128 + getattr(stop, "signal", signal.SIGINT))
-    except (AssetError, ValueError, FloatingPointError, MemoryError, OSError) as error:
+    except (AssetError, ValueError, FloatingPointError, ImportError, MemoryError, OSError) as error:
         if os.environ.get("TINYBERT_NB_TRACEBACK"):
             raise
         print(f"tinybert-nb: {error}", file=sys.stderr)

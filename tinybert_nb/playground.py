@@ -7,6 +7,7 @@ __all__ = ['MOST', 'bars_html', 'variants_html', 'AugmentationPlayground']
 
 # %% ../nbs/14b_playground.ipynb #2db34f5e
 from collections.abc import Sequence
+from copy import copy
 from html import escape
 
 import ipywidgets
@@ -108,11 +109,12 @@ class AugmentationPlayground(Displayed):
 
     def __init__(
         self,
-        candidates: Candidates,  # of which model and vectors are taken
+        candidates: Candidates,  # whose model and vectors are taken; stays as it is
         text: str = "A charming film, and much better than its title.",
         settings: AugmentationSettings | None = None,  # to begin with
     ):
-        self.source, self.seed = candidates, 0
+        self.source, self.seed = Candidates(copy(candidates.masked), candidates.vectors), 0
+        self.source.masked.count = MOST
         self.known: dict[Gap, list[tuple[str, float]]] = {}
         self.controls = _controls(text, settings or AugmentationSettings(tries=10))
         self.bars, self.variants = ipywidgets.HTML(), ipywidgets.HTML()
@@ -138,7 +140,6 @@ class AugmentationPlayground(Displayed):
         "Candidates of gaps with their figures, each asked once."
         new = [gap for gap in dict.fromkeys(gaps) if gap not in self.known]
         if new:
-            self.source.masked.count = MOST
             self.source.masked.keep_word = self.controls["context"].value != "others"
             self.known |= zip(new, self.source.scored(new))
         count = self.controls["candidates"].value
