@@ -2,10 +2,12 @@
 
     .venv/bin/python scripts/chinese_starts.py FOLDER [NAME ...]
 
-Trains from every start (or those named), 800 updates each, some five minutes of one core. Runs are kept
-in FOLDER: what is finished is only printed, and what was stopped goes on.
+Trains from every start (or those named), 800 updates each, some five minutes of one core. Work is
+kept in FOLDER: what is finished is only printed, and what was stopped goes on.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import json
 import sys
@@ -25,26 +27,36 @@ STARTS = {
 }
 
 
+def checkpoint(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The checkpoint in a folder, made if it is not there."""
+    if not (folder / "config.json").is_file():
+        make(folder)
+    return folder
+
+
+def save_start(whole: Path, vectors: bool, sines: bool, folder: Path) -> None:
+    """A start with random words, or random positions, where it is not to have the others."""
+    model = load_encoder(whole)
+    plain = new_student(model.config, seed=0, head=False).embeddings
+    for table, kept in (("word_embeddings", vectors), ("position_embeddings", sines)):
+        if not kept:
+            setattr(model.embeddings, table, getattr(plain, table))
+    save_checkpoint(folder, model, load_tokenizer(whole))
+
+
 def main() -> None:
     """Train from the starts and print what came out."""
     folder, names = Path(sys.argv[1]), sys.argv[2:] or [*STARTS]
     texts = chinese_texts()
     lines = texts["train"].read_text(encoding="utf-8").splitlines()
-    whole = start_model(lines, folder / "start")
-    tokenizer = load_tokenizer(whole)
+    whole = checkpoint(folder / "start", lambda place: start_model(lines, place))
     print(f"{'start':10} {'top 15':>7} {'top 1':>7} {'loss':>7}")
     for name in names:
         vectors, sines, share = STARTS[name]
-        model = load_encoder(whole)
-        plain = new_student(model.config, seed=0, head=False).embeddings
-        for table, kept in (("word_embeddings", vectors), ("position_embeddings", sines)):
-            if not kept:
-                setattr(model.embeddings, table, getattr(plain, table))
-        save_checkpoint(folder / f"{name}-start", model, tokenizer)
+        start = checkpoint(folder / f"{name}-start", partial(save_start, whole, vectors, sines))
         settings = MaskedLMSettings(steps=800, batch_size=16, length=64, learning_rate=1e-3,
                                     masked_share=share)
-        train_masked_lm(texts["train"], str(folder / f"{name}-start"), folder / name, settings,
-                        texts["dev"])
+        train_masked_lm(texts["train"], str(start), folder / name, settings, texts["dev"])
         rows = map(json.loads, (folder / name / "history.jsonl").read_text().splitlines())
         best = max((row for row in rows if row["split"] == "dev"), key=lambda row: row["top_15"])
         print(f"{name:10} {best['top_15']:7.3f} {best['top_1']:7.3f} {best['masked_loss']:7.2f}")
