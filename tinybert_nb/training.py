@@ -252,6 +252,8 @@ class Progress:
 
     def __init__(self, run, shown: bool):  # a TrainingRun; whether this process shows anything
         self.path, self.shown, self.run = run.folder / "progress.json", shown, run
+        known = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        self.rate_before = known.get("tokens_per_second", 0.0)
         self.tokens, self.start, self.written = 0, time.perf_counter(), 0.0
         self.from_step = run.step
         self.line = tqdm(total=run.total_steps, initial=run.step, desc=run.stage, unit="update",
@@ -268,7 +270,9 @@ class Progress:
             self.write("running")
 
     def rate(self) -> float:
-        "Real tokens a second since this process took the run up, everything counted."
+        "Real tokens a second since this process took the run up; before, those of the last one."
+        if not self.tokens:
+            return self.rate_before
         return self.tokens / max(1e-9, time.perf_counter() - self.start)
 
     def write(self, state: str, message: str = "") -> None:
