@@ -10,6 +10,7 @@ __all__ = ['Gap', 'special_frame', 'whole_words', 'WordList', 'WordLists', 'Cont
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -169,10 +170,11 @@ def context_batches(
 ) -> Iterator[list[Context]]:
     "Contexts of like length together; each distinct one once, in the same order every time."
     wanted = sorted({*contexts}, key=lambda each: (len(each.tokens), each.tokens, each.masked))
-    start = 0
+    lengths, start = [len(each.tokens) for each in wanted], 0
     while start < len(wanted):
-        end = start + 1
-        while end < len(wanted) and len(wanted[end].tokens) * (end + 1 - start) <= tokens:
+        longest, end = min(1.1 * lengths[start], tokens), start + 1
+        while (end < len(wanted) and lengths[end] <= longest
+               and lengths[end] * (end + 1 - start) <= tokens):
             end += 1
         yield wanted[start:end]
         start = end
@@ -193,9 +195,26 @@ def gap_logits(
     places = [(row, place) for row, each in enumerate(contexts) for place in each.masked]
     lines, columns = (torch.tensor(each, device=model.device) for each in zip(*places))
     device = model.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"), _wanted_places(
+            model, lines, columns) as chosen:
         states = model.base_model(**inputs).last_hidden_state
-        return find_head(model)(states[lines, columns]).float()
+        return find_head(model)(states if chosen else states[lines, columns]).float()
+
+
+@contextmanager
+def _wanted_places(model, lines: Tensor, columns: Tensor) -> Iterator[bool]:  # (masked places,)
+    "Inside, a BERT's last layer gives the states of these places alone; whether it does so."
+    def choose(attention, inputs, outputs):
+        return outputs[0][lines, columns], *outputs[1:]
+
+    if model.config.model_type not in ("bert", "roberta", "xlm-roberta"):
+        yield False
+        return
+    hook = model.base_model.encoder.layer[-1].attention.register_forward_hook(choose)
+    try:
+        yield True
+    finally:
+        hook.remove()
 
 # %% ../nbs/10c_candidates.ipynb #80ccb70e
 def best_words(
