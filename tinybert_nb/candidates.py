@@ -172,8 +172,8 @@ def context_batches(
     wanted = sorted({*contexts}, key=lambda each: (len(each.tokens), each.tokens, each.masked))
     lengths, start = [len(each.tokens) for each in wanted], 0
     while start < len(wanted):
-        longest, end = min(1.1 * lengths[start], tokens), start + 1
-        while (end < len(wanted) and lengths[end] <= longest
+        end = start + 1
+        while (end < len(wanted) and lengths[end] <= 1.1 * lengths[start]
                and lengths[end] * (end + 1 - start) <= tokens):
             end += 1
         yield wanted[start:end]
