@@ -11,7 +11,7 @@ __all__ = ['PROVENANCE', 'BLOCK', 'AugmentationSettings', 'Draft', 'Variant', 'T
 import json
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, combinations, islice
@@ -171,16 +171,16 @@ class Augmenter:
         return kept
 
     def _replace(self, built: list[Try]) -> None:
-        "Exchange words in all tries."
-        most = max((len(each.words) for each in built), default=0)
-        one_by_one = self.settings.context == "paper"
-        for places in [[place] for place in range(most)] if one_by_one else [range(most)]:
-            wanted = [(each, place) for each in built for place in places
-                      if place < len(each.words)
-                      and each.drawn[place] < self.settings.probability]
-            gaps = [each.gap(place, self.settings.context) for each, place in wanted]
-            distinct = [*dict.fromkeys(gaps)]
-            found = dict(zip(distinct, self.candidates(distinct)))
+        "Exchange words in all tries; each distinct gap is asked about once."
+        context, rounds, found = self.settings.context, defaultdict(list), {}
+        for each in built:
+            places = np.flatnonzero(each.drawn < self.settings.probability).tolist()
+            for turn, place in enumerate(places):
+                rounds[turn if context == "paper" else 0].append((each, place))
+        for wanted in rounds.values():
+            gaps = [each.gap(place, context) for each, place in wanted]
+            new = [gap for gap in dict.fromkeys(gaps) if gap not in found]
+            found.update(zip(new, self.candidates(new)))
             for (each, place), gap in zip(wanted, gaps):
                 each.take(place, found[gap])
 

@@ -204,13 +204,14 @@ def gap_logits(
 @contextmanager
 def _wanted_places(model, lines: Tensor, columns: Tensor) -> Iterator[bool]:  # (masked places,)
     "Inside, a BERT's last layer gives the states of these places alone; whether it does so."
-    def choose(attention, inputs, outputs):
-        return outputs[0][lines, columns], *outputs[1:]
+    def choose(module, inputs):
+        return tuple(states[lines, columns] for states in inputs)
 
     if model.config.model_type not in ("bert", "roberta", "xlm-roberta"):
         yield False
         return
-    hook = model.base_model.encoder.layer[-1].attention.register_forward_hook(choose)
+    attention = model.base_model.encoder.layer[-1].attention
+    hook = attention.output.register_forward_pre_hook(choose)  # what is mixed, and the residual
     try:
         yield True
     finally:
