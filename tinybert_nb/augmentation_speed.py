@@ -138,11 +138,11 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
 
 # %% ../nbs/16b_augmentation_speed.ipynb #67ee60e6
 def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
-    "Both ways, their ratio, and whether they agree."
-    lines = ["| context | reference: gaps asked of a text, texts/s | this package: gaps, texts/s "
-             "| times the reference | same variants |", "|" + " --- |" * 5]
+    "Gaps that either way asks the model about, its speed, and whether the variants agree."
+    lines = ["| context | reference: gaps a text | texts/s | ours: gaps a text | texts/s "
+             "| times the reference | same variants |", "|" + " --- |" * 7]
     for row in rows:
-        slow, ours = (f"{row['gaps_asked_per_text'][way]:.1f}, {row['texts_per_second'][way]:.3f}"
+        slow, ours = (f"{row['gaps_asked_per_text'][way]:.1f} | {row['texts_per_second'][way]:.3g}"
                       for way in ("reference", "ours"))
         lines.append(f"| {row['context']} | {slow} | {ours} | {row['times_reference']:.1f} "
                      f"| {'yes' if row['same_variants'] else 'NO'} |")
