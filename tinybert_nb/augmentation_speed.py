@@ -87,7 +87,8 @@ class AugmentationBenchSettings:
 
     contexts: tuple[Literal["program", "paper", "others"], ...] = ("program", "paper")
     tries: int = 20  # at each text
-    texts: int = BLOCK  # movie reviews; as many as a file's rows are augmented together
+    data: str | None = None  # task file whose first texts are taken; None: movie reviews
+    texts: int = BLOCK  # by default as many as a file's rows are augmented together
     passes: int = 4  # of ours over all texts; in each, the reference takes one text in as many
 
     def __post_init__(self):
@@ -110,7 +111,8 @@ def _candidates(context: str) -> tuple[Candidates, str]:
 def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list[dict]:
     "A row for each context: texts a second of both, their ratio, whether the variants agree."
     settings, rows = settings or AugmentationBenchSettings(), []
-    texts = [example.text_a for example in read_examples(movie_reviews()["train"])[:settings.texts]]
+    examples = read_examples(settings.data or movie_reviews()["train"])
+    texts = [example.text_a for example in examples[:settings.texts]]
     for context in settings.contexts:
         candidates, head = _candidates(context)
         told = AugmentationSettings(tries=settings.tries, context=context)
@@ -139,12 +141,13 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
 # %% ../nbs/16b_augmentation_speed.ipynb #67ee60e6
 def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
     "Gaps that either way asks the model about, its speed, and whether the variants agree."
-    lines = ["| context | reference: gaps a text | texts/s | ours: gaps a text | texts/s "
-             "| times the reference | same variants |", "|" + " --- |" * 7]
+    lines = ["| texts | context | reference: gaps a text | texts/s | ours: gaps a text | texts/s "
+             "| times the reference | same variants |", "|" + " --- |" * 8]
     for row in rows:
         slow, ours = (f"{row['gaps_asked_per_text'][way]:.1f} | {row['texts_per_second'][way]:.3g}"
                       for way in ("reference", "ours"))
-        lines.append(f"| {row['context']} | {slow} | {ours} | {row['times_reference']:.1f} "
+        lines.append(f"| {row['data'] or 'movie reviews'} | {row['context']} | {slow} | {ours} "
+                     f"| {row['times_reference']:.1f} "
                      f"| {'yes' if row['same_variants'] else 'NO'} |")
     return "\n".join([*lines, "", f"{rows[0]['texts']} texts, {rows[0]['tries']} tries at each; "
                       f"{rows[0]['hardware']}"])
