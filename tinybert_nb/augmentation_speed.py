@@ -135,7 +135,7 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
                      "gaps_asked_per_text": {way: each / len(texts) for way, each in asked.items()},
                      "times_reference": seconds["reference"] / seconds["ours"],
                      "same_variants": same, "head": head, "hardware": hardware(),
-                     **asdict(settings)})
+                     **asdict(settings) | {"texts": len(texts)}})
     return rows
 
 # %% ../nbs/16b_augmentation_speed.ipynb #67ee60e6
@@ -146,8 +146,7 @@ def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
     for row in rows:
         slow, ours = (f"{row['gaps_asked_per_text'][way]:.1f} | {row['texts_per_second'][way]:.3g}"
                       for way in ("reference", "ours"))
-        lines.append(f"| {row['data'] or 'movie reviews'} | {row['context']} | {slow} | {ours} "
-                     f"| {row['times_reference']:.1f} "
+        lines.append(f"| {row['texts']} of {row['data'] or 'the movie reviews'} | {row['context']} "
+                     f"| {slow} | {ours} | {row['times_reference']:.1f} "
                      f"| {'yes' if row['same_variants'] else 'NO'} |")
-    return "\n".join([*lines, "", f"{rows[0]['texts']} texts, {rows[0]['tries']} tries at each; "
-                      f"{rows[0]['hardware']}"])
+    return "\n".join([*lines, "", f"{rows[0]['tries']} tries at a text; {rows[0]['hardware']}"])
