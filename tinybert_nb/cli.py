@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'Formed', 'TaskFiles', 'Stage', 'Finetune', 'StageOne', 'MaskedLm',
            'General', 'StageTwo', 'Augment', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit',
            'Compare', 'Align', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation',
-           'WordsError', 'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
+           'WordsError', 'options_of', 'words_of_file', 'typed_words', 'read_words', 'notes_once', 'main']
 
 # %% ../nbs/18_cli.ipynb #2399d120
 import difflib
@@ -15,8 +15,10 @@ import os
 import re
 import signal
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -27,10 +29,12 @@ import tyro
 import yaml
 from tqdm import tqdm
 
+from . import __version__
 from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
                                 movie_reviews)
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
+from .terminal import show
 from .text import general_corpus
 
 # %% ../nbs/18_cli.ipynb #b64651c1
@@ -221,7 +225,7 @@ class Distill(Table, FromFile, TaskFiles):
 
         rows = distill(self.train, self.eval, self.teacher, self.student, self.out, settings,
                        self.test, form=self.form)
-        print(results_table(rows))
+        show(results_table(rows))
         print(f"\nrows: {self.out / 'results.json'}   student: {self.out / 'stage-two/best'}")
         self.keep(rows)
 
@@ -313,7 +317,7 @@ class Evaluate(Table, Formed):
 
         rows = measure_checkpoints({name: name for name in self.checkpoints}, self.eval,
                                    self.train, self.max_length, form=self.form)
-        print(f"{results_table(rows)}\n\nmeasured on {self.eval}, {hardware()}")
+        show(f"{results_table(rows)}\n\nmeasured on {self.eval}, {hardware()}")
         self.keep(rows)
 
 # %% ../nbs/18_cli.ipynb #7047b0a7
@@ -414,7 +418,7 @@ class Status(Table):
     def run(self) -> None:
         "Print the table; nothing is changed, and no run is disturbed."
         rows = run_status(self.folder)
-        print(status_table(rows))
+        show(status_table(rows))
         self.keep(rows)
 
 # %% ../nbs/18_cli.ipynb #538330c5
@@ -462,7 +466,7 @@ class Starts(Table, FromFile, TaskFiles):
         files = {"train": self.train, "dev": self.eval, "test": self.test}
         rows = compare_starts({self.task: files}, self.corpus, self.out, settings, self.teacher,
                               self.form)
-        print(starts_table(rows))
+        show(starts_table(rows))
         self.keep(rows)
 
 # %% ../nbs/18_cli.ipynb #c2172341
@@ -483,7 +487,7 @@ class Ablate(Table, FromFile, TaskFiles):
 
         files = {"train": self.train, "dev": self.eval, "test": self.test}
         rows = ablate(files, self.teacher, self.student, self.out, settings, self.form)
-        print(ablation_table(rows))
+        show(ablation_table(rows))
         plot_ablations(rows).figure.savefig(self.out / "ablations.png", dpi=150)
         self.keep(rows)
 
@@ -514,7 +518,7 @@ class Bench(Table, FromFile):
         from tinybert_nb.benchmark import benchmark_table, run_benchmark
 
         rows = run_benchmark(settings)
-        print(benchmark_table(rows))
+        show(benchmark_table(rows))
         self.keep(rows)
 
 # %% ../nbs/18_cli.ipynb #5e0d77c1
@@ -529,7 +533,7 @@ class BenchAugmentation(Table, FromFile):
         from tinybert_nb.augmentation_speed import augmentation_rows, augmentation_speed_table
 
         rows = augmentation_rows(settings)
-        print(augmentation_speed_table(rows))
+        show(augmentation_speed_table(rows))
         self.keep(rows)
         sys.exit(0 if all(row["same_variants"] for row in rows) else 1)
 
@@ -593,14 +597,15 @@ def _entries(tree, path, prefix="") -> Iterator[tuple[str, int, yaml.Node]]:
             yield name, line, value
 
 # %% ../nbs/18_cli.ipynb #1df796da
-def _unknown(name: str, options: dict[str, Any]) -> str:
+def _unknown(name: str, options: Iterable[str], kind: str = "setting", dashes: str = "") -> str:
     "What to say of an option that does not exist."
     parts = [option for option in options if option.startswith(f"{name}.")]
     if parts:
         return f"{name} has settings of its own, such as {parts[0].removeprefix(name + '.')}"
     same = [option for option in options if option.split(".")[-1] == name.split(".")[-1]]
     near = same or difflib.get_close_matches(name, options, n=1)
-    return f"there is no setting {name}" + (f": did you mean {' or '.join(near)}?" if near else "")
+    return f"there is no {kind} {dashes}{name}" + (
+        f": did you mean {' or '.join(dashes + each for each in near)}?" if near else "")
 
 
 def _kind(hint) -> str:
@@ -660,6 +665,48 @@ def words_of_file(
         words += said
     return words
 
+# %% ../nbs/18_cli.ipynb #75f963c1
+def _known_options(options: dict[str, Any]) -> set[str]:
+    "Every option as it may be typed, without its dashes; a switch may have no- before its name."
+    switches = {re.sub(r"([^.]+)$", r"no-\1", name) for name, hint in options.items()
+                if hint is bool}
+    return {*options, *switches, "help", "settings-file"}
+
+
+def _spelt(name: str, values: list[str], hint) -> list[str]:
+    "An option with its values as tyro takes them; ~ at the start of a path is written out."
+    if get_origin(hint) is not list:  # a list holds sentences
+        values = [re.sub(r"^((?:\w[\w-]*=)?)(~[^/]*)(?=/|$)",
+                         lambda found: found[1] + os.path.expanduser(found[2]), value)
+                  for value in values]
+    if hint not in (None, bool) and len(values) == 1:
+        return [f"--{name}={values[0]}"]
+    return [*([f"--{name}"] if name else []), *values]
+
+# %% ../nbs/18_cli.ipynb #96eccf99
+def typed_words(
+    words: list[str],  # behind the command
+    options: dict[str, Any],  # as `options_of` gives them
+    aliases: dict[str, str] = {},  # other names of options, with their dashes
+) -> list[str]:
+    "The words as tyro takes them, lists in one place; WordsError for an option that is not known."
+    known, found = _known_options(options), [("", [])]  # option, its values
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = aliases.get(name, name).replace("_", "-").removeprefix("--")
+        if not word.startswith("--"):
+            found[-1][1].append(word)
+        elif name in known:
+            found.append((name, [value] * bool(equals)))
+        else:
+            raise WordsError(f"{_unknown(name, known, 'option', '--')} (--help tells more)")
+    merged = {}  # position, or the name of a list -> option, its values
+    for position, (name, values) in enumerate(found):
+        several = get_origin(options.get(name)) in (list, tuple)
+        merged.setdefault(name if several else position, (name, []))[1].extend(values)
+    return [word for name, values in merged.values()
+            for word in _spelt(name, values, options.get(name))]
+
 # %% ../nbs/18_cli.ipynb #92a0ecc8
 ABOUT = """Distil a small BERT from a large one, step by step or in one go.
 
@@ -671,6 +718,9 @@ what is saved."""
 def read_words(words: list[str]) -> list:  # the command and, if it has settings, those
     "What words ask for; WordsError or SystemExit if they are not understood; help leaves with 0."
     name = words[0].replace("_", "-") if words else ""
+    if name == "--version":
+        print(f"tinybert_nb {__version__}")
+        sys.exit(0)
     if name in ("-h", "--help"):
         tyro.cli(Union[tuple(COMMANDS.values())], args=["--help"], prog="tinybert-nb",
                  description=ABOUT)
@@ -680,15 +730,15 @@ def read_words(words: list[str]) -> list:  # the command and, if it has settings
         raise WordsError(said + (f": did you mean {near[0]}?" if near else
                                  f": choose from {', '.join(COMMANDS)}") + " (--help tells more)")
     command, parts, files = COMMANDS[name], [COMMANDS[name]], []
-    words = [_own_name(word, getattr(command, "aliases", {})) for word in words]
     if issubclass(command, FromFile):
         parts, files = [command, resolve_name(command.settings)], _settings_files(words)
     options = {name: hint for part in parts for name, hint in options_of(part).items()}
-    said = [word for path in files for word in words_of_file(path, options)]
+    typed = typed_words(words[1:], options, getattr(command, "aliases", {}))
+    said = typed_words([word for path in files for word in words_of_file(path, options)], options)
     used = [f"(with the settings of {' and '.join(files)})"] if files else []
     kind = tuple[tuple(Annotated[part, tyro.conf.arg(name="")] for part in parts)]
     try:
-        return list(tyro.cli(kind, args=said + words[1:], prog=f"tinybert-nb {name}",
+        return list(tyro.cli(kind, args=said + typed, prog=f"tinybert-nb {name}",
                              description=command.__doc__))
     except ValueError as error:
         raise WordsError(" ".join([str(error), *used])) from error
@@ -698,19 +748,13 @@ def read_words(words: list[str]) -> list:  # the command and, if it has settings
         raise
 
 
-def _own_name(word: str, aliases: dict[str, str]) -> str:
-    "An option by the name that the command gives it."
-    name, equals, value = word.partition("=")
-    return aliases.get(name, name) + equals + value
-
-
 def _settings_files(words: list[str]) -> list[str]:
     "The paths behind --settings-file."
     found = []
     for word, following in zip(words, [*words[1:], None]):
         name, equals, path = word.partition("=")
         if name.replace("_", "-") == "--settings-file" and (equals or following is not None):
-            found.append(path if equals else following)
+            found.append(os.path.expanduser(path if equals else following))
     return found
 
 # %% ../nbs/18_cli.ipynb #0b048170
@@ -729,6 +773,17 @@ def notes_once() -> Iterator[None]:
         yield
 
 # %% ../nbs/18_cli.ipynb #35eb1bc0
+def _unexpected(error: Exception) -> str:
+    "What to say of a fault of the program; its traceback goes to a file."
+    handle, path = tempfile.mkstemp(prefix="tinybert-nb-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(f"tinybert_nb {__version__}, tinybert-nb {' '.join(sys.argv[1:])}\n\n")
+        traceback.print_exception(error, file=file)
+    first = str(error).strip().split("\n")[0]
+    return (f"a fault of this program ({type(error).__name__}: {first[:200]}); please report it "
+            f"with the traceback in {path}")
+
+
 def main(arguments: list[str] | None = None) -> None:  # words; None: those of the command line
     "Run `tinybert-nb`. Exit codes: see `ABOUT`."
     def asked_to_end(number, frame):
@@ -750,5 +805,10 @@ def main(arguments: list[str] | None = None) -> None:  # words; None: those of t
             raise
         print(f"tinybert-nb: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, WordsError) else 1)
+    except Exception as error:
+        if os.environ.get("TINYBERT_NB_TRACEBACK"):
+            raise
+        print(f"tinybert-nb: {_unexpected(error)}", file=sys.stderr)
+        sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
