@@ -279,6 +279,30 @@ def test_readmes_table_of_tasks_is_that_of_the_rows():
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_readmes_ratios_are_those_of_the_measured_rows():
+    files = [ROOT / "nbs" / "benchmark" / f"{name}.json" for name in ("movie-reviews", "512")]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+
+    def found(kind, key, stage, length, procedure="tinybert_nb"):
+        wanted = dict(kind=kind, stage=stage, length=length, procedure=procedure)
+        (row,) = [row for row in rows if wanted.items() <= row.items()]
+        return row[key]
+
+    def pair(stage, procedure="tinybert_nb"):
+        both = (found("speed", "times_reference", stage, n, procedure) for n in (64, 128))
+        return " and ".join(f"{times:.2f}" for times in both)
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"stage one trains {pair('one')} times as many" in readme
+    assert f"{pair('one', 'tinybert_nb, dropout on')} times with the student's dropout" in readme
+    assert f"Stage two trains {pair('two', 'tinybert_nb, answers kept')} times as many" in readme
+    with_pass = pair("two", "tinybert_nb, with the teacher's pass")
+    assert f"{with_pass} times with the teacher's pass over the texts" in readme
+    times = found("speed", "times_reference", "one", 512)
+    share = found("memory", "share_of_reference", "one", 512)
+    assert f"{times:.2f} times as fast with {share:.0%}".replace("%", " %") in readme
+
+
 def test_readme_names_only_files_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)

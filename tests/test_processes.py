@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import SHORT, STUDENT, history_rows, run_command, succeeded
+from conftest import ROOT, SHORT, STUDENT, history_rows, run_command, succeeded
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,15 @@ def test_two_processes_write_one_history(together, stage_one_run):
         assert first.keys() == second.keys()
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
     assert json.loads((together / "result.json").read_text())["metric"] == "loss"
+
+
+def test_what_the_first_process_measures_counts_for_all(tmp_path):
+    """Rank 0 finds no progress, rank 1 a billionth at each evaluation: both end after patience."""
+    torchrun = Path(sys.executable).parent / "torchrun"
+    script = ROOT / "tests" / "uneven_processes.py"
+    words = ["--nproc-per-node", "2", "--master-port", "29732", script, tmp_path]
+    succeeded(run_command(torchrun, *words))
+    first, second = ((tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    measured = [row for row in history_rows(tmp_path) if row["split"] == "dev"]
+    assert [(row["step"], row["loss"]) for row in measured] == [(n, 1.0) for n in (1, 2, 3, 4)]

@@ -42,9 +42,9 @@ def set_random_state(
     name, *rest = about["numpy"]
     np.random.set_state((name, tensors["numpy"].numpy().astype(np.uint32), *rest))
     torch.set_rng_state(tensors["cpu"])
-    saved = [tensors[name] for name in sorted(tensors) if name.startswith("cuda")]
-    if saved and len(saved) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(saved)
+    count = sum(name.startswith("cuda") for name in tensors)
+    if count and count == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([tensors[f"cuda{number}"] for number in range(count)])
 
 # %% ../nbs/06c_checkpoint.ipynb #a11de2ac
 class StateError(ValueError):

@@ -75,7 +75,7 @@ GLUE = {
                      ("entailment", "not_entailment")),
     "RTE": GlueTask(_PAIR, {"train": 2490, "dev": 277, "test": 3000}, Recipe(),
                     ("entailment", "not_entailment")),
-    "WNLI": GlueTask(_PAIR, {"train": 635, "dev": 71, "test": 146}, Recipe(),
+    "WNLI": GlueTask(_PAIR, {"train": 635, "dev": 71, "test": 146}, Recipe(),  # not in the paper
                      named=("not_entailment", "entailment")),
     "AX": GlueTask(_PAIR, {"test": 1104}, Recipe(),  # the diagnostics: answered by MNLI's model
                    ("contradiction", "entailment", "neutral"), files={"test": "diagnostic.tsv"},
@@ -151,7 +151,7 @@ def recipe_file(
         **{option: value for option, value in asdict(form).items() if value != usual[option]},
         "finetune": {"epochs": 3, "learning_rate": 2e-5, **stage},
         "stage_one": {"epochs": recipe.stage_one_epochs, "learning_rate": recipe.stage_one_rate,
-                      "schedule": "constant", **stage},
+                      "schedule": "constant", "warmup": 0.0, **stage},
         "stage_two": {**second, **stage},
         "augment": True, "augment_stage_two": recipe.augmented_stage_two,
         "augmentation": {"tries": recipe.variants}}
@@ -159,5 +159,6 @@ def recipe_file(
     told = [
         f"{name} of GLUE, as section 4.2 of TinyBERT (Jiao et al., 2020) has it.",
         f"Its stage two chooses batch_size from 16 and 32, and learning_rate from {rates}, on dev.",
+        "Stage one's constant rate without warm-up is that of the authors' program.",
         "The teacher's fine-tuning is not told there; these are usual values of BERT's paper."]
     return "".join(f"# {line}\n" for line in told) + yaml.safe_dump(settings, sort_keys=False)

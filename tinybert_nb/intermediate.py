@@ -45,8 +45,13 @@ class IntermediateSettings(TrainingSettings):
     query_relation_weight: float = 0.0  # of query-query relations (MiniLMv2: 1)
     key_relation_weight: float = 0.0  # of key-key relations (MiniLMv2: 1)
     value_relation_weight: float = 0.0  # of value-value relations (MiniLM, MiniLMv2: 1)
-    reference: bool = False  # the authors' means over padding, for figures to compare with theirs
+    reference: bool = False  # the authors' loss: full padding counts, one shared biased projection
     teacher_precision: Literal["same", "bf16"] = "same"  # of its weights; "same" as the student's
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reference and self.projections == "two":
+            self.projections = "shared"
 
 # %% ../nbs/07b_intermediate.ipynb #8ca3365a
 def intermediate_terms(settings: IntermediateSettings) -> list[Term]:
@@ -97,12 +102,21 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
             f"{teacher_config.vocab_size}: both must read the same vocabulary"
         )
     if saved:
+        if settings.reference and not _are_authors(saved):
+            raise ValueError("reference compares with the authors' loss, whose projection is shared "
+                             "or per-layer and has a bias; the student's saved ones are "
+                             f"{', '.join(saved)}: start from a size, or leave reference out")
         return projections_from(saved, student_config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return Projections(student_config.hidden_size, teacher_config.hidden_size,
                            student_config.num_hidden_layers, settings.projections,
                            bias=settings.reference, start=start)
+
+
+def _are_authors(saved) -> bool:
+    "Whether saved projections are of the authors' kinds: with bias, and not the paper's two."
+    return "maps.hidden.bias" not in saved and any(name.endswith("bias") for name in saved)
 
 # %% ../nbs/07b_intermediate.ipynb #9e2db683
 def switch_off_dropout(model: nn.Module) -> None:
@@ -194,5 +208,5 @@ def train_intermediate(
         save(out / "start")
     evaluation = Evaluation(measure, "loss", larger_is_better=False)
     rows = train(step, loader, settings, out, save, evaluation, stage, watch)
-    measured = [row["loss"] for row in rows if row["split"] == "dev"]
-    return {"best": min(measured), "last": measured[-1], "metric": "loss"}
+    last = [row["loss"] for row in rows if row["split"] == "dev"][-1]
+    return {"best": evaluation.best(rows), "last": last, "metric": "loss"}

@@ -246,8 +246,8 @@ def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:
     rows = train(MaskedLMStep(model), loader, settings, out,
                  lambda folder: save_student(folder, model, tokenizer), evaluation, "masked-LM",
                  watch)
-    measured = [row["top_15"] for row in rows if row["split"] == "dev"]
-    return {"best": max(measured), "last": measured[-1], "metric": "top_15"}
+    last = [row["top_15"] for row in rows if row["split"] == "dev"][-1]
+    return {"best": evaluation.best(rows), "last": last, "metric": "top_15"}
 
 # %% ../nbs/08c_masked_lm.ipynb #3e223425
 _REVIEW_TEXT = {

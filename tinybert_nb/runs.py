@@ -8,6 +8,7 @@ __all__ = ['SILENT_AFTER', 'as_json', 'write_json', 'identify_model', 'git_revis
 
 # %% ../nbs/08b_runs.ipynb #fdcc2a9f
 import json
+import math
 import os
 import platform
 import shutil
@@ -203,8 +204,8 @@ def _note(out, state, message=""):
 def _begin(out, before, about, data):
     "Write down what a run is made from, and say it if it goes on with what another process left."
     # A model that is named by a hub id or a size has no file, and so no fingerprint.
-    now = environment()
-    earlier = {name: before.get(name) for name in now}
+    now = _conditions(about["call"])
+    earlier = {name: before[name] for name in now if name in before}
     if before and differences(earlier, now):  # it goes on elsewhere
         about["before"] = [*before.get("before", []), earlier]
     elif "before" in before:
@@ -212,6 +213,14 @@ def _begin(out, before, about, data):
     prints = {str(path): file_sha256(path) for one in data for path in _files(one)}
     write_json(out / "settings.json", {**about, **now, "data": prints})
     _note(out, "running")
+
+
+def _conditions(call) -> dict:
+    "What work is done with: environment, number of processes, runtime settings of the call."
+    from tinybert_nb.training import runtime_conditions
+
+    settings = as_json(call or {}).get("arguments", {}).get("settings") or {}
+    return {**environment(), "runtime": runtime_conditions(settings)}
 
 
 def _files(place) -> list[Path]:
@@ -318,10 +327,7 @@ def rerun(
     if Path(out).resolve() == Path(folder).resolve():
         raise ValueError(f"{out} is the run itself: choose another folder")
     check_data(folder)
-    now = environment()
-    then = {name: _read_json(Path(folder) / "settings.json").get(name) for name in now}
-    for said in differences(then, now):
-        warnings.warn(f"not as it was: {said}", stacklevel=2)
+    _warn_of_conditions(_read_json(Path(folder) / "settings.json"), _conditions(call))
     function, arguments = functions[call["function"]], dict(call["arguments"])
     for name, hint in get_type_hints(function).items():
         kind = next((kind for kind in (*get_args(hint), hint) if is_dataclass(kind)), None)
@@ -329,6 +335,17 @@ def rerun(
             arguments[name] = settings_from(kind, arguments[name])
     function(**arguments, out=out)
     return same_history(folder, out)
+
+
+def _warn_of_conditions(record, now):
+    "Warn of conditions unlike those of the record, and of a record of parts that differ in them."
+    then = {name: record[name] for name in now if name in record}
+    for said in differences(then, {name: now[name] for name in then}):
+        warnings.warn(f"not as it was: {said}", stacklevel=3)
+    for part in record.get("before", []):
+        for said in differences(part, {name: then.get(name) for name in part}):
+            warnings.warn(f"an earlier part of the run was made otherwise, which a rerun cannot "
+                          f"repeat: {said}", stacklevel=3)
 
 # %% ../nbs/08b_runs.ipynb #f606a6df
 SILENT_AFTER = 600  # seconds without a word
@@ -390,8 +407,8 @@ def _best(rows, result) -> tuple[str | None, float | None]:
     "The metric that chooses the best checkpoint, and its best value so far."
     names = [result.get("metric"), "accuracy", "loss"]
     metric = next((name for name in names if name and any(name in row for row in rows)), None)
-    values = [row[metric] for row in rows if metric in row]
-    return metric, (min if metric == "loss" else max)(values, default=None)
+    values = [row[metric] for row in rows if metric in row and math.isfinite(row[metric])]
+    return metric, (min if metric in ("loss", "mse") else max)(values, default=None)
 
 
 def _stage_name(folder, progress, settings) -> str:

@@ -111,10 +111,17 @@ class StageSettings(TrainingSettings):
 
 
 def _training_loader(task: TaskData, settings: StageSettings) -> DataLoader:
-    "Shuffled batches of the training rows; compiled models are shown few different widths."
+    "Shuffled batches of the training rows."
     return make_loader(task.train, task.tokenizer, settings.batch_size, settings.seed,
-                       tokens=settings.tokens_per_batch, multiple_of=16 if settings.compile else 1,
+                       tokens=settings.tokens_per_batch, multiple_of=_width_step(settings),
                        pin_memory=torch.cuda.is_available())
+
+
+def _width_step(settings: StageSettings) -> int:
+    "Widths of batches are multiples of it: the full length as the authors pad, few when compiled."
+    if getattr(settings, "reference", False):
+        return settings.max_length
+    return 16 if settings.compile else 1
 
 # %% ../nbs/11_task.ipynb #9db30485
 @dataclass
@@ -172,15 +179,14 @@ def _given(*paths) -> list:
 
 def _train_classifier(step, model, task, settings, out, stage, watch):
     "Drive a step whose aim is a classifier; the task's metric chooses the best checkpoint."
-    metric, choose = task.metric, min if task.metric == "mse" else max
+    metric = task.metric
     evaluation = Evaluation(lambda: evaluate_classifier(model, task.eval, task.tokenizer), metric,
-                            larger_is_better=choose is max)
+                            larger_is_better=metric != "mse")
     rows = train(step, _training_loader(task, settings), settings, out,
                  lambda folder: save_student(folder, model, task.tokenizer), evaluation, stage,
                  watch)
-    measured = [row for row in rows if row["split"] == "dev"]
-    return {"best": choose(row[metric] for row in measured), "last": measured[-1][metric],
-            "metric": metric}
+    last = [row[metric] for row in rows if row["split"] == "dev"][-1]
+    return {"best": evaluation.best(rows), "last": last, "metric": metric}
 
 # %% ../nbs/11_task.ipynb #49ffae30
 def finetune(
@@ -262,7 +268,7 @@ def check_teacher(teacher: str, task: TaskData) -> None:
     if problem == "spans":  # once a question: its first window
         labels = [Answers(tuple(row["answers"])) for row in labels if row["question"] == row["row"]]
     constant = majority_row(labels, labels, 0, task.labels, problem)[metric]
-    if (reached >= constant) if metric == "mse" else (reached <= constant):
+    if not (reached < constant if metric == "mse" else reached > constant):  # nor what is NaN
         raise ValueError(
             f"{teacher} reaches {metric} {reached:.3f} on the eval texts; the same answer for all "
             f"of them reaches {constant:.3f}. It was not fine-tuned on this task, or learnt "
@@ -291,7 +297,8 @@ def stage_one(
             check_teacher(teacher, task)
         model = load_classifier(teacher, task.labels, problem=form.problem)
         step = make_step(*make_student(student, model, task, settings), model, settings)
-        dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size)
+        dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size,
+                                 multiple_of=_width_step(settings))
         return train_intermediate(step, _training_loader(task, settings), settings, out,
                                   task.tokenizer, lambda: mean_terms(step, dev_loader),
                                   "stage one", watch)

@@ -1,0 +1,40 @@
+"""Train a line in the processes that `torchrun` has started, each of which measures otherwise.
+
+    torchrun --nproc-per-node 2 tests/uneven_processes.py FOLDER
+
+Rank 0 finds no progress after its first evaluation, the others a little at every one.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tinybert_nb.training import Evaluation, TrainingSettings, processes, train
+
+
+class Line(nn.Module):
+    """One weight; the loss is its distance from 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, batch):
+        return {"loss": ((batch["x"] @ self.weight - 2 * batch["x"]) ** 2).mean()}
+
+
+def main(folder: Path) -> None:
+    """Write what each process ends with to `rank-N.txt`."""
+    line, evaluations, rank = Line(), iter(range(100)), processes().process_index
+    measure = lambda: {"loss": 1.0 - 1e-9 * rank * next(evaluations)}  # noqa: E731
+    settings = TrainingSettings(epochs=4, patience=3, evaluate_every=1, learning_rate=0.1)
+    batches = [{"x": torch.ones(2, 1), "row": torch.arange(2)}] * 4
+    evaluation = Evaluation(measure, "loss", larger_is_better=False)
+    rows = train(line, batches, settings, folder, lambda path: path.mkdir(), evaluation)
+    (folder / f"rank-{rank}.txt").write_text(f"{rows}\n{line.weight.item()}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
