@@ -43,7 +43,8 @@ class OfflineView:
         pair, self.name = read.pair(layer_map, "scores"), name
         self.content = {
             "tokens": list(read.tokens), "segments": list(read.segments),
-            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0]}
+            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0],
+            "windows": [list(of_layer) for of_layer in pair.windows]}
         for side in ("teacher", "student"):
             scores = np.stack([layer.numpy() for layer in getattr(pair, side)])
             halves = base64.b64encode(scores.astype("<f2").tobytes()).decode()
