@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .layer_map import SMALLEST_PROBABILITY, LayerMap, uniform_map
+from .models import positions_of
 from .trace import Trace, trace_forward, visible_keys
 
 # %% ../nbs/12_alignment.ipynb #1c6ca15e
@@ -277,9 +278,7 @@ def read_text(
     for name, value in (("text", text), ("text_pair", text_pair)):
         if value is not None and not value.strip():
             raise ValueError(f"{name} is empty: give it at least one word")
-    limits = [
-        getattr(model.config, "max_position_embeddings", max_length) for model in (teacher, student)
-    ]
+    limits = positions_of(teacher), positions_of(student)
     whole = len(tokenizer(text, text_pair, verbose=False)["input_ids"])
     encoding = tokenizer(text, text_pair, truncation=True, max_length=min(max_length, *limits),
                          return_attention_mask=True, return_tensors="pt")

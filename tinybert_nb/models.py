@@ -107,7 +107,11 @@ def student_config(
             f"this one's has {vocabulary}: choose {size.removesuffix('-zh')}, or another teacher"
         )
     config = copy.deepcopy(teacher_config)
-    config.num_hidden_layers, config.hidden_size = layers, hidden
+    try:
+        config.num_hidden_layers, config.hidden_size = layers, hidden
+    except NotImplementedError as error:  # Funnel
+        raise ValueError(f"a student of a {config.model_type} model cannot be given a number of "
+                         "layers: choose a teacher such as BERT or RoBERTa") from error
     config.num_attention_heads = heads
     setattr(config, _width_name(config), width)
     for name, value in _dependent_fields(teacher_config, config).items():
@@ -591,19 +595,19 @@ def _copy_module(student, teacher, components):
 
 
 def _filling(student, teacher, sizes):
-    "The function that fills a module from the teacher's; None where types or sizes do not fit."
-    if type(student) is not type(teacher):
+    "The function that fills a module from the teacher's; None where kinds or sizes do not fit."
+    kind, known = type(student), (nn.LayerNorm, nn.Embedding, nn.Linear)
+    if kind not in known or type(teacher) is not kind:
         return None
     new, old = student.weight.shape, teacher.weight.shape
-    if isinstance(student, nn.LayerNorm) and (old[0], new[0]) == sizes:
+    if kind is nn.LayerNorm and (old[0], new[0]) == sizes:
         return _shrink_layer_norm
-    if isinstance(student, nn.Embedding) and (old[1], new[1]) == sizes and old[0] == new[0]:
+    if kind is nn.Embedding and (old[1], new[1]) == sizes and old[0] == new[0]:
         return _project_embedding
-    if isinstance(student, nn.Linear):  # ELECTRA's, from embeddings of another size
+    if kind is nn.Linear:  # ELECTRA's, from embeddings of another size
         fits = (old[0], new[0]) == sizes and old[1] == new[1] != sizes[0]
         return _project_output if fits else None
-    same = isinstance(student, (nn.LayerNorm, nn.Embedding)) and new == old
-    return _copy_module if same else None
+    return _copy_module if new == old else None
 
 # %% ../nbs/02_models.ipynb #887ff8c1
 def check_start(
@@ -624,15 +628,19 @@ def check_start(
     }
     wrong = {name: pair for name, pair in limits.items() if pair[0] < pair[1]}
     wrong |= {name: pair for name, pair in equal.items() if pair[0] != pair[1]}
-    faults = ([f"{name}: teacher {t}, student {s}" for name, (t, s) in wrong.items()]
-              or _layout_faults(teacher, config, taught_by))
+    faults = [f"{name}: teacher {t}, student {s}" for name, (t, s) in wrong.items()]
+    advice = "a random start (start=random)"
+    if unlike := _layout_faults(teacher, config, taught_by):
+        faults = unlike
+    elif faults:
+        advice = f"a smaller student, or {advice}"
     if faults:
-        raise ValueError(f"the student cannot start from this teacher's weights ({'; '.join(faults)}"
-                         "): choose a smaller student, or a random start (start=random)")
+        raise ValueError(f"the student cannot start from this teacher's weights "
+                         f"({'; '.join(faults)}): choose {advice}")
 
 
 def _layout_faults(teacher, config, taught_by) -> list[str]:
-    "What two encoders have that is not laid out as BERT's, so that nothing says how to cut it."
+    "What is not laid out as BERT's, so that nothing says how to cut it; [] if nothing."
     source, target = (without_weights(each, head=False) for each in (teacher, config))
     layers, others = _take_apart(source)
     if len(layers) != teacher.num_hidden_layers or not all(
@@ -640,10 +648,11 @@ def _layout_faults(teacher, config, taught_by) -> list[str]:
         return [f"the layers of {type(source).__name__} are not laid out as BERT's"]
     own, sizes = _take_apart(target)[1], (teacher.hidden_size, config.hidden_size)
     kinds = [{re.sub(r"[0-9]+", "N", name) for name in part} for part in (others, own)]
-    unlike = sorted(kinds[0] ^ kinds[1]) or [name for name, module in own.items() if not _filling(
-        module, others[_source_of(name, taught_by)], sizes)]
-    return [f"BERT has no {name}, or one of another kind, {type(source).__name__} has"
-            for name in unlike[:3]]
+    pairs = {} if len(taught_by) != config.num_hidden_layers else {
+        name: (module, others.get(_source_of(name, taught_by))) for name, module in own.items()}
+    unlike = sorted(kinds[0] ^ kinds[1]) or [
+        name for name, pair in pairs.items() if not _filling(*pair, sizes)]
+    return [f"nothing says how to cut {', '.join(unlike[:3])} of {type(source).__name__}"] * any(unlike)
 
 # %% ../nbs/02_models.ipynb #d6c1133e
 @torch.no_grad()

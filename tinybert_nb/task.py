@@ -32,11 +32,11 @@ from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
 from .formats import NO_LABEL, TaskForm
-from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
-                                      train_intermediate)
+from .intermediate import (IntermediateSettings, check_pair, make_pair, make_step,
+                                      mean_terms, train_intermediate)
 from .losses import find_loss
-from .models import (is_checkpoint, load_classifier, load_config, load_tokenizer,
-                                student_config)
+from .models import (fitting_length, is_checkpoint, load_classifier, load_config,
+                                load_tokenizer)
 from .questions import Answers
 from .runs import environment, finished_or, identify_model, write_json
 from .trace import Trace, trace_forward
@@ -82,6 +82,7 @@ def load_task(
 ) -> TaskData:
     "Read and encode both files; DataError for what cannot be read, and labels unlike the model's."
     train_path, eval_path, form = with_dev(train_path, eval_path, form)
+    max_length = fitting_length(max_length, tokenizer)
     labels = scan_labels(train_path, form)
     if model is not None and form.problem != "spans":  # those two have an order
         labels = match_labels(labels, list(load_config(model).id2label.values()), str(model))
@@ -283,8 +284,9 @@ def stage_one(
 ) -> dict:  # best and last dev loss
     "Distil the teacher's inside. Checkpoints in out/best and out/last, the start in out/start."
     settings = settings or StageOneSettings()
-    task = load_task(train_path, eval_path, load_tokenizer(teacher), settings.max_length, teacher,
-                     form)
+    check_pair(student, load_config(teacher), settings)
+    tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
+    task = load_task(train_path, eval_path, tokenizer, settings.max_length, teacher, form)
 
     def work():
         if not settings.any_teacher:
@@ -379,9 +381,9 @@ def stage_two(
 ) -> dict:  # best and last value of the task's metric on dev
     "Distil the teacher's answers. Checkpoints in out/best and out/last."
     settings = settings or StageTwoSettings()
-    task = load_task(train_path, eval_path, load_tokenizer(teacher), settings.max_length, teacher,
-                     form)
     teachers = (teacher, *settings.more_teachers)
+    tokenizer = load_tokenizer(*teachers, student)
+    task = load_task(train_path, eval_path, tokenizer, settings.max_length, teacher, form)
 
     def work():
         model = load_classifier(student, task.labels, problem=form.problem)
@@ -484,8 +486,8 @@ def distill(
 ) -> list[dict]:  # rows of the table: majority, teacher, alone, distilled
     "The whole recipe; writes out/results.json. What is finished already is not done again."
     settings, out = settings or DistillSettings(), Path(out)
-    if not is_checkpoint(student):  # one that cannot be is refused before a teacher is trained
-        student_config(student, load_config(teacher))
+    check_pair(student, load_config(teacher), settings.stage_one)  # before a teacher is trained
+    stage_two_terms(settings.stage_two, form.problem)
     finetune(train_path, eval_path, teacher, out / "teacher", settings.seeded(settings.finetune),
              watch=watch, form=form)
     systems = {"teacher": out / "teacher/best"}
