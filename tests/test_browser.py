@@ -284,7 +284,8 @@ def draw_tokens(page, tokens):
         const tokens = {json.dumps(tokens)};
         const zeros = new Float32Array(tokens.length ** 2);
         const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,
-                       layer: 1, head: 1, teacher: zeros, student: zeros}};
+                       windows: [[null, null]], layer: 1, head: 1,
+                       teacher: zeros, student: zeros}};
         const values = {{view: "probabilities", token: 0, sight}};
         draw({{get: name => values[name], set() {{}}, save_changes() {{}}, on() {{}}}},
              document.getElementById("place"));"""

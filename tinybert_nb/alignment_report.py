@@ -25,7 +25,7 @@ from .attention_view import static_text
 from .data import make_loader, read_examples
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map
-from .models import load_encoder, load_tokenizer
+from .models import fitting_length, load_encoder, load_tokenizer
 from .plots import html_report
 from .resemblance import compare_models
 from .runs import write_json
@@ -43,7 +43,8 @@ class OfflineView:
         pair, self.name = read.pair(layer_map, "scores"), name
         self.content = {
             "tokens": list(read.tokens), "segments": list(read.segments),
-            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0]}
+            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0],
+            "windows": [list(of_layer) for of_layer in pair.windows]}
         for side in ("teacher", "student"):
             scores = np.stack([layer.numpy() for layer in getattr(pair, side)])
             halves = base64.b64encode(scores.astype("<f2").tobytes()).decode()
@@ -144,8 +145,10 @@ def align_folders(
     max_length: int = 64,  # word pieces a text
 ) -> Path:  # of report.html
     "The report on a student that lies on disk; ValueError and DataError say what does not fit."
-    ours = {name: load_encoder(where) for name, where in student_moments(student).items()}
-    theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher)
+    moments = student_moments(student)
+    ours = {name: load_encoder(where) for name, where in moments.items()}
+    theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher, *moments.values())
+    max_length = fitting_length(max_length, tokenizer)
     measured = list(texts)
     if data is not None:
         measured = [tuple(text if text is None or isinstance(text, str) else " ".join(text)

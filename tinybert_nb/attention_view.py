@@ -40,6 +40,7 @@ def sight_of(
 
     return {"tokens": list(read.tokens), "segments": list(read.segments),
             "layers": list(taught_by), "heads": heads, "layer": layer, "head": head,
+            "windows": [list(pair) for pair in read.windows(layer_map)],
             "teacher": scores(read.teacher, taught_by[layer - 1]),
             "student": scores(read.student, layer)}
 

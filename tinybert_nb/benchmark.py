@@ -46,7 +46,7 @@ from .intermediate import (IntermediateSettings, IntermediateStep, intermediate_
                                       switch_off_dropout)
 from .layer_map import LayerMap, uniform_map
 from .models import (is_checkpoint, load_classifier, load_tokenizer, new_student,
-                                student_config)
+                                positions_of, student_config)
 from .plan import forward_flops
 from .projections import Projections
 from .task import StageTwoSettings, StageTwoStep, stage_two_terms
@@ -640,9 +640,9 @@ def run_benchmark(settings: BenchSettings | None = None) -> list[dict]:
     settings = settings or BenchSettings()
     student, teacher = bench_models(settings)
     for length in settings.length:
-        if length > teacher.config.max_position_embeddings:
+        if length > positions_of(teacher):
             raise ValueError(f"length is {length}: this teacher takes at most "
-                             f"{teacher.config.max_position_embeddings} word pieces")
+                             f"{positions_of(teacher)} tokens")
     if settings.textbrewer:
         layers = teacher.config.num_hidden_layers, student.config.num_hidden_layers
         TextBrewerStep(student, teacher, uniform_map(*layers))

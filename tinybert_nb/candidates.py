@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data import MODEL_INPUTS, pad_batch
 from .masked_lm import find_head
-from .models import load_masked_lm, load_tokenizer
+from .models import load_masked_lm, load_tokenizer, positions_of
 from .training import processes
 from .vectors import WordVectors
 from .words import chinese_words, is_chinese, is_word
@@ -254,7 +254,7 @@ class MaskedWords:
         find_head(model)  # ValueError where there is none
         self.model, self.tokenizer, self.tokens = model.eval(), tokenizer, tokens
         self.count, self.keep_word = count, keep_word
-        longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+        longest = min(tokenizer.model_max_length, positions_of(model))
         self.maker, self.lists = ContextMaker(tokenizer, longest), WordLists(tokenizer)
         self.asked = 0  # contexts that went through the model
 

@@ -8,6 +8,7 @@ __all__ = ['COMPARED', 'teacher_targets', 'several_teachers', 'kept_answers', 'S
 
 # %% ../nbs/06_distiller.ipynb #0166f8a4
 import copy
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .layer_map import HeadMap, LayerMap
-from .losses import find_loss, mean_over
+from .losses import LOSSES, find_loss, mean_over
 from .projections import Projections
 from .trace import Trace, trace_forward
 
@@ -133,7 +134,7 @@ class Term:
         kind, usual = COMPARED[self.what]
         object.__setattr__(self, "loss", self.loss or usual)
         object.__setattr__(self, "name", self.name or self.what)
-        find_loss(kind, self.loss)
+        _check_options(kind, self.loss, self.options)
 
     def compute(self, progress: float, *tensors, **more) -> Tensor:
         "The loss of these tensors at this moment of training."
@@ -146,6 +147,17 @@ class Term:
             return 1.0
         reference = bool(self.options.get("reference", False))
         return share(mean_over(COMPARED[self.what][0], self.loss, reference), window)
+
+
+def _check_options(kind: str, name: str, options: Mapping) -> None:
+    "ValueError for an unknown loss, or an option that it does not have."
+    takes = {each: inspect.signature(loss).parameters for each, loss in LOSSES[kind].items()}
+    find_loss(kind, name)
+    for option in options:
+        if option not in takes[name]:
+            able = [each for each in takes if option in takes[each]]
+            raise ValueError(f"the {kind} loss {name!r} has no option {option!r}: leave it out"
+                             + (f", or choose {', '.join(able)}" if able else ""))
 
 # %% ../nbs/06_distiller.ipynb #040bc7b2
 def _window(student: Trace, teacher: Trace, ours: int, theirs: int) -> int | None:

@@ -30,8 +30,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .data import (MODEL_INPUTS, Example, encode_examples, label_names, make_loader,
                               pad_batch, read_examples, target_of)
 from .formats import NO_LABEL, TaskForm
-from .models import (count_parameters, load_classifier, load_config, load_tokenizer,
-                                logits_of, problem_of)
+from .models import (count_parameters, fitting_length, load_classifier, load_config,
+                                load_tokenizer, logits_of, problem_of)
 from .plan import forward_flops
 from .questions import span_metrics
 
@@ -357,7 +357,8 @@ def open_system(
     model, tokenizer = load_classifier(folder, labels, problem=problem), load_tokenizer(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return System(model, tokenizer, labels,
-                  encode_examples(examples, tokenizer, labels, max_length))
+                  encode_examples(examples, tokenizer, labels,
+                                  fitting_length(max_length, tokenizer)))
 
 # %% ../nbs/08_evaluation.ipynb #997678bc
 def measure_checkpoints(

@@ -9,7 +9,7 @@ __all__ = ['SAMPLE', 'GeneralSettings', 'open_corpus', 'packed_batches', 'masked
 # %% ../nbs/09_general.ipynb #4c2509d1
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -20,10 +20,11 @@ from transformers import PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER
 from .corpus import EncodedCorpus, encode_corpus, split_corpus
-from .intermediate import (IntermediateSettings, IntermediateStep, make_pair, make_step,
-                                      mean_terms, train_intermediate)
+from .intermediate import (IntermediateSettings, IntermediateStep, check_pair, make_pair,
+                                      make_step, mean_terms, train_intermediate)
 from .masked_lm import find_head, head_accuracy, mean_accuracy
-from .models import load_config, load_encoder, load_masked_lm, load_tokenizer
+from .models import (fitting_length, is_checkpoint, load_config, load_encoder,
+                                load_masked_lm, load_tokenizer)
 from .packing import PackedBatches, StreamedBatches, mask_tokens
 from .runs import finished_or, identify_model
 from .text import general_corpus
@@ -127,7 +128,10 @@ def general(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # best and last held-out loss
     "General distillation. Checkpoints in out/best and out/last, the start in out/start."
-    settings, tokenizer = settings or GeneralSettings(), load_tokenizer(teacher)
+    settings = settings or GeneralSettings()
+    check_pair(student, load_config(teacher), settings)
+    tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
+    settings = replace(settings, length=fitting_length(settings.length, tokenizer))
     text, unseen = open_corpus(corpus, held_out, tokenizer, settings)
 
     def work():

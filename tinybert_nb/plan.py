@@ -9,12 +9,12 @@ __all__ = ['forward_flops', 'plan_problems', 'plan_warnings', 'Plan', 'plan']
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .distiller import COMPARED, Distiller, Term, value_at
 from .layer_map import HeadMap, LayerMap, parse_head_map, uniform_map
-from .models import check_start, count_parameters, new_student
+from .models import (check_start, count_parameters, feed_forward_width, positions_of,
+                                without_weights)
 from .projections import Projections
 
 # %% ../nbs/06b_plan.ipynb #0fcc0767
@@ -24,18 +24,12 @@ def forward_flops(
 ) -> int:
     "Floating-point operations of one text's forward pass through the layers (no embeddings)."
     hidden, layers = config.hidden_size, config.num_hidden_layers
-    width = getattr(config, "intermediate_size", None) or config.hidden_dim  # DistilBERT's name
+    width = feed_forward_width(config)
     matrices = 3 if config.model_type == "modernbert" else 2  # a gate beside the usual two
     per_token = 4 * hidden**2 + matrices * hidden * width + 2 * length * hidden
     return 2 * length * layers * per_token
 
 # %% ../nbs/06b_plan.ipynb #d889b0bb
-def _without_numbers(config: PreTrainedConfig) -> PreTrainedModel:
-    "The model of a configuration with shapes and no memory."
-    with torch.device("meta"):
-        return new_student(config)
-
-
 def plan_problems(
     teacher: PreTrainedModel,  # on any device, `meta` too
     student: PreTrainedModel,
@@ -51,7 +45,7 @@ def plan_problems(
     for name, model in (("teacher", teacher), ("student", student)):
         if kinds & {"attention", "relation"} and not model._supports_attention_backend:
             problems.append(f"the {name}'s attention cannot be read ({type(model).__name__}): "
-                            "leave out attention and relation terms")
+                            "leave out attention and relation terms (set their weights to 0)")
     if "prediction" in kinds and ours.num_labels != theirs.num_labels:
         problems.append(f"the teacher answers {theirs.num_labels} classes, the student "
                         f"{ours.num_labels}: build both for the same labels")
@@ -83,9 +77,10 @@ def plan_warnings(
     head_size = student.hidden_size // student.num_attention_heads
     if head_size % 8:
         said.append(f"heads of size {head_size}: fused attention on GPUs likes multiples of 8")
-    positions = getattr(student, "max_position_embeddings", length)
+    positions = min(positions_of(without_weights(each, head=False)) for each in (teacher, student))
     if positions < length:
-        said.append(f"texts of {length} tokens do not fit the student's {positions} positions")
+        said.append(f"texts of {length} tokens are cut to {positions}: the models have no more "
+                    "positions")
     local = [n for n, kind in enumerate(getattr(teacher, "layer_types", None) or [], start=1)
              if kind == "sliding_attention"]
     if local:
@@ -121,7 +116,7 @@ def _described(name: str, model: PreTrainedModel, length: int) -> dict:
     config = model.config
     return {"model": name, "layers": config.num_hidden_layers, "hidden": config.hidden_size,
             "heads": config.num_attention_heads,
-            "width": getattr(config, "intermediate_size", None) or config.hidden_dim,
+            "width": feed_forward_width(config),
             "parameters": count_parameters(model), "flops": forward_flops(config, length)}
 
 # %% ../nbs/06b_plan.ipynb #fae23c5e
@@ -143,10 +138,10 @@ def _match_lines(term: Term, layer_map: LayerMap, sizes: tuple[int, int]) -> lis
             + ("" if share == 1 else f", share {share:.2g}") for m, n, share in layer_map.pairs]
 
 
-def _start_line(teacher, student_config, layer_map):
+def _start_line(teacher, student, layer_map):
     "Whether the student can be cut from its teacher, and if not, why."
     try:
-        check_start(teacher, student_config, layer_map.one_to_one().taught_by)
+        check_start(teacher, student, layer_map.one_to_one().taught_by)
     except ValueError as error:
         return f"start: {error}"
     return "start: the student can be cut from its teacher's weights"
@@ -163,7 +158,7 @@ def plan(
     "All that two configurations tell about a distillation, before any weight is loaded."
     whats = ("embedding", "hidden", "attention", "prediction")
     terms = [Term(what) for what in whats] if terms is None else list(terms)
-    models = [_without_numbers(config) for config in (teacher, student)]
+    models = [without_weights(config) for config in (teacher, student)]
     layer_map = layer_map or uniform_map(teacher.num_hidden_layers, student.num_hidden_layers)
     Distiller(terms, layer_map, Projections(1, 1, student.num_hidden_layers))  # refuses bad terms
     problems = plan_problems(*models, terms)
@@ -176,6 +171,6 @@ def plan(
     described = [_described(name, model, length)
                  for name, model in zip(("teacher", "student"), models)]
     return Plan(described, [line for t in terms for line in _match_lines(t, layer_map, sizes)],
-                _start_line(models[0], student, layer_map),
+                _start_line(teacher, student, layer_map),
                 described[0]["flops"] / described[1]["flops"], length, problems,
                 plan_warnings(teacher, student, layer_map, length))

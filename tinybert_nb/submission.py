@@ -18,7 +18,8 @@ from .data import Example, encode_examples, make_loader
 from .evaluation import predict
 from .formats import DataError, TaskForm, records
 from .glue import glue_files, glue_form, glue_task
-from .models import load_classifier, load_config, load_tokenizer, problem_of
+from .models import (fitting_length, load_classifier, load_config, load_tokenizer,
+                                problem_of)
 from .training import processes
 
 # %% ../nbs/08e_submission.ipynb #092c759e
@@ -46,7 +47,7 @@ def answer_texts(
     model, tokenizer = load_classifier(folder, labels, problem=problem), load_tokenizer(folder)
     label = {"regression": 0.0, "multi": ()}.get(problem, labels[0])  # asked for, not looked at
     examples = [Example(text, *(rest or [None]), label) for text, *rest in texts]
-    rows = encode_examples(examples, tokenizer, labels, max_length)
+    rows = encode_examples(examples, tokenizer, labels, fitting_length(max_length, tokenizer))
     logits = predict(model.to(processes().device), make_loader(rows, tokenizer, 32))
     if problem == "regression":
         return logits[:, 0].tolist()

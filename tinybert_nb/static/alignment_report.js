@@ -1,6 +1,6 @@
 // The attention views of a report that was opened from disk: what JupyterLab's kernel answers there
 // is read here from the page itself. Each place holds the name of a JSON block
-//   {tokens, segments, layers, heads, teacher, student}
+//   {tokens, segments, layers, heads, windows, teacher, student}
 // whose last two are scores (layers, heads, query, key) in float16, base64.
 
 function fromHalves(bytes) {

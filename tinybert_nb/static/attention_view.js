@@ -2,9 +2,10 @@
 //
 // The same file draws in JupyterLab (as an anywidget) and in a report that is opened from disk. It
 // asks its model for
-//   sight   {tokens, segments, layers, heads, layer, head, teacher, student}: word pieces; to which
-//           text each belongs; per student layer the teacher layer beside it (null: none); how many
-//           heads; which pair is shown, from 1; its scores before the softmax, float32, row by row
+//   sight   {tokens, segments, layers, heads, windows, layer, head, teacher, student}: word pieces;
+//           to which text each belongs; per student layer the teacher layer beside it (null: none);
+//           how many heads; per student layer both models' windows of local attention (null: none);
+//           which pair is shown, from 1; its scores before the softmax, float32, row by row
 //   view    "probabilities" or "scores"
 //   token   from which word piece we look, from 0
 // and tells it `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
@@ -30,14 +31,16 @@ function floats(data) {
   return new Float32Array(bytes.slice().buffer);
 }
 
-function softmaxRows(scores, size) {
+// Of a row only the tokens at a distance below the layer's window get a share (null: all do).
+function softmaxRows(scores, size, window) {
   const shares = new Float32Array(scores.length);
   for (let row = 0; row < size; row++) {
-    const from = row * size;
+    const from = row * size, first = Math.max(0, row + 1 - (window ?? size));
+    const end = Math.min(size, row + (window ?? size));
     let most = -Infinity, sum = 0;
-    for (let i = 0; i < size; i++) most = Math.max(most, scores[from + i]);
-    for (let i = 0; i < size; i++) sum += shares[from + i] = Math.exp(scores[from + i] - most);
-    for (let i = 0; i < size; i++) shares[from + i] /= sum;
+    for (let i = first; i < end; i++) most = Math.max(most, scores[from + i]);
+    for (let i = first; i < end; i++) sum += shares[from + i] = Math.exp(scores[from + i] - most);
+    for (let i = first; i < end; i++) shares[from + i] /= sum;
   }
   return shares;
 }
@@ -61,8 +64,9 @@ function isolated(token) {
 // What is shown: three tables of numbers and what colours mean.
 function readSight(sight, view) {
   const size = sight.tokens.length;
-  const tables = [floats(sight.teacher), floats(sight.student)].map(scores =>
-    view === "scores" ? scores : softmaxRows(scores, size));
+  const windows = sight.windows[sight.layer - 1];
+  const tables = [floats(sight.teacher), floats(sight.student)].map((scores, i) =>
+    view === "scores" ? scores : softmaxRows(scores, size, windows[i]));
   tables.push(tables[1].map((value, i) => value - tables[0][i]));
   const both = Math.max(largest(tables[0]), largest(tables[1]));
   return { size, tables, most: [both, both, largest(tables[2])], view };
