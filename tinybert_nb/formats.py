@@ -65,8 +65,8 @@ class TaskForm:
     # text, or several, a number, a class a word (CoNLL), or a piece of a text as answer (SQuAD)
     separator: str = ","  # between the classes in one cell, where there may be several
     metric: str = ""  # chooses checkpoints and leads the table ("": the usual one of the problem)
-    positive_class: str = ""  # of two classes, the one whose F1 is reported ("": by its name, such
-    # as yes or equivalent beside not_equivalent, or the second in the data set's own order)
+    positive_class: str = ""  # the class whose own F1 is reported ("": of two, the one with a name
+    # such as yes, or equivalent beside not_equivalent; or a data set's own second class)
     longest_answer: int = 30  # tokens of an answer in a text, at most (the usual limit of SQuAD)
     similar_together: bool = False  # nearly equal texts stay together when a dev set is split off
 

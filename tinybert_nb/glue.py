@@ -97,9 +97,12 @@ def glue_form(
 ) -> TaskForm:
     "What the task's files hold: the benchmark's own, or the columns of the hub's copy."
     task = glue_task(name)
+    if split.startswith("test") and Path(place).is_dir():
+        return task.test_form or task.form
+    form, classes = task.form, task.classes
     if not Path(place).is_dir():
-        return replace(task.form, text="", text_b="", label="label")
-    return (task.test_form or task.form) if split.startswith("test") else task.form
+        form, classes = replace(form, text="", text_b="", label="label"), task.named or classes
+    return replace(form, positive_class=classes[1] if len(classes) == 2 else "")
 
 # %% ../nbs/01d_glue.ipynb #ab906c44
 def glue_files(
