@@ -88,9 +88,12 @@ class Stage(FromFile, TaskFiles):
     def run(self, settings) -> None:
         "Run the stage, and say how well it went."
         models = [getattr(self, name) for name in ("teacher", "student") if hasattr(self, name)]
+        from tinybert_nb.evaluation import in_words
+
         result = resolve_name(self.function)(self.train, self.eval, *models, self.out, settings,
                                              form=self.form)
-        print(f"dev {result['metric']}: best {result['best']:.4f} in {self.out / 'best'}, "
+        metric = in_words(result["metric"], result.get("positive_class", ""))
+        print(f"dev {metric}: best {result['best']:.4f} in {self.out / 'best'}, "
               f"last {result['last']:.4f} in {self.out / 'last'}")
 
 # %% ../nbs/18_cli.ipynb #7f691af2

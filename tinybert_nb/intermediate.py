@@ -184,7 +184,7 @@ def train_intermediate(
     measure: Callable[[], dict[str, float]],  # on held-out text; has `loss` among its values
     stage: str,  # its name in history rows and progress line
     watch: Callable[[dict], None] | None = None,  # called with every history row
-) -> dict:  # best and last held-out loss
+) -> dict:  # best and last held-out loss, and the number of updates
     "Drive a step to its end, or go on where it stopped; errors as `training.train`."
     def save(folder):
         save_student(folder, step.student, tokenizer, step.distiller.projections.state_dict())
@@ -195,4 +195,5 @@ def train_intermediate(
     evaluation = Evaluation(measure, "loss", larger_is_better=False)
     rows = train(step, loader, settings, out, save, evaluation, stage, watch)
     measured = [row["loss"] for row in rows if row["split"] == "dev"]
-    return {"best": min(measured), "last": measured[-1], "metric": "loss"}
+    return {"best": min(measured), "last": measured[-1], "metric": "loss",
+            "updates": rows[-1]["step"]}
