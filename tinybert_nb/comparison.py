@@ -14,6 +14,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from .evaluation import measure_answers, tag_counts
+from .formats import TaskForm
 from .questions import span_scores
 
 # %% ../nbs/08d_comparison.ipynb #a58a3df8
@@ -28,14 +29,15 @@ def bootstrap_interval(
     labels: Sequence,  # of the rows, as `evaluation.measure_answers` takes them
     metric: str,  # a metric of the problem
     problem: str = "single",  # a key of `models.PROBLEMS`
-    names: Sequence[str] = (),  # of the classes; only "tokens" asks for them
+    names: Sequence[str] = (),  # of the classes, in the order of the logits; (): their numbers
     against: Tensor | np.ndarray | None = None,  # another system's: the difference is measured
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> tuple[float, float]:
     "Percentile bootstrap interval of a metric, or of a difference; ValueError if rows differ."
-    measures = [_measured_rows(problem, each, labels, metric, names)
+    measures = [_measured_rows(problem, each, labels, metric, names, form)
                 for each in (logits, against) if each is not None]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A single label")  # a draw may hold one class alone
@@ -46,21 +48,22 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _measured_rows(problem, logits, labels, metric, names):
+def _measured_rows(problem, logits, labels, metric, names, form):
     "What measures a metric on rows by their numbers, and how many rows there are."
-    parts = _parts(problem, logits, labels, metric, names)
+    parts = _parts(problem, logits, labels, metric, names, form)
     if parts is not None:
         return lambda rows: np.divide(*np.maximum(parts[rows].sum(0), (0, 1e-9))), len(parts)
     logits, labels = np.asarray(logits), np.asarray(labels)
-    return lambda rows: measure_answers(problem, logits[rows], labels[rows])[metric], len(labels)
+    return lambda rows: measure_answers(problem, logits[rows], labels[rows], names,
+                                        form)[metric], len(labels)
 
 
-def _parts(problem, logits, labels, metric, names) -> np.ndarray | None:  # (rows, 2)
+def _parts(problem, logits, labels, metric, names, form) -> np.ndarray | None:  # (rows, 2)
     "Of a metric that divides a sum over rows by another: what each row adds; None: it is no such."
     if problem == "tokens":
         return tag_counts(logits, labels, names)[metric]
     if problem == "spans":
-        scores = span_scores(np.asarray(logits), labels)[metric]
+        scores = span_scores(np.asarray(logits), labels, form.longest_answer)[metric]
         return np.stack((scores, np.ones_like(scores)), 1)
     if len(logits) != len(labels):
         raise ValueError(f"{len(logits)} answers for {len(labels)} labels")

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCORE', 'MODEL_INPUTS', 'Example', 'read_label', 'read_examples', 'write_examples', 'label_names', 'scan_labels',
-           'match_labels', 'fingerprint', 'split_off', 'count_longer', 'target_of', 'encode_examples',
-           'tokenizer_state', 'encode_file', 'LengthGroupedSampler', 'padding_share', 'pad_batch', 'make_loader']
+           'own_positive_class', 'positive_class', 'match_labels', 'fingerprint', 'split_off', 'count_longer',
+           'target_of', 'encode_examples', 'tokenizer_state', 'encode_file', 'LengthGroupedSampler', 'padding_share',
+           'pad_batch', 'make_loader']
 
 # %% ../nbs/01_data.ipynb #734beb32
 import hashlib
@@ -27,8 +28,8 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
 from .assets import data_folder, file_sha256, workplace
-from .formats import (NO_LABEL, DataError, Tags, TaskForm, join_words, open_dataset,
-                                 reader_of, records, some_of, spread_tags)
+from .formats import (NO_LABEL, DataError, Tags, TaskForm, find_columns, join_words,
+                                 open_dataset, reader_of, records, some_of, spread_tags)
 from .questions import Answers, encode_questions, read_answers
 
 # %% ../nbs/01_data.ipynb #668f3524
@@ -168,7 +169,11 @@ def _cells(example: Example) -> list[str]:
 # %% ../nbs/01_data.ipynb #984caceb
 def label_names(examples: Iterable[Example]) -> list[str]:
     """Return the distinct labels, sorted; as numbers if all of them are integers."""
-    names = {name for example in examples for name in _names(example.label)}
+    return _in_order({name for example in examples for name in _names(example.label)})
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    "Sort names, as numbers if all of them are integers."
     try:
         return sorted(names, key=lambda name: (int(name), name))
     except ValueError:
@@ -185,6 +190,48 @@ def scan_labels(
     """Check every line of a task file and return its labels; `DataError` as `read_examples`."""
     names = label_names(_examples(path, form=form))
     return ["start", "end"] if form.problem == "spans" else names or [SCORE]
+
+# %% ../nbs/01_data.ipynb #3dbb0bb4
+def own_positive_class(
+    source: str | Path,  # a file, or a data set
+    form: TaskForm = TaskForm(),
+) -> str:
+    """Return the stated positive class: the form's, or the second of a data set's own two; or "".
+
+    Raises `DataError` for a data set that cannot be opened, or whose label is not clear.
+    """
+    by_name = reader_of(source, form) is reader_of("name[split]")
+    if form.positive_class or form.problem != "single" or not by_name:
+        return form.positive_class
+    features = open_dataset(source).features
+    names = getattr(features[find_columns([*features], form, source)[-1]], "names", ())
+    return names[1] if len(names) == 2 else ""
+
+# %% ../nbs/01_data.ipynb #e53308b0
+_AFFIRMATIVE = {"yes", "y", "true", "t", "positive", "pos", "是", "正面", "积极"}
+_NEGATION = r"(?:not?|non|un|in|im|ir|dis)[\W_]*"
+
+
+def positive_class(
+    names: Sequence[str],  # of the classes, in any order
+    form: TaskForm = TaskForm(),
+    source: str | Path | None = None,  # what is measured; None: only form and names are looked at
+) -> str:  # "": none is stated, and there are not two
+    "Return the class whose own F1 is reported; `DataError` for one that is not among them."
+    if form.problem != "single":
+        if form.positive_class:
+            raise DataError(f"positive_class is {form.positive_class!r}: the problem "
+                            f"{form.problem!r} has none")
+        return ""
+    if form.positive_class and form.positive_class not in names:
+        raise DataError(f"positive_class is {form.positive_class!r}: choose one of "
+                        f"{some_of(names)}")
+    stated = form.positive_class if source is None else own_positive_class(source, form)
+    if stated in names or len(names) != 2:
+        return stated if stated in names else ""
+    known = [name for name, other in (names, names[::-1]) if name.casefold() in _AFFIRMATIVE
+             or re.fullmatch(_NEGATION + re.escape(name), other, re.IGNORECASE)]
+    return known[0] if len(known) == 1 else _in_order(names)[1]
 
 # %% ../nbs/01_data.ipynb #0ab3878b
 def match_labels(

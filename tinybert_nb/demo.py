@@ -182,6 +182,8 @@ def _shown(rows: list[dict]) -> list[dict]:
             "system": line["system"],
             "accuracy": f"{line['accuracy']:.3f}" + (f" ± {spread:.3f}" if spread else ""),
             "macro F1": f"{line['macro_f1']:.3f}",
+            "updates": f"{line['updates']:,.0f}" if "updates" in line else "",
+            "rows seen": f"{line['rows_seen']:,.0f}" if "rows_seen" in line else "",
             "parameters": f"{line['parameters'] / 1e6:.1f}M" if line["parameters"] else "",
             "ms, batch 1": f"{line['latency_ms_batch_1']:.1f}" if line["parameters"] else "",
             "ms, batch 32": f"{line['latency_ms_batch_32']:.0f}" if line["parameters"] else "",

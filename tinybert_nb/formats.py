@@ -65,6 +65,14 @@ class TaskForm:
     # text, or several, a number, a class a word (CoNLL), or a piece of a text as answer (SQuAD)
     separator: str = ","  # between the classes in one cell, where there may be several
     metric: str = ""  # chooses checkpoints and leads the table ("": the usual one of the problem)
+    positive_class: str = ""  # the class whose own F1 is reported ("": of two, the one with a name
+    # such as yes, or equivalent beside not_equivalent; or a data set's own second class)
+    longest_answer: int = 30  # tokens of an answer in a text, at most (the usual limit of SQuAD)
+    similar_together: bool = False  # nearly equal texts stay together when a dev set is split off
+
+    def __post_init__(self):
+        if self.longest_answer < 1:
+            raise ValueError(f"longest_answer is {self.longest_answer}: it must be at least 1")
 
 # %% ../nbs/00c_formats.ipynb #b6a03a9d
 def some_of(names: Iterable, most: int = 10) -> str:

@@ -11,7 +11,7 @@ __all__ = ['UNJUDGED', 'COLUMNS', 'AGAINST', 'Entry', 'find_entries', 'short_nam
 import csv
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from .comparison import agreement, bootstrap_interval, calibration_error, own_errors
-from .data import Example, read_examples, target_of
+from .data import Example, label_names, positive_class, read_examples, target_of
 from .evaluation import (gold_of, in_words, leading_metric, measure_model, open_system,
-                                    summarise)
+                                    summarise, training_of)
 from .formats import NO_LABEL, TaskForm
 from .questions import answer_questions
 from .runs import environment, read_call, write_json
@@ -115,7 +115,7 @@ def ask(
 ) -> Asked:
     "Ask and measure one checkpoint; ValueError if it does not know the labels."
     system = open_system(folder, examples, form.problem, max_length, source)
-    figures, logits = measure_model(system.model, system.rows, system.tokenizer)
+    figures, logits = measure_model(system.model, system.rows, system.tokenizer, form)
     gold = gold_of(system.rows, form.problem)
     if form.problem == "spans":
         return Asked(figures, logits.numpy(), gold, [])
@@ -129,10 +129,12 @@ def ask(
     return Asked(figures, logits.numpy()[:, order], gold, names)
 
 # %% ../nbs/13b_scoreboard.ipynb #fe0afd69
-def beside_teacher(ours: Asked, theirs: Asked, problem: str) -> dict:
+def beside_teacher(ours: Asked, theirs: Asked, form: TaskForm) -> dict:
     "How alike a student and its teacher answer, as far as the problem allows to say; else {}."
+    problem = form.problem
     if problem == "spans":
-        said, taught = (answer_questions(each.logits, each.gold) for each in (ours, theirs))
+        said, taught = (answer_questions(each.logits, each.gold, form.longest_answer)
+                        for each in (ours, theirs))
         return {"agreement": float(np.mean([said[number] == taught[number] for number in said]))}
     if problem == "tokens" and ours.gold == theirs.gold:
         return agreement(ours.logits, theirs.logits)
@@ -150,17 +152,21 @@ def score(
 ) -> list[dict]:  # one an entry: figures, `metric`, its `low` and `high`, `own_errors`, ...
     "Measure all on one file; ValueError naming one that does not know its labels."
     examples, rows = read_examples(path, form=form), []
+    form = replace(form, positive_class=positive_class(label_names(examples), form, path))
     answers = cache(lambda folder: ask(folder, examples, path, form, max_length))
     for entry, system in zip(entries, short_names([entry.system for entry in entries])):
         found = answers(str(entry.folder))
-        metric = leading_metric(form.problem, form.metric, found.names)
-        low, high = bootstrap_interval(found.logits, found.gold, metric, form.problem, found.names)
+        metric = leading_metric(form.problem, form.metric, found.names, form)
+        low, high = bootstrap_interval(found.logits, found.gold, metric, form.problem, found.names,
+                                       form=form)
         row = {"system": system, "folder": str(entry.folder), "seed": entry.seed, **found.figures,
-               "metric": metric, "low": low, "high": high}
+               **training_of(entry.folder), "metric": metric, "low": low, "high": high}
+        if positive := positive_class(found.names, form):
+            row["positive_class"] = positive
         if form.problem == "single":
             row["calibration_error"] = calibration_error(found.logits, found.gold)
         if entry.teacher and _holds_model(entry.teacher):
-            row |= beside_teacher(found, answers(str(entry.teacher)), form.problem)
+            row |= beside_teacher(found, answers(str(entry.teacher)), form)
         rows.append(row)
     return rows
 
@@ -181,6 +187,8 @@ COLUMNS = {  # heading -> what stands in the cell of a line
     "calibration error": lambda line: (f"{line['calibration_error']:.3f}"
                                        if "calibration_error" in line else ""),
     "own errors": lambda line: f"{line['errors']:.0f}" if "errors" in line else "",
+    "updates": lambda line: f"{line['updates']:,.0f}" if "updates" in line else "",
+    "rows seen": lambda line: f"{line['rows_seen']:,.0f}" if "rows_seen" in line else "",
     "parameters": lambda line: f"{line['parameters'] / 1e6:.1f}M",
     "in layers": lambda line: f"{line['parameters_in_layers'] / 1e6:.1f}M",
     "MB": lambda line: f"{line['megabytes']:.0f}",
@@ -198,7 +206,8 @@ def table_cells(
     "The scoreboard, cell by cell."
     rows = [row | ({"errors": len(row["own_errors"])} if "own_errors" in row else {})
             for row in rows]
-    head = ["system", in_words(rows[0]["metric"]), "95 % interval", *COLUMNS]
+    head = ["system", in_words(rows[0]["metric"], rows[0].get("positive_class", "")),
+            "95 % interval", *COLUMNS]
     head[head.index("of teacher")] = "answers like its teacher"
     head[-2] = f"texts/s, {rows[0]['threads']} threads"
     cells = [head]
@@ -276,7 +285,8 @@ def plot_scoreboard(
                     marker="osD^vP*X"[number % 8], markersize=8, capsize=3, label=line["system"],
                     color=f"C{number % 10}", linestyle="none", alpha=0.85)
     threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
-    ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=in_words(rows[0]["metric"]))
+    ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=in_words(
+        rows[0]["metric"], rows[0].get("positive_class", "")))
     ax.grid(color="0.5", alpha=0.15)  # on a dark ground too
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
