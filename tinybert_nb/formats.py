@@ -212,7 +212,7 @@ class TaskForm:
     header: Literal["auto", "yes", "no"] = "auto"  # whether the first row of a table names columns
     encoding: str = ""  # of the characters, such as cp1252 ("": UTF-8, or as a byte-order mark says)
     bad_rows: Literal["refuse", "skip"] = "refuse"  # a file with bad rows, or only these rows
-    classes: str = ""  # names, apart by the separator, where a label is a 0 or 1 for each class
+    classes: str = ""  # their names, where labels are class numbers, or arrays of 0 and 1
 
 # %% ../nbs/00c_formats.ipynb #9d3104d9
 PAIRS = {"text_a": "text_b", "sentence1": "sentence2", "premise": "hypothesis",
