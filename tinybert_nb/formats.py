@@ -119,7 +119,8 @@ def _byte_lines(stream: BufferedReader, encoding: str, path) -> tuple[Iterable[b
         marked = "utf-8" if stream.read(3) else None
     elif not encoding and 4 * head.count(0) > len(head):
         likely = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-        raise DataError(f"{path}: is the file UTF-16? Then set encoding to {likely}")
+        raise DataError(f"{path}: is the file UTF-16? Then set encoding to {likely}, or "
+                        "convert it")
     encoding = marked or encoding or "utf-8"
     try:
         if "\n".encode(encoding) == b"\n":

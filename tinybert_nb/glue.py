@@ -62,7 +62,7 @@ GLUE = {
         {"train": 5749, "dev": 1500, "test": 1379},
         Recipe(augmented_stage_two=False, gold_stage_two=True), (),
         reported=("pearson", "spearman")),
-    "QQP": GlueTask(TaskForm("question1", "question2", "is_duplicate"),
+    "QQP": GlueTask(TaskForm("question1", "question2", "is_duplicate", bad_rows="skip"),
                     {"train": 363846, "dev": 40430, "test": 390965}, Recipe(10, variants=10),
                     reported=("f1", "accuracy"), named=("not_duplicate", "duplicate")),
     "MNLI": GlueTask(
@@ -121,7 +121,9 @@ def glue_files(
         raise DataError(f"{folder}: none of {name}'s files is there "
                         f"({', '.join(task.files.values())})")
     for split, path in found.items():
-        count = (sum(1 for _ in reader_of(path)(path, glue_form(name, place, split)))
+        form = glue_form(name, place, split)
+        count = (sum(not fault or form.bad_rows == "refuse" for *_, fault in
+                     reader_of(path, form)(path, form))
                  if folder.is_dir() else len(open_dataset(path)))
         if count != task.rows[split]:
             warnings.warn(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "

@@ -69,7 +69,8 @@ def with_dev(
     "A task's two files; where there is only one, `data.split_off` makes two of it."
     if eval_path is not None:
         return train_path, eval_path, form
-    return *split_off(train_path, form), replace(form, text="", text_b="", label="")
+    return *split_off(train_path, form), replace(form, text="", text_b="", label="", encoding="",
+                                                 classes="")
 
 # %% ../nbs/11_task.ipynb #82fb6f0c
 def load_task(
