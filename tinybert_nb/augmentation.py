@@ -11,6 +11,7 @@ __all__ = ['PROVENANCE', 'BLOCK', 'AugmentationSettings', 'Draft', 'Variant', 'T
 import json
 import shutil
 import sys
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,9 +26,9 @@ from tqdm.auto import tqdm
 from .assets import file_sha256
 from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
-from .data import fingerprint, read_examples, read_label, scan_labels
-from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, reader_of,
-                                 text_lines, writer_of)
+from .data import fingerprint, good_rows, read_examples, read_label
+from .formats import (PACKED, DataError, RowWriter, TaskForm, content_name, reader_of,
+                                 text_lines, words_text, writer_of)
 from .masked_lm import packaged_masked_lm
 from .models import whole_file
 from .runs import as_json, differences, environment, identify_model, write_json
@@ -227,20 +228,28 @@ class RowSource:
 # %% ../nbs/10d_augmentation.ipynb #a556e22b
 def is_plain(path: str | Path, form: TaskForm = TaskForm()) -> bool:
     "Whether a file holds plain lines: texts without labels."
-    if Path(path).suffix not in ("", ".txt") or reader_of(path, form) is not reader_of("a.txt"):
+    if content_name(path).suffix not in ("", ".txt") or reader_of(path, form) is not reader_of("a.txt"):
         return False
-    line, _ = next(text_lines(path), (None, None))
+    line, _ = next(text_lines(path, form.encoding), (None, None))
     return bool(line) and "\t" not in line
 
 
-def _plain_rows(path) -> Iterator[tuple[str, dict | None, tuple, str | None]]:
-    "As `located_rows`, of a file of plain lines."
-    for number, (line, fault) in enumerate(text_lines(path), start=1):
+def _plain_rows(path, form: TaskForm) -> Iterator[dict]:
+    "The rows of a file of plain lines; `DataError` with the first ten bad ones at the end."
+    faults = []
+    for number, (line, fault) in enumerate(text_lines(path, form.encoding), start=1):
         if not fault and not line.strip():
             fault = "the line is empty"
         elif not fault and "\t" in line:
             fault = "holds a tab, and the file began with lines without"
-        yield f"{path}:{number}", {"text": line}, ("text",), fault
+        faults += [f"{path}:{number}: {fault}"] * bool(fault)
+        if not fault:
+            yield {"text": line}
+    if faults and form.bad_rows == "skip":
+        warnings.warn(f"{path}: {len(faults):,} rows are bad and were skipped; the first is "
+                      f"{faults[0]}", stacklevel=2)
+    elif faults:
+        raise DataError("\n".join([f"{path}: {len(faults)} bad lines:", *faults[:10]]))
 
 # %% ../nbs/10d_augmentation.ipynb #3690bf0a
 PROVENANCE = "provenance"  # the column that says where a row came from
@@ -252,27 +261,24 @@ def open_rows(
     provenance: bool = False,  # add that column
 ) -> RowSource:
     "Check all rows of a file; DataError with file and line as `read_examples`."
-    plain = is_plain(path, form)
+    plain, row, keys = is_plain(path, form), {}, ("text",)
+
+    def rows():
+        return (_plain_rows(path, form) if plain else
+                (row for _, row, _, _ in good_rows(path, form=form)))
+
     if not plain:
-        scan_labels(path, form)
-    located = (lambda: _plain_rows(path)) if plain else lambda: located_rows(path, form)
-    count, faults, first = 0, [], None
-    for where, row, keys, fault in located():
-        count, first = count + 1, first or (row, keys)
-        faults += [f"{where}: {fault}"] * bool(fault)
-    if faults:
-        raise DataError("\n".join([f"{path}: {len(faults)} bad lines:", *faults[:10]]))
-    row, keys = first
+        row, keys = next((row, keys) for _, row, keys, _ in good_rows(path, form=form))
+    count = sum(1 for _ in rows())
     texts = keys if plain else keys[:1] if form.problem in ("spans", "tokens") else keys[:-1]
     if provenance and (plain or form.problem in ("tokens", "spans") or PROVENANCE in row
-                       or "0" in row):
+                       or 0 in row):
         raise DataError(f"{path}: the provenance goes into a column of its own, which needs "
                         f"columns with names, none of them {PROVENANCE}: give the file a header, "
                         "or make it JSON lines")
     columns = [*row, *[PROVENANCE] * provenance]
     writer = RowWriter(lambda row: row["text"]) if plain else writer_of(path, form, columns)
-    return RowSource(lambda: (row for _, row, _, _ in located()), count, texts,
-                     None if plain else keys[-1], writer, provenance)
+    return RowSource(rows, count, texts, None if plain else keys[-1], writer, provenance)
 
 # %% ../nbs/10d_augmentation.ipynb #fb6d1414
 @dataclass
@@ -320,7 +326,7 @@ class BlockMaker:
         groups = [[] for _ in rows]
         for side, column in enumerate(self.source.texts):
             cells = [row[column] for row in rows]
-            texts = [" ".join(cell) if isinstance(cell, list) else cell for cell in cells]
+            texts = [words_text(cell) if isinstance(cell, list) else cell for cell in cells]
             found = self.augmenter(texts, [(first + row, side) for row in range(len(rows))])
             for group, row, cell, variants in zip(groups, rows, cells, found):
                 group += [(row | {column: variant.text.split(" ") if isinstance(cell, list)
@@ -345,16 +351,15 @@ def out_path(
     form: TaskForm,
 ) -> Path:
     "Where the augmented file goes; DataError for a name that would be read in another way."
-    if out is None and reader_of(path, form).__name__ == "_dataset_rows":
+    wanted, inside = reader_of(path, form).__name__, content_name(path)
+    if out is None and wanted == "_dataset_rows":
         raise DataError(f"{path}: say where its augmented rows shall go, in a file NAME.jsonl")
-    packed = Path(path).suffix in PACKED
-    out = Path(out) if out else Path(path).with_name(
-        "aug_" + (Path(path).stem if packed else Path(path).name))
-    wanted, found = (reader_of(each, form).__name__ for each in (path, out))
-    wanted = "_json_rows" if wanted == "_dataset_rows" else wanted
-    if out.suffix in PACKED or wanted != found:
+    if wanted in ("_dataset_rows", "_parquet_rows"):
+        wanted, inside = "_json_rows", inside.with_suffix(".jsonl")
+    out = Path(out) if out else Path(path).with_name(f"aug_{inside.name}")
+    if out.suffix.lower() in PACKED or reader_of(out, form).__name__ != wanted:
         raise DataError(f"{out}: augmented rows are written as their source has them, unpacked: "
-                        f"choose a name that ends like {Path(path).name}"
+                        f"choose a name that ends like {inside.name}"
                         + (" does, .jsonl" if wanted == "_json_rows" else ""))
     return out
 
@@ -391,10 +396,11 @@ def _blocks(source: RowSource) -> Iterator[tuple[int, list[dict]]]:
     return enumerate(iter(lambda: [*islice(rows, BLOCK)], []))
 
 
-def _put_together(source: RowSource, folder: Path, out: Path) -> dict:
-    "Write the blocks of a folder as one file; what they counted."
+def _put_together(source: RowSource, folder: Path, out: Path, marked: bool) -> dict:
+    "Write the blocks of a folder as one file, with a byte-order mark or without; their counts."
     counts, unknown, between = Counter(), Counter(), ""
-    with whole_file(out) as unfinished, open(unfinished, "w", encoding="utf-8",
+    encoding = "utf-8-sig" if marked else "utf-8"  # the mark wins over the form's encoding
+    with whole_file(out) as unfinished, open(unfinished, "w", encoding=encoding,
                                              newline="") as file:
         file.write(source.writer.head)
         for path in sorted(folder.glob("block-*.json")):
@@ -433,7 +439,7 @@ def augment_file(
     _fill(source, folder, settings, form, candidates)
     together.wait_for_everyone()
     if together.is_main_process:
-        found = _put_together(source, folder, out)
+        found = _put_together(source, folder, out, bool(form.encoding))
         write_json(about, {"made_from": origin, "found": found, "source": path, **environment()})
         shutil.rmtree(folder)
     together.wait_for_everyone()
@@ -459,7 +465,7 @@ def _fill(source, folder, settings, form, candidates) -> None:
 
 def _open_maker(source, settings, form, candidates) -> BlockMaker:
     "The maker with the candidates that the settings name."
-    some = [" ".join(row[column]) if isinstance(row[column], list) else row[column]
+    some = [words_text(row[column]) if isinstance(row[column], list) else row[column]
             for row in islice(source.rows(), 100) for column in source.texts]
     candidates = candidates or open_candidates(settings, mostly_chinese(some))
     return BlockMaker(source, Augmenter(candidates, settings), form)

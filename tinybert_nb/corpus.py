@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .assets import AssetError, data_folder, workplace
 from .data import fingerprint, tokenizer_state
-from .formats import PACKED, DataError, text_lines
+from .formats import PACKED, DataError, content_name, text_lines
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
@@ -30,7 +30,7 @@ _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", 
 
 def _kind(path: Path) -> str | None:
     "Tell by its name what a file holds: 'text', 'json', or None where the name does not say."
-    return _ENDINGS.get((path.with_suffix("") if path.suffix in PACKED else path).suffix.lower())
+    return _ENDINGS.get(content_name(path).suffix.lower())
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -110,7 +110,7 @@ def _file_sentences(path: Path, layout: str, field: str) -> Iterator[str | None]
     number, blank, doubt = 0, 0, None
     for number, (line, fault) in enumerate(text_lines(path), start=1):
         if fault is None and "\0" in line:
-            fault = "holds a NUL character (is the file UTF-16? UTF-8 is expected)"
+            fault = "holds a NUL character"
         text = line if fault else _clean(line)
         if text and layout == "json":
             text, fault = _json_text(line, field)

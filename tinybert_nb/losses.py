@@ -325,6 +325,11 @@ def relation_kl(
     return attention_probability_kl(student, student, teacher, teacher, attention_mask, window)
 
 # %% ../nbs/05_losses.ipynb #d17ea53a
+def _mean(values: Tensor) -> Tensor:
+    "The mean of all values; 0 of none, where a mean is no number: words may have no tokens."
+    return values.sum() / max(1, values.numel())
+
+
 def _softened(student_logits, teacher_logits, temperature):
     "Both logits over the temperature; ValueError if shapes differ or it is not above 0."
     if student_logits.shape != teacher_logits.shape:
@@ -348,7 +353,7 @@ def soft_cross_entropy(
     "Cross-entropy with the teacher (eq. 10), times t squared; ValueError if the shapes differ."
     student, teacher = _softened(student_logits, teacher_logits, temperature)
     each = -teacher.softmax(-1) * student.log_softmax(-1)
-    return each.mean() if reference else each.sum(-1).mean() * temperature**2
+    return _mean(each) if reference else _mean(each.sum(-1)) * temperature**2
 
 # %% ../nbs/05_losses.ipynb #812e48a1
 @register_loss("prediction", "kl")
@@ -361,7 +366,7 @@ def soft_kl(
     logits = _softened(student_logits, teacher_logits, temperature)
     student, teacher = (each.log_softmax(-1) for each in logits)
     each = functional.kl_div(student, teacher, log_target=True, reduction="none")
-    return each.sum(-1).mean() * temperature**2
+    return _mean(each.sum(-1)) * temperature**2
 
 # %% ../nbs/05_losses.ipynb #bba136c4
 @register_loss("prediction")
@@ -372,7 +377,7 @@ def logit_mse(
 ) -> Tensor:  # scalar, mean over batch and classes
     "Mean squared error of logits (Ba and Caruana, 2014); ValueError if the shapes differ."
     student, teacher = _softened(student_logits, teacher_logits, 1.0)
-    return (student - teacher).square().mean()
+    return _mean((student - teacher).square())
 
 # %% ../nbs/05_losses.ipynb #7f9308d2
 @register_loss("prediction", "multi_label")
@@ -383,8 +388,8 @@ def soft_multi_label(
 ) -> Tensor:  # scalar, mean over batch and labels
     "Binary cross-entropy with the teacher, times t squared; ValueError if the shapes differ."
     student, teacher = _softened(student_logits, teacher_logits, temperature)
-    loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid())
-    return loss * temperature**2
+    each = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none")
+    return _mean(each) * temperature**2
 
 # %% ../nbs/05_losses.ipynb #f8f7a556
 @register_loss("gold", "cross_entropy")
@@ -393,7 +398,7 @@ def gold_cross_entropy(
     labels: Tensor,  # (batch,), class numbers from 0
 ) -> Tensor:  # scalar, mean over the batch
     "Cross-entropy of the gold class."
-    return functional.cross_entropy(student_logits.float(), labels.long())
+    return _mean(functional.cross_entropy(student_logits.float(), labels.long(), reduction="none"))
 
 # %% ../nbs/05_losses.ipynb #ccdd1aba
 @register_loss("gold", "mse")
@@ -407,7 +412,7 @@ def gold_mse(
             f"regression needs one answer for each label: logits have shape "
             f"{tuple(student_logits.shape)}, labels {tuple(labels.shape)}"
         )
-    return (student_logits.float().flatten() - labels.float().flatten()).square().mean()
+    return _mean((student_logits.float().flatten() - labels.float().flatten()).square())
 
 # %% ../nbs/05_losses.ipynb #32022613
 @register_loss("gold", "multi_label")
@@ -416,7 +421,8 @@ def gold_multi_label(
     labels: Tensor,  # (batch, labels), 1 where the label holds, else 0
 ) -> Tensor:  # scalar, mean over batch and labels
     "Binary cross-entropy of each gold label."
-    return functional.binary_cross_entropy_with_logits(student_logits.float(), labels.float())
+    return _mean(functional.binary_cross_entropy_with_logits(
+        student_logits.float(), labels.float(), reduction="none"))
 
 # %% ../nbs/05_losses.ipynb #cd47927e
 def hard_label_mix(
