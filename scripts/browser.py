@@ -14,6 +14,8 @@ import time
 
 from playwright.sync_api import TimeoutError as PageTimeout
 
+from run_notebooks import RUNS
+
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 SETTINGS = {
@@ -69,6 +71,7 @@ def jupyterlab(folder: Path):
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
         "HF_HUB_OFFLINE": "1",
+        "TINYBERT_NB_RUNS": str(RUNS),  # what was trained when notebooks were tested is there
         "TINYBERT_NB_DATA": os.environ.get("TINYBERT_NB_DATA", str(ROOT / "data")),
     }
     environment.pop("IN_TEST", None)
@@ -158,14 +161,3 @@ class Watched:
             }""", timeout=seconds * 1000)
         failed = self.page.query_selector("[data-mime-type='application/vnd.jupyter.error']")
         assert failed is None, failed.inner_text()[-2000:]
-
-
-def share_workplaces(folder: Path) -> None:
-    """Let kernels find what the walkthroughs trained when they were tested; then nothing is trained
-    a second time."""
-    startup = folder / "profile_default" / "startup"
-    startup.mkdir(parents=True, exist_ok=True)
-    (startup / "00-workplaces.py").write_text(
-        f"import sys, tempfile\n\nsys.path.append({str(ROOT / 'scripts')!r})\n"
-        "from workplaces import lasting_mkdtemp\n\n"
-        "tempfile.mkdtemp = lasting_mkdtemp(empty=False)\n", encoding="utf-8")

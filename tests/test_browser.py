@@ -11,7 +11,7 @@ from fontTools.ttLib import TTCollection, TTFont
 from matplotlib.font_manager import findSystemFonts
 from playwright.sync_api import sync_playwright
 
-from browser import MODELS, Watched, jupyterlab, notebook, share_workplaces
+from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
 from get_chromium import INSTALL, find_chromium
 from tinybert_nb.attention_view import static_text
@@ -73,11 +73,8 @@ def lab(tmp_path_factory):
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
     (folder / "monitor.ipynb").write_text(json.dumps(notebook(MONITOR, LIVE)))
-    share_workplaces(folder / ".ipython")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
-        with jupyterlab(folder) as started:
-            yield started
+    with jupyterlab(folder) as started:
+        yield started
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ import tyro
 import yaml
 from tqdm import tqdm
 
-from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
-                                movie_reviews)
+from .assets import (ASSETS, DEFAULT_TEACHER, AssetError, catalogue, data_folder,
+                                fetch_asset, movie_reviews)
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
 from .text import general_corpus
@@ -228,12 +228,15 @@ class Distill(Table, FromFile, TaskFiles):
 # %% ../nbs/18_cli.ipynb #f3125df1
 @dataclass
 class Data:
-    "Fetch teacher, reviews and text for general distillation into data/; nothing twice."
+    "Fetch all material that walkthroughs and tests use into data/, sizes first; nothing twice."
 
     def run(self) -> None:
-        "Fetch, and say where things are."
+        "List what there is, fetch what is missing, and report where things are."
         from tinybert_nb.chinese import chinese_reviews
 
+        print(f"into {data_folder()}:\n{catalogue()}")
+        for name in ASSETS:
+            fetch_asset(name)
         print(f"teacher: {fetch_asset(DEFAULT_TEACHER)}")
         for name, files in (("movie reviews", movie_reviews()), ("text", general_corpus()),
                             ("Chinese reviews", chinese_reviews())):
