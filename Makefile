@@ -7,19 +7,22 @@ SHELL := bash
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= runs/demo
+# Further words for JupyterLab, for example --no-browser.
+LAB_FLAGS ?=
 # Further words for pip, for example the address of an index with CPU builds of torch.
 PIP_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+LAB_PAGE := /lab/tree/nbs/walkthroughs/00_start.ipynb
 
 .PHONY: help install data demo lab bench test export clean
 
 help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
-	@echo 'make lab      open the first walkthrough in JupyterLab'
-	@echo 'make data     fetch the teacher, the movie reviews and the plain text'
+	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
+	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
 	@echo 'make test     run every notebook, then tests/'
 	@echo 'make bench    measure speed and memory'
 	@echo 'make export   notebooks to modules, clean notebooks, README'
@@ -52,8 +55,11 @@ data: $(READY)
 demo: $(READY)
 	@$(BIN)/tinybert-nb demo --preset $(PRESET) --out $(OUT)
 
+# The root is the repository, so that links between notebooks work. JupyterLab refuses to run as root
+# unless it is allowed to. Where there is no browser, the address that it prints opens the same page.
 lab: $(READY)
-	@$(BIN)/jupyter lab nbs/walkthroughs/01_first_distillation.ipynb
+	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=$(LAB_PAGE) \
+	  $$(test "$$(id -u)" -ne 0 || echo --allow-root) $(LAB_FLAGS)
 
 bench: $(READY)
 	@$(BIN)/tinybert-nb bench

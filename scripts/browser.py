@@ -14,10 +14,13 @@ import time
 
 from playwright.sync_api import TimeoutError as PageTimeout
 
+from run_notebooks import RUNS
+
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},  # outputs stay in the page
+    "notebook-extension/tracker": {  # outputs stay in the page, and no question is asked
+        "windowingMode": "none", "autoStartDefaultKernel": True},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "docmanager-extension/plugin": {"autosave": False},
 }
@@ -60,22 +63,32 @@ def _settings(folder: Path) -> None:
         path.write_text(json.dumps(values), encoding="utf-8")
 
 
+def lab_command(folder: Path, flags: str = "") -> str:
+    """What `make lab` runs in a folder, with this environment's programs and these flags."""
+    words = ["make", "-n", "--no-print-directory", "-C", folder, "-f", ROOT / "Makefile",
+             "-o", ".venv/.installed", "lab", f"BIN={Path(sys.executable).parent}",
+             f"LAB_FLAGS={flags}"]
+    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    return subprocess.run(words, env=environment, check=True, capture_output=True,
+                          text=True).stdout
+
+
 @contextmanager
 def jupyterlab(folder: Path):
-    """JupyterLab over a folder; gives its address and token."""
+    """JupyterLab over a folder, as `make lab` starts it; gives its address and token."""
     port, token = _free_port(), secrets.token_hex(8)
     _settings(folder / ".settings")
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
         "HF_HUB_OFFLINE": "1",
+        "TINYBERT_NB_RUNS": str(RUNS),  # what was trained when notebooks were tested is there
         "TINYBERT_NB_DATA": os.environ.get("TINYBERT_NB_DATA", str(ROOT / "data")),
     }
     environment.pop("IN_TEST", None)
-    words = ["lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1",
-             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    flags = f"--no-browser --port={port} --ServerApp.ip=127.0.0.1 --IdentityProvider.token={token}"
     log = open(folder / "lab.log", "w", encoding="utf-8")
-    server = subprocess.Popen([Path(sys.executable).parent / "jupyter", *words], cwd=folder,
+    server = subprocess.Popen(["bash", "-c", f"exec {lab_command(folder, flags)}"], cwd=folder,
                               env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, folder / "lab.log")
@@ -158,14 +171,3 @@ class Watched:
             }""", timeout=seconds * 1000)
         failed = self.page.query_selector("[data-mime-type='application/vnd.jupyter.error']")
         assert failed is None, failed.inner_text()[-2000:]
-
-
-def share_workplaces(folder: Path) -> None:
-    """Let kernels find what the walkthroughs trained when they were tested; then nothing is trained
-    a second time."""
-    startup = folder / "profile_default" / "startup"
-    startup.mkdir(parents=True, exist_ok=True)
-    (startup / "00-workplaces.py").write_text(
-        f"import sys, tempfile\n\nsys.path.append({str(ROOT / 'scripts')!r})\n"
-        "from workplaces import lasting_mkdtemp\n\n"
-        "tempfile.mkdtemp = lasting_mkdtemp(empty=False)\n", encoding="utf-8")

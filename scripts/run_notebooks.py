@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stderr
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
+from shutil import rmtree
 from unittest.mock import patch
 import json
 import os
@@ -25,10 +26,9 @@ from execnb.shell import CaptureShell
 from fastcore.basics import num_cpus
 import nbdev.test
 
-from workplaces import lasting_mkdtemp
-
 ROOT = Path(__file__).resolve().parent.parent
 PROOFS = ROOT / "build" / "executed"
+RUNS = ROOT / "build" / "runs"  # where walkthroughs train when they are tested
 PLAIN_TEST = nbdev.test.test_nb
 
 
@@ -80,8 +80,9 @@ def run_with_proof(notebook: Path, **options) -> tuple[bool, float]:
     """nbdev's `test_nb` for one notebook, with the proof written beside it."""
     cells, errors = [], StringIO()
     before = fingerprint(notebook)
+    rmtree(RUNS / "walkthroughs" / notebook.stem, ignore_errors=True)
     with _recorded_cells(cells), redirect_stderr(errors), \
-            patch("tempfile.mkdtemp", lasting_mkdtemp(empty=True)):
+            patch.dict(os.environ, TINYBERT_NB_RUNS=str(RUNS)):
         passed, seconds = PLAIN_TEST(notebook, **options)
     sys.stderr.write(errors.getvalue())
     name = notebook.resolve().relative_to(ROOT).as_posix()

@@ -11,7 +11,7 @@ from fontTools.ttLib import TTCollection, TTFont
 from matplotlib.font_manager import findSystemFonts
 from playwright.sync_api import sync_playwright
 
-from browser import MODELS, Watched, jupyterlab, notebook, share_workplaces
+from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
 from get_chromium import INSTALL, find_chromium
 from tinybert_nb.attention_view import static_text
@@ -73,11 +73,8 @@ def lab(tmp_path_factory):
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
     (folder / "monitor.ipynb").write_text(json.dumps(notebook(MONITOR, LIVE)))
-    share_workplaces(folder / ".ipython")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
-        with jupyterlab(folder) as started:
-            yield started
+    with jupyterlab(folder) as started:
+        yield started
 
 
 @pytest.fixture
@@ -328,6 +325,42 @@ def test_a_token_read_from_the_right_leaves_the_sentence_as_it_is(watched):
     }""")
     assert signs.startswith("“”“”033“”033") and places == sorted(places)
     watched.screenshot("right-to-left")
+
+
+def is_open(page, name: str, heading: str) -> None:
+    """Wait until this notebook is in front and one can read this heading."""
+    page.wait_for_selector(f".lm-TabBar-tab.lm-mod-current:has-text('{name}')", timeout=60_000)
+    found = page.locator(f".jp-RenderedMarkdown :is(h1, h2):has-text('{heading}') >> visible=true")
+    found.first.wait_for(timeout=60_000)
+    page.wait_for_function("heading => heading.getBoundingClientRect().top < innerHeight",
+                           arg=found.first.element_handle(), timeout=20_000)
+
+
+def follow(page, link: str) -> None:
+    """Click on a link of the notebook in front."""
+    page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) .jp-RenderedMarkdown a[href*='{link}']"
+                 ).first.click()
+
+
+def test_lab_opens_on_the_start_page_and_its_links_lead_on(lab, watched):
+    page, (address, token) = watched.page, lab
+    page.goto(f"{address}/?token={token}")  # what a browser is given, or a person copies
+    is_open(page, "00_start.ipynb", "Start here")
+    watched.screenshot("start")
+    follow(page, "01_first_distillation.ipynb")
+    is_open(page, "01_first_distillation", "Distil your first BERT")
+    follow(page, "02_models.ipynb")
+    is_open(page, "02_models.ipynb", "Models")
+    watched.screenshot("start-module")
+
+
+def test_a_link_to_a_section_lands_on_it(lab, watched):
+    page, (address, token) = watched.page, lab
+    page.goto(f"{address}/lab/tree/nbs/10_words.ipynb?token={token}&reset")
+    is_open(page, "10_words.ipynb", "Words")
+    follow(page, "10c_candidates.ipynb#Word-pieces-that-are-words")
+    is_open(page, "10c_candidates.ipynb", "Word pieces that are words")
+    watched.screenshot("section")
 
 
 TRIED = {

