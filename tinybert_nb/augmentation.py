@@ -24,7 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .assets import file_sha256
-from .candidates import Candidates, Gap, open_masked_words
+from .candidates import Candidates, Gap, VectorsOnly, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
 from .data import fingerprint, good_rows, read_examples, read_label
 from .formats import (PACKED, DataError, RowWriter, TaskForm, content_name, reader_of,
@@ -46,7 +46,7 @@ class AugmentationSettings:
     tries: int = 30  # at each text (paper: N = 30; program: 30, 20 or 10, by the task)
     probability: float = 0.4  # that a try replaces a word (paper and program: 0.4)
     context: Literal["program", "paper", "others"] = "program"  # what is seen around a gap
-    masked_lm: str = "packaged"  # folder or model id with a masked-LM head; packaged: by language
+    masked_lm: str = "packaged"  # folder or id, with a masked-LM head; none: vectors alone answer
     vectors: str = "packaged"  # file of word vectors; packaged: by language; none: rare words stay
     first_vectors: int = 100_000  # of a file, so many are taken (program: 100,000)
     stop_words: str | None = None  # file of words that stay, one a line (else the package's own)
@@ -192,9 +192,12 @@ def open_candidates(
 ) -> Candidates:
     "What the settings name; ValueError, DataError or AssetError where it cannot be had."
     name = settings.masked_lm
+    if name == settings.vectors == "none":
+        raise ValueError("masked_lm and vectors are both none: nothing names candidates")
     if name == "packaged":
         name = str(chinese_teacher() if chinese else packaged_masked_lm())
-    masked = open_masked_words(name, settings.candidates, settings.context != "others")
+    masked = VectorsOnly(settings.candidates) if name == "none" else open_masked_words(
+        name, settings.candidates, settings.context != "others")
     if settings.vectors == "none":
         return Candidates(masked)
     if settings.vectors == "packaged" and chinese:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Gap', 'special_frame', 'whole_words', 'WordList', 'WordLists', 'Context', 'ContextMaker', 'context_batches',
-           'gap_logits', 'best_words', 'MaskedWords', 'Candidates', 'open_masked_words']
+           'gap_logits', 'best_words', 'MaskedWords', 'Candidates', 'VectorsOnly', 'open_masked_words']
 
 # %% ../nbs/10c_candidates.ipynb #0c44573b
 import json
@@ -313,6 +313,22 @@ class Candidates:
         return {word: [(other, cosine) for other, cosine in near[key]
                        if is_chinese(other) == is_chinese(word) and is_word(other)
                        ][:self.masked.count] for word, key in keys.items() if key in near}
+
+# %% ../nbs/10c_candidates.ipynb #b27f4d90
+class VectorsOnly:
+    "Stands in for `MaskedWords` where there is no model: vectors answer for every word."
+
+    def __init__(
+        self,
+        count: int = 15,  # candidates for each gap
+    ):
+        self.count, self.keep_word = count, False
+
+    def contexts(self, gaps: Sequence[Gap]) -> list[None]:
+        "None for each gap: a model is never asked."
+        return [None for _ in gaps]
+
+    scored = contexts
 
 # %% ../nbs/10c_candidates.ipynb #1fef71c7
 def open_masked_words(

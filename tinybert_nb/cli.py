@@ -30,8 +30,8 @@ import yaml
 from tqdm import tqdm
 
 from . import __version__
-from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
-                                movie_reviews)
+from .assets import (ASSETS, DEFAULT_TEACHER, AssetError, catalogue, data_folder,
+                                fetch_asset, movie_reviews)
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
 from .terminal import show
@@ -92,9 +92,12 @@ class Stage(FromFile, TaskFiles):
     def run(self, settings) -> None:
         "Run the stage, and say how well it went."
         models = [getattr(self, name) for name in ("teacher", "student") if hasattr(self, name)]
+        from tinybert_nb.evaluation import in_words
+
         result = resolve_name(self.function)(self.train, self.eval, *models, self.out, settings,
                                              form=self.form)
-        print(f"dev {result['metric']}: best {result['best']:.4f} in {self.out / 'best'}, "
+        metric = in_words(result["metric"], result.get("positive_class", ""))
+        print(f"dev {metric}: best {result['best']:.4f} in {self.out / 'best'}, "
               f"last {result['last']:.4f} in {self.out / 'last'}")
 
 # %% ../nbs/18_cli.ipynb #7f691af2
@@ -232,12 +235,15 @@ class Distill(Table, FromFile, TaskFiles):
 # %% ../nbs/18_cli.ipynb #f3125df1
 @dataclass
 class Data:
-    "Fetch teacher, reviews and text for general distillation into data/; nothing twice."
+    "Fetch all material that walkthroughs and tests use into data/, sizes first; nothing twice."
 
     def run(self) -> None:
-        "Fetch, and say where things are."
+        "List what there is, fetch what is missing, and report where things are."
         from tinybert_nb.chinese import chinese_reviews
 
+        print(f"into {data_folder()}:\n{catalogue()}")
+        for name in ASSETS:
+            fetch_asset(name)
         print(f"teacher: {fetch_asset(DEFAULT_TEACHER)}")
         for name, files in (("movie reviews", movie_reviews()), ("text", general_corpus()),
                             ("Chinese reviews", chinese_reviews())):

@@ -6,17 +6,18 @@
 __all__ = ['NOWHERE', 'labelled', 'predict', 'classification_metrics', 'multi_label_metrics', 'regression_metrics',
            'split_answers', 'entity_counts', 'tag_counts', 'tag_metrics', 'measure_answers', 'leading_metric',
            'gold_of', 'evaluate_classifier', 'hardware', 'latency', 'measure_model', 'system_row', 'majority_row',
-           'System', 'open_system', 'measure_checkpoints', 'summarise', 'in_words', 'results_table']
+           'System', 'open_system', 'training_of', 'measure_checkpoints', 'summarise', 'in_words', 'results_table']
 
 # %% ../nbs/08_evaluation.ipynb #4e562a6a
+import json
 import os
 import platform
 import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data import (MODEL_INPUTS, Example, encode_examples, label_names, make_loader,
-                              pad_batch, read_examples, target_of)
+                              pad_batch, positive_class, read_examples, target_of)
 from .formats import NO_LABEL, TaskForm
 from .models import (count_parameters, fitting_length, load_classifier, load_config,
                                 load_tokenizer, logits_of, problem_of)
@@ -83,17 +84,21 @@ def _by_row(logits, batch) -> list[Tensor]:  # each (answers of the row, classes
 def classification_metrics(
     logits: Tensor | np.ndarray,  # (rows, classes)
     labels: Sequence[int],  # one class a row
+    positive: int | None = None,  # number of the class whose own F1 is reported; None: of no class
 ) -> dict[str, float]:
     "Accuracy, macro F1 and Matthews correlation; ValueError if the numbers of rows differ."
     answers = np.asarray(logits).argmax(-1)
     if len(answers) != len(labels):
         raise ValueError(f"{len(answers)} answers for {len(labels)} labels")
-    second = {"f1": float(f1_score(labels, answers, labels=[1], average="macro", zero_division=0))}
+
+    def f1(**classes):
+        return float(f1_score(labels, answers, average="macro", zero_division=0, **classes))
+
     return {
         "accuracy": float(accuracy_score(labels, answers)),
-        "macro_f1": float(f1_score(labels, answers, average="macro", zero_division=0)),
+        "macro_f1": f1(),
         "matthews": float(matthews_corrcoef(labels, answers)),
-        **(second if np.shape(logits)[1] == 2 else {}),
+        **({} if positive is None else {"f1": f1(labels=[positive])}),
     }
 
 # %% ../nbs/08_evaluation.ipynb #259c8526
@@ -101,10 +106,10 @@ def multi_label_metrics(
     logits: Tensor | np.ndarray,  # (rows, classes)
     labels: Sequence[Sequence[float]],  # a row of 0 and 1, one a class
 ) -> dict[str, float]:
-    "Micro and macro F1, and the share of rows whose classes are all right."
+    "Micro and macro F1, and the fraction of rows whose classes are all right."
     answers, gold = np.asarray(logits) > 0, np.asarray(labels) > 0.5
-    f1 = {kind: float(f1_score(gold, answers, average=kind, zero_division=0))
-          for kind in ("micro", "macro")}
+    f1 = {kind: float(np.nan_to_num(f1_score(gold, answers, average=kind, zero_division=np.nan)))
+          for kind in ("micro", "macro")}  # nan: a class that does not occur is left out
     return {"micro_f1": f1["micro"], "macro_f1": f1["macro"],
             "accuracy": float((answers == gold).all(-1).mean())}
 
@@ -185,28 +190,34 @@ def measure_answers(
     problem: str,  # a key of `models.PROBLEMS`
     logits: Tensor | np.ndarray,  # as `predict` gives them
     labels: Sequence,  # of the rows
-    names: Sequence[str] = (),  # of the classes; only "tokens" asks for them
+    names: Sequence[str] = (),  # of the classes; (): their numbers
+    form: TaskForm = TaskForm(),  # its positive class, and the longest answer
 ) -> dict[str, float]:  # the usual metric first
     "The metrics of a problem; ValueError if answers and labels are not as many."
     if problem == "tokens":
         return tag_metrics(logits, labels, names)
     if problem == "spans":  # its labels are the rows: the text and the answers stand there
-        return span_metrics(logits, labels)
-    return {"single": classification_metrics, "multi": multi_label_metrics,
-            "regression": regression_metrics}[problem](logits, labels)
+        return span_metrics(logits, labels, form.longest_answer)
+    if problem == "single":
+        names = [*(names or map(str, range(np.shape(logits)[1])))]
+        positive = positive_class(names, form)
+        return classification_metrics(logits, labels, names.index(positive) if positive else None)
+    return {"multi": multi_label_metrics, "regression": regression_metrics}[problem](logits, labels)
 
 # %% ../nbs/08_evaluation.ipynb #5e561e41
 def leading_metric(
     problem: str,  # a key of `models.PROBLEMS`
     metric: str = "",  # what was asked for; "": the usual one
-    names: Sequence[str] = (),  # of the classes; only "tokens" asks for them
+    names: Sequence[str] = (),  # of the classes; (): two
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> str:
     "The metric that chooses checkpoints; ValueError for one that the problem does not have."
-    logits, labels = {"single": (np.eye(2), [0, 1]), "multi": ([[0.0, 1.0]], [[0.0, 1.0]]),
+    count = max(2, len(names))
+    logits, labels = {"single": (np.eye(count), range(count)), "multi": ([[0.0, 1.0]], [[0.0, 1.0]]),
                       "regression": ([[0.0]], [1.0]),
                       "tokens": (np.eye(len(names)), [[*range(len(names))]])}.get(problem, ([], []))
     known = (["answer_f1", "exact_match"] if problem == "spans" else
-             measure_answers(problem, logits, labels, names))
+             measure_answers(problem, logits, labels, names, form))
     if metric and metric not in known:
         raise ValueError(f"metric is {metric!r}: choose one of {', '.join(known)}")
     return metric or next(iter(known))
@@ -222,17 +233,18 @@ def evaluate_classifier(
     rows: Sequence[dict],  # encoded rows with labels
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = 64,
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> dict[str, float]:
     "The metrics of the model's problem, on rows."
-    return _metrics(model, predict(model, make_loader(rows, tokenizer, batch_size)), rows)
+    return _metrics(model, predict(model, make_loader(rows, tokenizer, batch_size)), rows, form)
 
 
-def _metrics(model, logits, rows) -> dict[str, float]:
+def _metrics(model, logits, rows, form) -> dict[str, float]:
     "The metrics of a model's own problem, with its own names for the classes."
     names = model.config.id2label
     problem = problem_of(model.config)
     return measure_answers(problem, logits, gold_of(rows, problem),
-                           [names[number] for number in sorted(names)])
+                           [names[number] for number in sorted(names)], form)
 
 # %% ../nbs/08_evaluation.ipynb #e16e25cc
 def hardware() -> str:
@@ -275,13 +287,14 @@ def measure_model(
     model: PreTrainedModel,
     rows: Sequence[dict],  # held-out rows
     tokenizer: PreTrainedTokenizerBase,
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> tuple[dict, Tensor]:  # figures; logits (rows, classes)
     "Metrics, size (megabytes: of float32 weights) and speed of one classifier."
     speed = {f"latency_ms_batch_{size}": latency(model, rows, tokenizer, size) for size in (1, 32)}
     begin = time.perf_counter()
     logits = predict(model, make_loader(rows, tokenizer, 32))
     speed["texts_per_second"] = len(rows) / (time.perf_counter() - begin)
-    metrics, parameters = _metrics(model, logits, rows), count_parameters(model)
+    metrics, parameters = _metrics(model, logits, rows, form), count_parameters(model)
     embeddings = sum(each.weight.numel() for each in model.modules()
                      if isinstance(each, nn.Embedding))
     length = round(statistics.fmean(row["length"] for row in rows))
@@ -296,9 +309,10 @@ def system_row(
     rows: Sequence[dict],  # held-out rows
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> dict:
     "One system's figures with its name and seed."
-    return {"system": system, "seed": seed, **measure_model(model, rows, tokenizer)[0]}
+    return {"system": system, "seed": seed, **measure_model(model, rows, tokenizer, form)[0]}
 
 # %% ../nbs/08_evaluation.ipynb #e407454a
 def majority_row(
@@ -307,6 +321,7 @@ def majority_row(
     seed: int,
     names: Sequence[str] = ("0", "1"),  # of the classes
     problem: str = "single",  # a key of `models.PROBLEMS`
+    form: TaskForm = TaskForm(),  # as `measure_answers` takes it
 ) -> dict:
     "The row of the best constant answer: the most frequent class, each frequent class, the mean."
     asked = len(labels)
@@ -321,7 +336,7 @@ def majority_row(
     else:
         answer = np.mean(learnt, axis=0) - (0.5 if problem == "multi" else 0.0)
     metrics = measure_answers(problem, np.tile(np.reshape(answer, (1, -1)), (asked, 1)), labels,
-                              names)
+                              names, form)
     return _constant_row(seed, metrics)
 
 
@@ -360,6 +375,17 @@ def open_system(
                   encode_examples(examples, tokenizer, labels,
                                   fitting_length(max_length, tokenizer)))
 
+# %% ../nbs/08_evaluation.ipynb #4d073ac0
+def training_of(
+    folder: str | Path,  # checkpoint
+) -> dict[str, int]:  # {}: its run folder does not tell, or it lies in none
+    "Updates that a checkpoint was trained for on its task, and the rows that they read."
+    record = Path(folder).parent / "result.json"
+    if Path(folder).name not in ("best", "last") or not record.is_file():
+        return {}
+    found = json.loads(record.read_text(encoding="utf-8"))
+    return {name: found[name] for name in ("updates", "rows_seen") if name in found}
+
 # %% ../nbs/08_evaluation.ipynb #997678bc
 def measure_checkpoints(
     systems: dict[str, str | Path],  # name in the table -> checkpoint folder
@@ -373,13 +399,17 @@ def measure_checkpoints(
     examples = read_examples(path, form=form)
     learnt = read_examples(train_path, form=form) if train_path else examples
     names = label_names([*learnt, *examples])
+    positive = positive_class(names, form, path)
+    form = replace(form, positive_class=positive)
     numbers = ([target_of(example.label, names) for example in some] for some in (learnt, examples))
-    rows = [majority_row(*numbers, seed, names, form.problem)]
+    rows = [majority_row(*numbers, seed, names, form.problem, form)]
     for system, folder in systems.items():
         opened = open_system(folder, examples, form.problem, max_length, path)
-        rows.append(system_row(system, opened.model, opened.rows, opened.tokenizer, seed))
-    leading = leading_metric(form.problem, form.metric, names)
-    return [row | {"metric": leading} for row in rows]
+        rows.append(system_row(system, opened.model, opened.rows, opened.tokenizer, seed, form)
+                    | training_of(folder))
+    told = {"metric": leading_metric(form.problem, form.metric, names, form)}
+    told |= {"positive_class": positive} if positive else {}
+    return [row | told for row in rows]
 
 # %% ../nbs/08_evaluation.ipynb #40f0a554
 def summarise(
@@ -394,35 +424,58 @@ def summarise(
         metric = group[0].get("metric", "accuracy")
         values = [row[metric] for row in group]
         means = {name: statistics.fmean(row[name] for row in group) for name, value in
-                 group[0].items() if isinstance(value, (int, float)) and name != "seed"}
-        lines.append({"system": system, "seeds": len(group), "metric": metric, **means,
+                 group[0].items() if isinstance(value, (int, float)) and name != "seed"
+                 and all(name in row for row in group)}
+        told = {name: group[0][name] for name in ("positive_class",) if name in group[0]}
+        lines.append({"system": system, "seeds": len(group), "metric": metric, **told, **means,
                       "spread": statistics.stdev(values) if len(group) > 1 else None})
     return lines
 
 # %% ../nbs/08_evaluation.ipynb #c043fa37
-def in_words(metric: str) -> str:
-    "A metric as a heading has it: macro_f1 is macro F1."
-    return metric.replace("_", " ").replace("f1", "F1")
+def in_words(
+    metric: str,
+    positive: str = "",  # the class whose F1 `f1` is
+) -> str:
+    "A metric as a heading has it: macro_f1 is macro F1, and f1 names its class."
+    words = metric.replace("_", " ").replace("f1", "F1")
+    return f"{words} of `{positive}`" if metric == "f1" and positive else words
 
 # %% ../nbs/08_evaluation.ipynb #18353b99
+def _columns(lines: Sequence[dict]) -> dict[str, Callable[[dict], str]]:
+    "Heading -> what stands below it in a line of `summarise`."
+    metric, positive = lines[0]["metric"], lines[0].get("positive_class", "")
+    teacher = next((line[metric] for line in lines if line["system"] == "teacher"), None)
+    second = next(name for name in ("pearson", "macro_f1", "accuracy", "exact_match")
+                  if name in lines[0])
+
+    def figure(name, style=".3f"):
+        return lambda line: f"{line[name]:{style}}" if name in line else ""
+
+    def size(name, style, per=1.0, unit=""):  # of a system that has parameters
+        return lambda line: f"{line[name] / per:{style}}{unit}" if line["parameters"] else ""
+
+    def quality(line):
+        return figure(metric)(line) + ("" if line["spread"] is None else f" ± {line['spread']:.3f}")
+
+    shown = {in_words(metric, positive): quality,
+             "of teacher": size(metric, ".1f", teacher / 100, " %") if teacher else lambda line: ""}
+    shown |= {in_words(name, positive): figure(name)
+              for name in (second, *["f1"] * bool(positive and metric != "f1"))}
+    shown |= {in_words(name): figure(name, ",.0f") for name in ("updates", "rows_seen")
+              if any(name in line for line in lines)}
+    return shown | {
+        "parameters": size("parameters", ".1f", 1e6, "M"), "MB": size("megabytes", ".0f"),
+        "ms, batch 1": size("latency_ms_batch_1", ".1f"),
+        "ms, batch 32": size("latency_ms_batch_32", ".0f")}
+
+# %% ../nbs/08_evaluation.ipynb #9a902d44
 def results_table(
     rows: Sequence[dict],  # as `summarise` takes them
 ) -> str:
-    "The systems as a Markdown table."
+    "The systems as a Markdown table; of two classes the heading names the one whose F1 it is."
     lines = summarise(rows)
-    metric = lines[0]["metric"]
-    beside = next(name for name in ("pearson", "macro_f1", "accuracy", "exact_match")
-                  if name in lines[0])
-    teacher = next((line[metric] for line in lines if line["system"] == "teacher"), None)
-    table = [f"| system | {in_words(metric)} | of teacher | {in_words(beside)} | parameters | MB "
-             "| ms, batch 1 | ms, batch 32 |", "|---|---|---|---|---|---|---|---|"]
-    for line in lines:
-        spread = "" if line["spread"] is None else f" ± {line['spread']:.3f}"
-        compared = teacher and line["parameters"]
-        kept = "" if not compared else f"{100 * line[metric] / teacher:.1f} %"
-        size = " | | | " if not line["parameters"] else (
-            f"{line['parameters'] / 1e6:.1f}M | {line['megabytes']:.0f} | "
-            f"{line['latency_ms_batch_1']:.1f} | {line['latency_ms_batch_32']:.0f}")
-        table.append(f"| {line['system']} | {line[metric]:.3f}{spread} | {kept} | "
-                     f"{line[beside]:.3f} | {size} |")
-    return "\n".join(table)
+    columns = {"system": lambda line: line["system"], **_columns(lines)}
+    table = [[cell(line).replace("|", "&#124;") for cell in columns.values()] for line in lines]
+    head = [heading.replace("|", "&#124;") for heading in columns]
+    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head),
+                      *(f"| {' | '.join(cells)} |" for cells in table)])

@@ -62,7 +62,7 @@ GLUE = {
         {"train": 5749, "dev": 1500, "test": 1379},
         Recipe(augmented_stage_two=False, gold_stage_two=True), (),
         reported=("pearson", "spearman")),
-    "QQP": GlueTask(TaskForm("question1", "question2", "is_duplicate"),
+    "QQP": GlueTask(TaskForm("question1", "question2", "is_duplicate", bad_rows="skip"),
                     {"train": 363846, "dev": 40430, "test": 390965}, Recipe(10, variants=10),
                     reported=("f1", "accuracy"), named=("not_duplicate", "duplicate")),
     "MNLI": GlueTask(
@@ -97,9 +97,12 @@ def glue_form(
 ) -> TaskForm:
     "What the task's files hold: the benchmark's own, or the columns of the hub's copy."
     task = glue_task(name)
+    if split.startswith("test") and Path(place).is_dir():
+        return task.test_form or task.form
+    form, classes = task.form, task.classes
     if not Path(place).is_dir():
-        return replace(task.form, text="", text_b="", label="label")
-    return (task.test_form or task.form) if split.startswith("test") else task.form
+        form, classes = replace(form, text="", text_b="", label="label"), task.named or classes
+    return replace(form, positive_class=classes[1] if len(classes) == 2 else "")
 
 # %% ../nbs/01d_glue.ipynb #ab906c44
 def glue_files(
@@ -121,7 +124,9 @@ def glue_files(
         raise DataError(f"{folder}: none of {name}'s files is there "
                         f"({', '.join(task.files.values())})")
     for split, path in found.items():
-        count = (sum(1 for _ in reader_of(path)(path, glue_form(name, place, split)))
+        form = glue_form(name, place, split)
+        count = (sum(not fault or form.bad_rows == "refuse" for *_, fault in
+                     reader_of(path, form)(path, form))
                  if folder.is_dir() else len(open_dataset(path)))
         if count != task.rows[split]:
             warnings.warn(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "

@@ -9,7 +9,7 @@ __all__ = ['find_head', 'head_accuracy', 'mean_accuracy', 'MaskedBatches', 'Mask
 # %% ../nbs/08c_masked_lm.ipynb #30080030
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from .card import save_student
 from .corpus import encode_corpus
 from .data import MODEL_INPUTS, read_examples
 from .intermediate import switch_off_dropout
-from .models import load_masked_lm, load_tokenizer
+from .models import fitting_length, load_masked_lm, load_tokenizer
 from .packing import PackedBatches, mask_tokens
 from .runs import finished_or, identify_model
 from .text import general_corpus
@@ -217,6 +217,7 @@ def train_masked_lm(
 ) -> dict:  # best and last top-15 accuracy on held-out text
     "Teach a whole model to name masked word pieces. Checkpoints in out/best and out/last."
     settings, tokenizer = settings or MaskedLMSettings(), load_tokenizer(model)
+    settings = replace(settings, length=fitting_length(settings.length, tokenizer))
     held_out = general_corpus()["held_out"] if held_out is None else held_out
     text, unseen = (encode_corpus(source, tokenizer) for source in (corpus, held_out))
 

@@ -138,9 +138,9 @@ def cut_batch(
 
         def share(mean_over: str, window: int | None = None, found=found) -> float:
             if mean_over == "rows" and "weight" in batch:
-                return float(batch["weight"][found].sum() / batch["weight"].sum())
+                return float(batch["weight"][found].sum() / batch["weight"].sum().clamp(min=1))
             counts = (count_real(mean_over, each, window) for each in (mask[found], mask))
-            return float(next(counts) / next(counts))
+            return float(next(counts) / next(counts).clamp(min=1))
 
         pieces.append((piece, share))
     return pieces
