@@ -27,8 +27,12 @@ from transformers import (
 )
 
 from conftest import tinybert_nb
+from tinybert_nb.alignment import read_text
 from tinybert_nb.evaluation import measure_checkpoints
-from tinybert_nb.models import load_classifier
+from tinybert_nb.general import GeneralSettings, general as distill_general
+from tinybert_nb.masked_lm import MaskedLMSettings, train_masked_lm
+from tinybert_nb.models import load_classifier, load_encoder
+from tinybert_nb.submission import answer_texts
 from tinybert_nb.task import (
     DistillSettings,
     FinetuneSettings,
@@ -187,6 +191,27 @@ def test_a_student_of_fewer_positions_sets_the_limit(tmp_path):
     assert saved["model_max_length"] == 20
     rows = measure_checkpoints({"teacher": teacher, "student": tmp_path / "two/best"}, files[1])
     assert len(rows) == 3
+
+
+@pytest.mark.filterwarnings("ignore:[0-9]")
+def test_general_distillation_and_masked_words_keep_within_the_positions(tmp_path):
+    teacher = write_teacher(tmp_path / "teacher", RobertaConfig(**SIZES))
+    (tmp_path / "text.txt").write_text("a film that is warm and never ends\n" * 60, encoding="utf-8")
+    brief = {"steps": 1, "batch_size": 2, "length": 64, "held_out_sequences": 4}
+    for train, settings, student in ((distill_general, GeneralSettings(**brief), [STUDENT]),
+                                     (train_masked_lm, MaskedLMSettings(**brief), [])):
+        with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 64"):
+            train(tmp_path / "text.txt", str(teacher), *student, tmp_path / train.__name__, settings,
+                  held_out=tmp_path / "text.txt")
+
+
+@pytest.mark.filterwarnings("ignore:[0-9]")
+def test_texts_to_look_at_and_to_answer_keep_within_the_positions(tmp_path):
+    folder = write_teacher(tmp_path / "teacher", RobertaConfig(**SIZES))
+    model, text = load_encoder(folder), "a warm film that never ends " * 10
+    assert len(read_text(model, model, BertTokenizer.from_pretrained(folder), text).tokens) == 32
+    with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 128"):
+        assert answer_texts(folder, [(text,)])[0] in ("good", "bad")
 
 
 @pytest.mark.parametrize(("name", "command"), [*zip(OTHERS, ("plan", "evaluate", "distill"))])
