@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import (
     AlbertConfig,
-    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     BertTokenizer,
@@ -28,8 +27,12 @@ from transformers import (
 )
 
 from conftest import tinybert_nb
+from tinybert_nb.alignment import read_text
 from tinybert_nb.evaluation import measure_checkpoints
-from tinybert_nb.models import load_classifier
+from tinybert_nb.general import GeneralSettings, general as distill_general
+from tinybert_nb.masked_lm import MaskedLMSettings, train_masked_lm
+from tinybert_nb.models import load_classifier, load_encoder
+from tinybert_nb.submission import answer_texts
 from tinybert_nb.task import (
     DistillSettings,
     FinetuneSettings,
@@ -190,13 +193,34 @@ def test_a_student_of_fewer_positions_sets_the_limit(tmp_path):
     assert len(rows) == 3
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_architectures_are_refused_in_a_sentence(tmp_path, name):
-    files, folder = write_rows(tmp_path), tmp_path / "teacher"
+@pytest.mark.filterwarnings("ignore:[0-9]")
+def test_general_distillation_and_masked_words_keep_within_the_positions(tmp_path):
+    teacher = write_teacher(tmp_path / "teacher", RobertaConfig(**SIZES))
+    (tmp_path / "text.txt").write_text("a film that is warm and never ends\n" * 60, encoding="utf-8")
+    brief = {"steps": 1, "batch_size": 2, "length": 64, "held_out_sequences": 4}
+    for train, settings, student in ((distill_general, GeneralSettings(**brief), [STUDENT]),
+                                     (train_masked_lm, MaskedLMSettings(**brief), [])):
+        with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 64"):
+            train(tmp_path / "text.txt", str(teacher), *student, tmp_path / train.__name__, settings,
+                  held_out=tmp_path / "text.txt")
+
+
+@pytest.mark.filterwarnings("ignore:[0-9]")
+def test_texts_to_look_at_and_to_answer_keep_within_the_positions(tmp_path):
+    folder = write_teacher(tmp_path / "teacher", RobertaConfig(**SIZES))
+    model, text = load_encoder(folder), "a warm film that never ends " * 10
+    assert len(read_text(model, model, BertTokenizer.from_pretrained(folder), text).tokens) == 32
+    with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 128"):
+        assert answer_texts(folder, [(text,)])[0] in ("good", "bad")
+
+
+@pytest.mark.parametrize(("name", "command"), [*zip(OTHERS, ("plan", "evaluate", "distill"))])
+def test_other_architectures_are_refused_in_a_sentence(tmp_path, name, command):
+    (train, dev), folder = write_rows(tmp_path), tmp_path / "teacher"
     OTHERS[name].save_pretrained(folder)
-    for words in (["plan", "--teacher", folder], ["evaluate", folder, "--eval", files[1]],
-                  ["distill", "--train", files[0], "--eval", files[1], "--teacher", folder]):
-        done = tinybert_nb(*words, folder=tmp_path)
-        assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
-        assert f"is a {OTHERS[name].model_type} model. Supported are encoders" in done.stderr
-    assert AutoConfig.from_pretrained(folder).model_type and not (tmp_path / "runs").exists()
+    words = {"plan": ["--teacher", folder], "evaluate": [folder, "--eval", dev],
+             "distill": ["--train", train, "--eval", dev, "--teacher", folder]}[command]
+    done = tinybert_nb(command, *words, folder=tmp_path)
+    assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
+    assert f"is a {OTHERS[name].model_type} model. Supported are encoders" in done.stderr
+    assert not (tmp_path / "runs").exists()

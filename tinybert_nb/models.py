@@ -122,10 +122,11 @@ def student_config(
 def _dependent_fields(teacher, student) -> dict:
     "The fields of some architectures that repeat what the four numbers say, for the student."
     fields, layers = {}, student.num_hidden_layers
-    if getattr(teacher, "layer_types", None):  # ModernBERT: local or global, a layer each
-        types = list(teacher.layer_types)
-        fields["layer_types"] = (types * -(-layers // len(types)))[:layers]
-    follows = {"embedding_size": "hidden_size", "num_key_value_heads": "num_attention_heads"}
+    for name in ("layer_types", "attention_window"):  # an entry a layer (ModernBERT, Longformer)
+        if isinstance(entries := getattr(teacher, name, None), (list, tuple)):
+            fields[name] = (list(entries) * -(-layers // len(entries)))[:layers]
+    follows = {"embedding_size": "hidden_size", "pooler_hidden_size": "hidden_size",
+               "num_key_value_heads": "num_attention_heads"}
     fields |= {name: getattr(student, other) for name, other in follows.items()
                if getattr(teacher, name, None) == getattr(teacher, other)}
     if getattr(teacher, "head_dim", None):
