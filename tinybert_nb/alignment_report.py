@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
-from .attention_view import static_text
+from .attention_view import informative_head, largest_score, static_text
 from .data import make_loader, read_examples
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map
@@ -43,7 +43,9 @@ class OfflineView:
         pair, self.name = read.pair(layer_map, "scores"), name
         self.content = {
             "tokens": list(read.tokens), "segments": list(read.segments),
-            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0]}
+            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0],
+            "largest": largest_score(read, layer_map), "layer": 1}
+        self.content["head"], self.content["token"] = informative_head(read, layer_map, 1)
         for side in ("teacher", "student"):
             scores = np.stack([layer.numpy() for layer in getattr(pair, side)])
             halves = base64.b64encode(scores.astype("<f2").tobytes()).decode()
