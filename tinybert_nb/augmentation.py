@@ -10,7 +10,6 @@ __all__ = ['PROVENANCE', 'BLOCK', 'AugmentationSettings', 'Draft', 'Variant', 'T
 # %% ../nbs/10d_augmentation.ipynb #2339e2ad
 import json
 import shutil
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +29,7 @@ from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, read
                                  text_lines, writer_of)
 from .masked_lm import packaged_masked_lm
 from .models import whole_file
+from .notes import log_line
 from .runs import as_json, differences, environment, identify_model, write_json
 from .submission import answer_texts
 from .training import processes
@@ -424,7 +424,7 @@ def augment_file(
     folder = out.with_name(f".{out.name}.unfinished")
     origin = made_from(path, settings, form, provenance)
     if _check_same(about, origin, "the file was made otherwise") and out.exists():
-        tqdm.write(f"{out}: finished before", file=sys.stderr)
+        log_line(f"{out}: finished before")
         return json.loads(about.read_text(encoding="utf-8"))["found"]
     if out.exists():
         raise DataError(f"{out} is there already: remove it, or choose another name")

@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'ABOUT', 'Table', 'FromFile', 'Formed', 'TaskFiles', 'Stage', 'Finetune', 'StageOne', 'MaskedLm',
            'General', 'StageTwo', 'Augment', 'Distill', 'Data', 'Plan', 'Convert', 'Evaluate', 'Glue', 'Submit',
            'Compare', 'Align', 'Status', 'Rerun', 'Starts', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation',
-           'WordsError', 'options_of', 'words_of_file', 'read_words', 'notes_once', 'main']
+           'WordsError', 'options_of', 'words_of_file', 'read_words', 'main']
 
 # %% ../nbs/18_cli.ipynb #2399d120
 import difflib
@@ -15,9 +15,7 @@ import os
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -30,6 +28,7 @@ from tqdm import tqdm
 from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
                                 movie_reviews)
 from .formats import TaskForm
+from .notes import notes_once
 from .runs import rerun, run_status, status_table, write_json
 from .text import general_corpus
 
@@ -712,21 +711,6 @@ def _settings_files(words: list[str]) -> list[str]:
         if name.replace("_", "-") == "--settings-file" and (equals or following is not None):
             found.append(path if equals else following)
     return found
-
-# %% ../nbs/18_cli.ipynb #0b048170
-@contextmanager
-def notes_once() -> Iterator[None]:
-    "Each warning's text as a line on the error stream, once."
-    said = set()
-
-    def show(message, *_, **__):
-        if str(message) not in said:
-            said.add(str(message))
-            tqdm.write(f"note: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
 
 # %% ../nbs/18_cli.ipynb #35eb1bc0
 def main(arguments: list[str] | None = None) -> None:  # words; None: those of the command line

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from glob import glob
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from .assets import AssetError, data_folder, workplace
 from .data import fingerprint, tokenizer_state
 from .formats import PACKED, DataError, text_lines
+from .notes import note
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
@@ -45,8 +45,8 @@ def _in_folder(folder: Path) -> list[Path]:
                         f"{', '.join(PACKED)}); {there}a pattern names files of any ending, for "
                         f"example {folder / '**' / 'wiki_*'}")
     if others:
-        warnings.warn(f"{folder}: {len(others)} files are not read, by their endings they are no "
-                      f"text: {others[0]}{' ...' if others[1:] else ''}", stacklevel=4)
+        note(f"{folder}: {len(others)} files are not read, by their endings they are no "
+             f"text: {others[0]}{' ...' if others[1:] else ''}")
     return found
 
 # %% ../nbs/01b_corpus.ipynb #346ec79d
@@ -132,7 +132,7 @@ def _file_sentences(path: Path, layout: str, field: str) -> Iterator[str | None]
         raise DataError(f"{path}: the file is empty")
     doubt = doubt or (_doubt(layout, number, blank) if number < 10_000 else None)
     if doubt:
-        warnings.warn(f"{path}: {doubt}", stacklevel=3)
+        note(f"{path}: {doubt}")
     yield None
 
 # %% ../nbs/01b_corpus.ipynb #329012c5
@@ -412,6 +412,6 @@ def encode_corpus(
             raise DataError(f"{folder}: the corpus cannot be written ({error})") from error
         corpus = _open_corpus(folder)
     if corpus.unknown * 20 > corpus.tokens:
-        warnings.warn(f"{corpus.unknown / corpus.tokens:.0%} of the tokens are unknown to this "
-                      "tokenizer: is it made for the corpus's language?", stacklevel=2)
+        note(f"{corpus.unknown / corpus.tokens:.0%} of the tokens are unknown to this "
+             "tokenizer: is it made for the corpus's language?")
     return corpus

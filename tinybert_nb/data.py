@@ -13,7 +13,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
@@ -29,6 +28,7 @@ from tqdm.auto import tqdm
 from .assets import data_folder, file_sha256, workplace
 from .formats import (NO_LABEL, DataError, Tags, TaskForm, join_words, open_dataset,
                                  reader_of, records, some_of, spread_tags)
+from .notes import note
 from .questions import Answers, encode_questions, read_answers
 
 # %% ../nbs/01_data.ipynb #668f3524
@@ -365,8 +365,7 @@ def _encode(examples: list[Example], tokenizer, classes, max_length: int, first_
 def _warn_of_cuts(cut: int, count: int, max_length: int):
     "Say how many examples were cut, if any, where the caller's caller stands."
     if cut:
-        warnings.warn(f"{cut} of {count} examples have more than {max_length} tokens and were cut",
-                      stacklevel=3)
+        note(f"{cut} of {count} examples have more than {max_length} tokens and were cut")
 
 # %% ../nbs/01_data.ipynb #172c7d45
 def encode_examples(

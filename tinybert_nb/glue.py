@@ -6,11 +6,11 @@
 __all__ = ['GLUE', 'Recipe', 'GlueTask', 'glue_task', 'glue_form', 'glue_files', 'recipe_file']
 
 # %% ../nbs/01d_glue.ipynb #31388558
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .formats import DataError, TaskForm, open_dataset, reader_of
+from .notes import note
 
 # %% ../nbs/01d_glue.ipynb #78118a99
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def glue_files(
         count = (sum(1 for _ in reader_of(path)(path, glue_form(name, place, split)))
                  if folder.is_dir() else len(open_dataset(path)))
         if count != task.rows[split]:
-            warnings.warn(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "
-                          f"{name}'s {split}: results will not compare", stacklevel=2)
+            note(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "
+                 f"{name}'s {split}: results will not compare")
     return found
 
 # %% ../nbs/01d_glue.ipynb #3e94fb58

@@ -12,9 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
@@ -22,10 +20,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from tqdm import tqdm
 
 import tinybert_nb
 from .assets import file_sha256
+from .notes import log_line, note
 
 # %% ../nbs/08b_runs.ipynb #f615c173
 def as_json(value: Any) -> Any:
@@ -186,7 +184,7 @@ def _say(words):
     from tinybert_nb.training import processes
 
     if processes().is_main_process:
-        tqdm.write(words, file=sys.stderr)
+        log_line(words)
 
 
 def _note(out, state, message=""):
@@ -293,8 +291,8 @@ def settings_from(
                          "another version of this package")
     missing = [field.name for field in fields(kind) if field.name not in values]
     if missing:
-        warnings.warn(f"the record says nothing of {', '.join(missing)} ({kind.__name__}): "
-                      "today's defaults are taken", stacklevel=2)
+        note(f"the record says nothing of {', '.join(missing)} ({kind.__name__}): "
+             "today's defaults are taken")
     built = {}
     for name, value in values.items():
         if is_dataclass(hints[name]):
@@ -321,7 +319,7 @@ def rerun(
     now = environment()
     then = {name: _read_json(Path(folder) / "settings.json").get(name) for name in now}
     for said in differences(then, now):
-        warnings.warn(f"not as it was: {said}", stacklevel=2)
+        note(f"not as it was: {said}")
     function, arguments = functions[call["function"]], dict(call["arguments"])
     for name, hint in get_type_hints(function).items():
         kind = next((kind for kind in (*get_args(hint), hint) if is_dataclass(kind)), None)

@@ -9,8 +9,6 @@ __all__ = ['LOSSES', 'TaskData', 'with_dev', 'load_task', 'tell_imbalance', 'Sta
            'DistillSettings', 'augmented', 'distill_student', 'distill']
 
 # %% ../nbs/11_task.ipynb #807fec0e
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,7 +18,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER, data_folder
@@ -37,6 +34,7 @@ from .intermediate import (IntermediateSettings, make_pair, make_step, mean_term
 from .losses import find_loss
 from .models import (is_checkpoint, load_classifier, load_config, load_tokenizer,
                                 student_config)
+from .notes import log_line, note
 from .questions import Answers
 from .runs import environment, finished_or, identify_model, write_json
 from .trace import Trace, trace_forward
@@ -98,9 +96,8 @@ def tell_imbalance(task: TaskData, uneven: float = 10.0) -> None:
     if counts and max(counts.values()) >= uneven * min(counts.values()):
         shares = ", ".join(f"{task.labels[number]} {count:,}" for number, count in
                            sorted(counts.items(), key=lambda each: -each[1])[:10])
-        warnings.warn(f"the classes are uneven ({shares} training rows): accuracy flatters whoever "
-                      "gives up the rare ones, macro F1 and Matthews' correlation do not",
-                      stacklevel=2)
+        note(f"the classes are uneven ({shares} training rows): accuracy flatters whoever "
+             "gives up the rare ones, macro F1 and Matthews' correlation do not")
 
 # %% ../nbs/11_task.ipynb #e8fdb0bb
 @dataclass
@@ -244,7 +241,7 @@ def teacher_answers(
     def ask():
         model = load_classifier(teacher, task.labels, problem=task.form.problem)
         model.to(processes().device)
-        tqdm.write(f"asking the teacher about {len(rows)} {split} rows, once", file=sys.stderr)
+        log_line(f"asking the teacher about {len(rows)} {split} rows, once")
         return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,

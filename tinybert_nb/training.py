@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import signal
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -39,6 +38,7 @@ from .checkpoint import (latest_state, random_state, save_state, saved_states,
                                     set_random_state)
 from .losses import count_real
 from .models import whole_file
+from .notes import log_line
 from .trace import compile_model
 
 # %% ../nbs/07_training.ipynb #2a74619a
@@ -423,8 +423,7 @@ def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Excep
     run.parts *= 2
     run.optimizer.zero_grad()
     clear_device_cache(garbage_collection=True)
-    tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them",
-               file=sys.stderr)
+    log_line(f"{run.stage}: out of memory with {about}; going on with half of them")
 
 # %% ../nbs/07_training.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -555,8 +554,7 @@ def go_on(run: TrainingRun) -> None:
     _take_up(run, about, parts["random"])
     run.history = History(run.folder, about["history"], run.watch, main)
     if main:
-        tqdm.write(f"{run.stage}: going on after update {run.step} of {run.total_steps}",
-                   file=sys.stderr)
+        log_line(f"{run.stage}: going on after update {run.step} of {run.total_steps}")
 
 
 def _take_up(run, about, random_tensors):

@@ -7,7 +7,7 @@
 //           how many heads; which pair is shown, from 1; the largest absolute score of all heads;
 //           the pair's scores before the softmax, float32, row by row
 //   view    "probabilities" or "scores"
-//   token   from which word piece we look, from 0
+//   token   the token whose attention is shown (the query), from 0
 // and tells it `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
 // set as textContent, and nothing is fetched.
 
@@ -153,7 +153,8 @@ function ticks(seen, panel) {
 // What the colours of a panel mean.
 function paintScale(bar, seen, panel, palette) {
   const [what, gradient, numbers] = bar.children;
-  what.textContent = panel === 2 ? `difference of ${seen.view}` : `attention ${seen.view}`;
+  what.textContent = panel === 2 ? `difference of ${seen.view}, same scale` :
+    `attention ${seen.view}, one scale for all heads`;
   const { ground, much, more, less } = palette;
   const stops = isSigned(seen, panel) ? [less, ground, more] : [ground, much];
   gradient.style.background = `linear-gradient(to right, ${stops.map(css).join(", ")})`;
@@ -217,9 +218,9 @@ export function draw(model, root) {
     named("Layer", layer), named("Head", head, headNumber), named("Show", view));
 
   const strip = element("div", { class: "tinybert-strip", role: "listbox",
-    "aria-label": "Tokens. Choose one with the arrow keys to see where both models look from it." });
+    "aria-label": "Tokens. Choose one with the arrow keys to see what both models attend to from it." });
   const legend = element("div", { class: "tinybert-token tinybert-legend", "aria-hidden": "true" },
-    ...["look from", ...NAMES].map(text => element("span", { text })));
+    ...["from token", ...NAMES].map(text => element("span", { text })));
   const said = element("p", { class: "tinybert-said", role: "status", "aria-live": "polite" });
   const canvases = NAMES.map(name => element("canvas", { role: "img", "data-panel": name }));
   const hidden = (kind, ...parts) =>
@@ -326,8 +327,8 @@ export function draw(model, root) {
     const { tokens } = sight(), { seen } = state;
     const list = panel => most(panel, 3).map(([value, place]) =>
       `“${isolated(tokens[place])}” ${number(value, seen)}`).join(", ");
-    said.textContent = `From “${isolated(tokens[token()])}” the teacher looks most at ${list(0)}; ` +
-      `the student at ${list(1)}.`;
+    said.textContent = `From “${isolated(tokens[token()])}” the teacher attends most to ${list(0)}; ` +
+      `the student to ${list(1)}.`;
   }
 
   function sayFar() {
@@ -339,7 +340,7 @@ export function draw(model, root) {
     const told = panel => seen.view === "scores" ? "" :
       ` (${number(outside[panel].reduce((sum, [value]) => sum + value, 0), seen)} of all)`;
     for (const panel of [0, 1]) {
-      far.append(`${panel ? " The student" : "Outside of the window the teacher"} looks at${told(panel)} `);
+      far.append(`${panel ? " The student" : "Outside of the window the teacher"} attends to${told(panel)} `);
       for (const [value, place] of outside[panel].slice(0, 3)) {
         const link = element("button", { type: "button", "data-go": place,
           text: `${isolated(tokens[place])} ${number(value, seen)}`,
