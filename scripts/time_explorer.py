@@ -21,7 +21,9 @@ VIEW = ".tinybert-attention[data-drawn]"
 SHOWN = """\
 from tinybert_nb.widgets import AttentionExplorer
 
-AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
+explorer = AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
+explorer.view.head, explorer.view.token = 1, 0
+explorer
 """
 # Move one control and wait until the picture, or for "token" the table of one row, is another.
 MOVE = """async ([what, value]) => {

@@ -117,21 +117,28 @@ class View:
         return self.pictures()
 
 
+def other_end(view: View) -> str:
+    """The key that moves the slider of heads to another head."""
+    return "End" if view.page.inner_text(f"{view.root} output").startswith("1 of") else "Home"
+
+
 def try_everything(watched: Watched, name: str) -> None:
     """Point at a token, move the slider, choose layer and view, use the keys, write a text."""
     page, view = watched.page, View(watched.page, EXPLORED)
-    pointed = f"{view.root} [data-place='3']"
+    place = 2 if view.chosen() == 3 else 3
+    pointed = f"{view.root} [data-place='{place}']"
     view.changes(lambda: page.hover(pointed))
-    assert view.chosen() == 3
+    assert view.chosen() == place
     assert page.inner_text(f"{view.root} [role='status']").startswith(
-        f"From “\u2068{view.tokens()[3]}\u2069”")
+        f"From “\u2068{view.tokens()[place]}\u2069”")
     page.click(pointed)  # keeps it
     page.hover(f"{view.root} [data-place='1']")
-    assert view.chosen() == 3
+    assert view.chosen() == place
     view.changes(lambda: page.press(pointed, "ArrowRight"))
-    assert view.chosen() == 4
-    view.changes(lambda: page.press(f"{view.root} input[type='range'] >> nth=0", "ArrowRight"))
-    assert page.inner_text(f"{view.root} output").startswith("2 of ")
+    assert view.chosen() == place + 1
+    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    view.changes(lambda: page.keyboard.press(other_end(view)))
+    assert page.inner_text(f"{view.root} output").startswith(("1 of ", "12 of "))
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
     watched.screenshot(name)
@@ -249,8 +256,9 @@ def test_the_report_answers_without_a_server(report, watched):
     page = watched.page
     page.goto(report.as_uri())
     view = View(page, REPORTED)
-    view.changes(lambda: page.hover(f"{view.root} [data-place='3']"))
-    view.changes(lambda: page.press(f"{view.root} input[type='range'] >> nth=0", "ArrowRight"))
+    view.changes(lambda: page.hover(f"{view.root} [data-place='{2 if view.chosen() == 3 else 3}']"))
+    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    view.changes(lambda: page.keyboard.press(other_end(view)))
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
     assert page.evaluate("typeof hurt") == "undefined" and page.query_selector("img[src='x']") is None
@@ -263,26 +271,28 @@ def test_the_report_shows_what_the_models_attend_to(report, watched):
     page = watched.page
     page.goto(report.as_uri())
     view = View(page, REPORTED)
-    view.changes(lambda: page.hover(f"{view.root} [data-place='2']"))
+    chosen, head = view.chosen(), int(page.inner_text(f"{view.root} output").split()[0])
     cells = page.eval_on_selector_all(
         f"{view.root} [data-place] > span:nth-child(2)", "all => all.map(cell => cell.textContent)")
     block = json.loads(page.inner_html("#text-0"))
     size = len(block["tokens"])
-    scores = np.frombuffer(base64.b64decode(block["teacher"]), "<f2").astype(float)[:size * size]
-    row = np.exp(scores.reshape(size, size)[2])
+    scores = np.frombuffer(base64.b64decode(block["teacher"]), "<f2").astype(float)
+    row = np.exp(scores.reshape(len(block["layers"]), block["heads"], size, size)[0, head - 1, chosen])
     assert [float(cell) for cell in cells] == pytest.approx(row / row.sum(), abs=0.006)
 
 
-def draw_tokens(page, tokens):
-    """The view of one head over these tokens, on an empty page; gives what is written there."""
+def draw_tokens(page, tokens, teacher=None, student=None):
+    """The view of one head over these tokens, on an empty page; gives what is written there.
+
+    Both are tables of scores; without one all are 0."""
     page.set_content(f"<style>{static_text('attention_view.css')}</style>"
                      "<div id='place' class='tinybert-attention'></div>")
     script = static_text("attention_view.js") + f"""
         const tokens = {json.dumps(tokens)};
-        const zeros = new Float32Array(tokens.length ** 2);
+        const table = rows => Float32Array.from(rows?.flat() ?? tokens.flatMap(() => tokens.map(() => 0)));
         const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,
-                       windows: [[null, null]], layer: 1, head: 1,
-                       teacher: zeros, student: zeros}};
+                       windows: [[null, null]], layer: 1, head: 1, largest: 8,
+                       teacher: table({json.dumps(teacher)}), student: table({json.dumps(student)})}};
         const values = {{view: "probabilities", token: 0, sight}};
         draw({{get: name => values[name], set() {{}}, save_changes() {{}}, on() {{}}}},
              document.getElementById("place"));"""
@@ -361,6 +371,147 @@ def test_a_link_to_a_section_lands_on_it(lab, watched):
     follow(page, "10c_candidates.ipynb#Word-pieces-that-are-words")
     is_open(page, "10c_candidates.ipynb", "Word pieces that are words")
     watched.screenshot("section")
+
+
+# Where the label of each row and column is, how far that is from the middle of its row or column
+# in the picture, in pixels, and whether its letters fit.
+MISPLACED = """panel => {
+    const plot = document.querySelectorAll("#place .tinybert-plot, [data-sight='text-0'] .tinybert-plot")[panel];
+    const box = plot.querySelector("canvas").getBoundingClientRect();
+    const found = {};
+    for (const [side, upright] of [["rows", true], ["columns", false]]) {
+        const labels = [...plot.querySelectorAll(`.tinybert-${side} > span`)].map(label => {
+            const own = label.getBoundingClientRect(), place = parseInt(label.style[upright ? "gridRow" : "gridColumn"]);
+            const middle = upright ? (own.top + own.bottom) / 2 - box.top : (own.left + own.right) / 2 - box.left;
+            return [label.textContent, place - 1, middle, upright ? own.height : own.width];
+        });
+        found[side] = {labels, side: upright ? box.height : box.width};
+    }
+    return found;
+}"""
+
+
+def check_labels(page, tokens, fewest: int) -> None:
+    """In every panel each label is of the token of its row or column, and none lies on another."""
+    for panel in range(3):
+        for found in page.evaluate(MISPLACED, panel).values():
+            cell = found["side"] / len(tokens)
+            assert len(found["labels"]) >= fewest
+            middles = [middle for _, _, middle, _ in found["labels"]]
+            for text, place, middle, _ in found["labels"]:
+                assert text == tokens[place] and abs(middle - (place + 0.5) * cell) < 2
+            thickness = max(size for *_, size in found["labels"])
+            assert all(later - one > thickness - 1.5 for one, later in zip(middles, middles[1:]))
+
+
+@pytest.mark.parametrize("count, fewest", [(3, 3), (41, 18), (400, 16)])
+def test_labels_name_their_rows_and_columns_on_screen_and_on_paper(watched, count, fewest):
+    tokens, page = [f"word{number}" for number in range(count)], watched.page
+    draw_tokens(page, tokens)
+    shown = tokens[:min(count, 64)]
+    check_labels(page, shown, fewest)
+    page.emulate_media(media="print", color_scheme="dark")
+    check_labels(page, shown, min(fewest, 16))
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_timeout(300)
+    check_labels(page, shown, min(fewest, 16))
+
+
+def test_a_change_of_theme_keeps_the_labels(watched):
+    """JupyterLab takes its style sheets away for a moment; the view has no size then."""
+    draw_tokens(watched.page, ["a", "film", "."])
+    watched.page.evaluate("""async () => {
+        const place = document.getElementById("place"), frame = () =>
+            new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        place.style.display = "none";
+        document.body.dataset.jpThemeLight = "false";
+        await frame();
+        place.style.display = "";
+        await frame();
+    }""")
+    check_labels(watched.page, ["a", "film", "."], 3)
+
+
+def colours_of(page, panel: int) -> list[list[int]]:
+    """Red, green and blue of every cell of a picture of three tokens."""
+    return page.evaluate("""panel => {
+        const canvas = document.querySelectorAll("#place canvas")[panel], pen = canvas.getContext("2d");
+        const at = place => Math.round((place + 0.5) * canvas.width / 3);
+        return [0, 1, 2].flatMap(row => [0, 1, 2].map(column =>
+            [...pen.getImageData(at(column), at(row), 1, 1).data].slice(0, 3)));
+    }""", panel)
+
+
+def test_colours_are_of_one_scale_with_numbers(watched):
+    """The same probability has the same colour in any head; a difference of 0.015 stays pale."""
+    page, logs = watched.page, np.log([[0.985, 0.01, 0.005], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    near = np.log([[0.97, 0.02, 0.01], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    draw_tokens(page, ["a", "b", "c"], logs.tolist(), near.tolist())
+    sharp, pale = colours_of(page, 0), colours_of(page, 2)
+    assert all(min(colour) > 215 for colour in pale)
+    scales = page.eval_on_selector_all("#place .tinybert-scale", "all => all.map(one => one.innerText)")
+    assert ["one scale for all heads" in text for text in scales] == [True, True, False]
+    assert all({"0", "1"} <= {*text.split()} for text in scales) and "−1" in scales[2]
+    draw_tokens(page, ["a", "b", "c"], logs[[1, 1, 1]].tolist(), logs[[1, 1, 1]].tolist())
+    assert colours_of(page, 0)[0:3] == sharp[3:6]  # though nothing is larger than 0.4 here
+
+
+def test_a_view_uses_the_width_that_it_has(report, watched):
+    watched.page.set_viewport_size({"width": 1920, "height": 1080})
+    watched.page.goto(report.as_uri())
+    view = View(watched.page, REPORTED)
+    widths = watched.page.eval_on_selector_all(f"{view.root} canvas", "all => all.map(one => one.clientWidth)")
+    assert len(widths) == 3 and min(widths) > 450
+
+
+def test_a_report_is_printed_light_and_whole(report, watched):
+    """Dark on the screen, white on paper; nothing is wider than the page."""
+    page = watched.page
+    page.emulate_media(color_scheme="dark")
+    page.goto(report.as_uri())
+    view = View(page, REPORTED)
+    corner = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 1e3, 1e3).data]" \
+        ".filter((_, at) => at % 4 === 0).reduce((most, one) => Math.max(most, one), 0)"
+    ground = "getComputedStyle(document.querySelector('[data-sight]')).getPropertyValue('--tinybert-ground').trim()"
+    assert page.evaluate(ground) == "24 24 24" and page.eval_on_selector(f"{view.root} canvas", corner) < 255
+    page.set_viewport_size({"width": 680, "height": 1000})  # A4 and Letter within their margins
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ground) == "255 255 255"
+    assert page.eval_on_selector(f"{view.root} canvas", corner) == 255
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
+    too_wide = page.evaluate("""() => [...document.querySelectorAll("img, table, canvas, p")]
+        .filter(one => one.getBoundingClientRect().right > 682).map(one => one.outerHTML.slice(0, 90))""")
+    assert too_wide == []
+    check_labels(page, view.tokens(), len(view.tokens()) // 2)
+
+
+def test_a_still_picture_stays_when_the_kernel_has_ended(lab, watched):
+    page = watched.page
+    watched.open_notebook(lab, "explorer.ipynb")
+    watched.run_all(120)
+    View(page, EXPLORED)
+    assert not page.locator(".tinybert-still img").is_visible()
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(2000)
+    address, token = lab
+    for session in page.request.get(f"{address}/api/sessions?token={token}").json():
+        page.request.delete(f"{address}/api/sessions/{session['id']}?token={token}")
+    watched.open_notebook(lab, "explorer.ipynb")
+    page.wait_for_selector(".tinybert-still img", timeout=60_000)
+    page.wait_for_function("document.body.textContent.includes('model not found')", timeout=60_000)
+    assert not page.get_by_text("model not found").is_visible()
+    watched.screenshot("still")
+    watched.errors = [text for text in watched.errors if "widget model not found" not in text]
+
+
+@pytest.mark.parametrize("name", ["14_widgets", "14b_playground", "14d_workbench"])
+def test_a_module_notebook_leaves_its_widgets_as_they_were_shown(name, lab, watched):
+    watched.open_notebook(lab, f"nbs/{name}.ipynb")
+    watched.run_all(300)
+    shown = watched.page.locator(".jp-OutputArea .jupyter-widgets >> visible=true")
+    assert shown.count() and watched.page.locator("[role='alert'] >> visible=true").count() == 0
+    watched.screenshot(name)
 
 
 TRIED = {

@@ -7,7 +7,6 @@ __all__ = ['Checkpoint', 'checkpoints_of', 'attention_film', 'AlignmentMonitor']
 
 # %% ../nbs/14c_monitor.ipynb #a9423100
 import json
-import warnings
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +26,7 @@ from .alignment_plots import (plot_alignment_course, plot_head_grid,
 from .attention_view import AttentionView
 from .layer_map import LayerMap
 from .models import load_encoder, whole_file
+from .notes import note
 from .plots import _panels, _scales, _side, _three_panels, figure_html, png_bytes
 from .resemblance import compare_models, compare_traces
 from .widgets import Displayed
@@ -153,7 +153,7 @@ class AlignmentMonitor(Displayed):
         try:
             self.refresh()
         except Exception as problem:  # training must not end because of a picture
-            warnings.warn(f"the monitor could not follow, training goes on: {problem!r}")
+            note(f"the monitor could not follow, training goes on: {problem!r}")
 
     @property
     def rows(self) -> list[dict]:
@@ -203,6 +203,7 @@ def _follow(monitor: AlignmentMonitor) -> int:  # how many checkpoints are new
         follows = at < 0 or at == max(before, default=at)
         monitor.slider.options = [(f"after {step}" if step else "start", step) for step in steps]
         monitor.slider.value = steps[-1] if follows else at
+        monitor.update_still()
     return len(new)
 
 

@@ -10,7 +10,6 @@ __all__ = ['MASKINGS', 'DOCUMENTS', 'pack', 'shorten', 'mask_tokens', 'PackedBat
 import json
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
@@ -24,6 +23,7 @@ from torch import Tensor
 from .corpus import (
     EncodedCorpus, document_sentences, encode_sentences, open_source, read_documents)
 from .formats import DataError, text_lines
+from .notes import note
 
 # %% ../nbs/01c_packing.ipynb #8559da9b
 def pack(
@@ -306,8 +306,8 @@ class PackedBatches(_Epochs, _Packed):
             raise DataError(f"{self.corpus.folder}: no piece of its text has {self.minimum} tokens")
         self.tokens = self.corpus.tokens - self.left_out
         if self.left_out:
-            warnings.warn(f"{self.left_out:,} of {self.corpus.tokens:,} tokens are left out, in "
-                          f"pieces of fewer than {self.minimum}", stacklevel=3)
+            note(f"{self.left_out:,} of {self.corpus.tokens:,} tokens are left out, in "
+                 f"pieces of fewer than {self.minimum}")
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         epoch = self.epoch

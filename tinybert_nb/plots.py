@@ -13,7 +13,6 @@ import hashlib
 import math
 import textwrap
 import unicodedata
-import warnings
 from contextlib import suppress
 from functools import lru_cache
 from html import escape
@@ -35,6 +34,7 @@ from torch import Tensor
 from .alignment import MEASURES, AttentionPair
 from .layer_map import LayerMap
 from .models import whole_file
+from .notes import note
 
 # %% ../nbs/13_plots.ipynb #ecec33d5
 ATTENTION_COLOURS = {  # from little to much, on a light and on a dark background
@@ -121,9 +121,9 @@ def _take_in_new_fonts() -> None:
 @lru_cache
 def _ask_for_a_font() -> None:
     "Say once what to do about characters that no font has."
-    warnings.warn("characters that no font here can draw are written as their code points: install "
-                  "a font that has them (for Chinese on Debian or Ubuntu fonts-noto-cjk), and "
-                  "restart Python")
+    note("characters that no font here can draw are written as their code points: install "
+         "a font that has them (for Chinese on Debian or Ubuntu fonts-noto-cjk), and "
+         "restart Python")
 
 
 @lru_cache
@@ -330,8 +330,8 @@ def plot_attention(
     )
     _label_tokens(ax, tokens, side, left)
     ax.set_title(title, loc="left", fontsize=10, **_PLAIN)
-    ax.set_xlabel("looked at (key)", fontsize=9)
-    ax.set_ylabel("looking (query)" if left else "", fontsize=9)
+    ax.set_xlabel("to token (key)", fontsize=9)
+    ax.set_ylabel("from token (query)" if left else "", fontsize=9)
     if alone:
         ax.figure.colorbar(image, ax=ax, shrink=0.8)
     return ax
@@ -387,13 +387,12 @@ def _scales(
     student: np.ndarray,  # same shape
     view: str,  # "probabilities" or "scores"
 ) -> tuple[tuple[Colormap, tuple[float, float]], tuple[Colormap, tuple[float, float]]]:
-    "Colours and limits of the two models' panels and of the difference."
+    "Colours and limits of the two models' panels and of the difference, which has their scale."
     both = max(float(np.abs(teacher).max()), float(np.abs(student).max())) or 1.0
-    apart = float(np.abs(student - teacher).max()) or 1.0
     shared = (_attention_colours(), (0.0, both))
     if view == "scores":  # they have a sign, so the background must mean 0 here too
         shared = (_difference_colours(), (-both, both))
-    return shared, (_difference_colours(), (-apart, apart))
+    return shared, (_difference_colours(), (-both, both))
 
 
 def _one_head(
@@ -469,6 +468,8 @@ def plot_heads(
             ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, fontsize=10)
+    for lines, label in ((axes[:2], pair.view), (axes[2:], "difference")):
+        figure.colorbar(lines[0, 0].images[0], ax=lines.ravel().tolist(), pad=0.01, label=label)
     _head_numbers(axes, student - teacher, pair.view)
     title = f"All {heads} heads: student layer {layer}, beside teacher layer {taught_by}"
     _caption(figure, title, _heads_notice(student - teacher, pair))
@@ -885,10 +886,10 @@ def _system_name(
 
 # %% ../nbs/13_plots.ipynb #a05831db
 _REPORT_STYLE = """
-:root { color-scheme: light dark;
-  --text: #1b1f24; --paper: #fff; --line: #d5dae0; --soft: #59636e; }
-@media (prefers-color-scheme: dark) { :root {
+:root { --text: #1b1f24; --paper: #fff; --line: #d5dae0; --soft: #59636e; }
+@media screen and (prefers-color-scheme: dark) { :root {
   --text: #e6e9ed; --paper: #14181d; --line: #3a424c; --soft: #a5afba; } }
+@media screen { :root { color-scheme: light dark; } }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--paper);
   max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { line-height: 1.2; }
@@ -900,6 +901,17 @@ th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align
 th { color: var(--soft); font-weight: 600; } .number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; }
 img { display: block; height: auto; background: #fff; border-radius: 4px; }
+@page { margin: 1.5cm; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 11pt; }
+  h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
+  h2 + * { break-before: avoid; }
+  .wide { overflow: visible !important; margin: .5rem 0; }
+  img { min-width: 0 !important; max-height: min(20cm, 75vh);
+    object-fit: contain; object-position: left; }
+  table { font-size: 8.5pt; max-width: 100%; }
+  th, td { padding: .15rem .4rem; } td { overflow-wrap: anywhere; } .number { white-space: normal; }
+}
 """
 
 

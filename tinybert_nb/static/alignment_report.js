@@ -1,6 +1,6 @@
 // The attention views of a report that was opened from disk: what JupyterLab's kernel answers there
 // is read here from the page itself. Each place holds the name of a JSON block
-//   {tokens, segments, layers, heads, windows, teacher, student}
+//   {tokens, segments, layers, heads, windows, layer, head, token, largest, teacher, student}
 // whose last two are scores (layers, heads, query, key) in float16, base64.
 
 function fromHalves(bytes) {
@@ -15,7 +15,8 @@ function fromHalves(bytes) {
 function modelOf(data) {
   const bytesOf = side => Uint8Array.from(atob(data[side]), letter => letter.charCodeAt(0));
   const sides = { teacher: bytesOf("teacher"), student: bytesOf("student") };
-  const values = { layer: 1, head: 1, view: "probabilities", token: 1 }, listeners = [];
+  const { layer, head, token } = data;
+  const values = { layer, head, view: "probabilities", token }, listeners = [];
   const sight = () => {
     const bytes = 2 * data.tokens.length ** 2;
     const at = ((values.layer - 1) * data.heads + values.head - 1) * bytes;

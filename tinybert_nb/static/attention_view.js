@@ -2,18 +2,19 @@
 //
 // The same file draws in JupyterLab (as an anywidget) and in a report that is opened from disk. It
 // asks its model for
-//   sight   {tokens, segments, layers, heads, windows, layer, head, teacher, student}: word pieces;
-//           to which text each belongs; per student layer the teacher layer beside it (null: none);
-//           how many heads; per student layer both models' windows of local attention (null: none);
-//           which pair is shown, from 1; its scores before the softmax, float32, row by row
+//   sight   {tokens, segments, layers, heads, windows, layer, head, largest, teacher, student}: word
+//           pieces; to which text each belongs; per student layer the teacher layer beside it (null:
+//           none); how many heads; per student layer both models' windows of local attention (null:
+//           none); which pair is shown, from 1; the largest absolute score of all heads; the pair's
+//           scores before the softmax, float32, row by row
 //   view    "probabilities" or "scores"
-//   token   from which word piece we look, from 0
+//   token   the token whose attention is shown (the query), from 0
 // and tells it `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
 // set as textContent, and nothing is fetched.
 
 const WINDOWS = [32, 64, 128, 256, 512];
 const NAMES = ["teacher", "student", "difference"];
-const MOST_LABELS = 32; // tokens written beside a picture
+const LABEL = 13; // pixels that a token's label takes beside a picture
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -45,15 +46,9 @@ function softmaxRows(scores, size, window) {
   return shares;
 }
 
-function largest(values, floor = 1e-9) {
-  let found = floor;
-  for (const value of values) found = Math.max(found, Math.abs(value));
-  return found;
-}
-
 function number(value, seen) {
-  const digits = Math.max(...seen.most) < 10 ? 2 : 1;
-  return value.toFixed(digits).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
+  if (!Number.isFinite(value)) return "–";
+  return value.toFixed(seen.most < 10 ? 2 : 1).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
 }
 
 // A token within a sentence; one that is read from right to left turns nothing about around it.
@@ -61,15 +56,24 @@ function isolated(token) {
   return `\u2068${token}\u2069`;
 }
 
-// What is shown: three tables of numbers and what colours mean.
+// What is shown: three tables of numbers, and the value at the end of the colours. That value is the
+// same for every head and layer, for both models and for their difference.
 function readSight(sight, view) {
   const size = sight.tokens.length;
   const windows = sight.windows[sight.layer - 1];
   const tables = [floats(sight.teacher), floats(sight.student)].map((scores, i) =>
     view === "scores" ? scores : softmaxRows(scores, size, windows[i]));
   tables.push(tables[1].map((value, i) => value - tables[0][i]));
-  const both = Math.max(largest(tables[0]), largest(tables[1]));
-  return { size, tables, most: [both, both, largest(tables[2])], view };
+  return { size, tables, most: view === "scores" ? sight.largest || 1 : 1, view };
+}
+
+const isSigned = (seen, panel) => panel === 2 || seen.view === "scores";
+
+// From a value to a share of the colours, 0 to 1. Of probabilities it is the root, which keeps those
+// of long texts visible: 0.01 takes a tenth of the colours.
+function strength(seen, value) {
+  const share = Math.min(1, Math.abs(value) / seen.most) || 0;
+  return seen.view === "scores" ? share : Math.sqrt(share);
 }
 
 function colours(root) {
@@ -80,9 +84,8 @@ function colours(root) {
 }
 
 function shade(seen, panel, value, palette) {
-  const signed = panel === 2 || seen.view === "scores";
-  const end = !signed ? palette.much : value > 0 ? palette.more : palette.less;
-  const share = Math.min(1, Math.abs(value) / seen.most[panel]);
+  const end = !isSigned(seen, panel) ? palette.much : value > 0 ? palette.more : palette.less;
+  const share = strength(seen, value);
   return palette.ground.map((from, i) => Math.round(from + (end[i] - from) * share));
 }
 
@@ -90,8 +93,11 @@ function css([red, green, blue]) {
   return `rgb(${red}, ${green}, ${blue})`;
 }
 
-function readable([red, green, blue]) {
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+// Black or white, whichever has more contrast (relative luminance as in WCAG 2).
+function readable(colour) {
+  const [red, green, blue] = colour.map(part => part / 255).map(part =>
+    part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
 // 256 colours from the ground to the end, each as one number of an image's memory.
@@ -107,16 +113,15 @@ function ramp(ground, end) {
 
 // The numbers of one panel as an image, a pixel each.
 function imageOf(seen, panel, [first, count], palette) {
-  const table = seen.tables[panel], scale = 255 / seen.most[panel];
-  const signed = panel === 2 || seen.view === "scores";
-  const above = ramp(palette.ground, signed ? palette.more : palette.much);
+  const table = seen.tables[panel];
+  const above = ramp(palette.ground, isSigned(seen, panel) ? palette.more : palette.much);
   const below = ramp(palette.ground, palette.less);
   const image = new ImageData(count, count), pixels = new Uint32Array(image.data.buffer);
   for (let row = 0; row < count; row++) {
     const from = (first + row) * seen.size + first;
     for (let column = 0; column < count; column++) {
-      const value = table[from + column] * scale;
-      pixels[row * count + column] = value < 0 ? below[-value | 0] : above[value | 0];
+      const value = table[from + column];
+      pixels[row * count + column] = (value < 0 ? below : above)[255 * strength(seen, value) | 0];
     }
   }
   const drawn = new OffscreenCanvas(count, count);
@@ -139,6 +144,46 @@ function paint(canvas, image, token, palette) {
   }
 }
 
+// The numbers written below a colour bar, with their place on it from 0 to 1.
+function ticks(seen, panel) {
+  const above = (seen.view === "scores" ? [0.5, 1] : panel === 2 ? [0.1, 0.4, 1] : [0.01, 0.1, 0.4, 1])
+    .map(share => share * seen.most);
+  if (!isSigned(seen, panel)) return [0, ...above].map(value => [value, strength(seen, value)]);
+  const below = above.map(value => -value).reverse();
+  return [...below, 0, ...above].map(value =>
+    [value, (1 + Math.sign(value) * strength(seen, value)) / 2]);
+}
+
+// What the colours of a panel mean.
+function paintScale(bar, seen, panel, palette) {
+  const [what, gradient, numbers] = bar.children;
+  what.textContent = panel === 2 ? `difference of ${seen.view}, same scale` :
+    `attention ${seen.view}, one scale for all heads`;
+  const { ground, much, more, less } = palette;
+  const stops = isSigned(seen, panel) ? [less, ground, more] : [ground, much];
+  gradient.style.background = `linear-gradient(to right, ${stops.map(css).join(", ")})`;
+  numbers.replaceChildren(...ticks(seen, panel).map(([value, place]) => {
+    const written = Number(value.toFixed(Math.abs(value) >= 10 ? 0 : 2));
+    const tick = element("span", { text: String(written).replace("-", "−") });
+    tick.style.left = `${100 * place}%`;
+    return tick;
+  }));
+}
+
+// Token labels along one side of a picture, each where its row or column is, as many as fit.
+function label(side, tokens, pixels, upright) {
+  const every = Math.max(1, Math.ceil((LABEL * tokens.length) / pixels));
+  side.style[upright ? "gridTemplateRows" : "gridTemplateColumns"] =
+    `repeat(${tokens.length}, minmax(0, 1fr))`;
+  side.replaceChildren(...tokens.map((text, place) => [text, place + 1])
+    .filter(([, place]) => (place - 1) % every === 0)
+    .map(([text, place]) => {
+      const written = element("span", { text, title: text });
+      written.style[upright ? "gridRow" : "gridColumn"] = place;
+      return written;
+    }));
+}
+
 // Letters that no font of this machine can draw: they all look like the one that nobody has.
 function missingLetters(texts, family) {
   const pen = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
@@ -158,9 +203,9 @@ export function draw(model, root) {
   root.addEventListener("keydown", event => { // in two places
     if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
   });
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  const state = { seen: null, span: [0, 1], pinned: false, pending: false, shown: null, built: "",
-    images: null };
+  const scheme = matchMedia("(prefers-color-scheme: dark)"), paper = matchMedia("print");
+  const state = { printing: false, seen: null, span: [0, 1], pinned: false, pending: false, shown: null, built: "",
+    images: null, labelled: [] };
 
   // Controls, all of them native: reachable by keyboard and read out by name.
   const layer = element("select");
@@ -177,14 +222,20 @@ export function draw(model, root) {
     named("Layer", layer), named("Head", head, headNumber), named("Show", view));
 
   const strip = element("div", { class: "tinybert-strip", role: "listbox",
-    "aria-label": "Tokens. Choose one with the arrow keys to see where both models look from it." });
+    "aria-label": "Tokens. Choose one with the arrow keys to see what both models attend to from it." });
   const legend = element("div", { class: "tinybert-token tinybert-legend", "aria-hidden": "true" },
-    ...["look from", ...NAMES].map(text => element("span", { text })));
+    ...["from token", ...NAMES].map(text => element("span", { text })));
   const said = element("p", { class: "tinybert-said", role: "status", "aria-live": "polite" });
   const canvases = NAMES.map(name => element("canvas", { role: "img", "data-panel": name }));
-  const rowNames = element("div", { class: "tinybert-rows", "aria-hidden": "true" });
-  const pictures = element("div", { class: "tinybert-pictures" }, rowNames,
-    ...canvases.map((canvas, i) => element("figure", {}, element("figcaption"), canvas)));
+  const hidden = (kind, ...parts) =>
+    element("div", { class: `tinybert-${kind}`, "aria-hidden": "true" }, ...parts);
+  const rows = NAMES.map(() => hidden("rows")), columns = NAMES.map(() => hidden("columns"));
+  const scales = NAMES.map(() => hidden("scale", element("span"), element("div"), element("div")));
+  const axis = (kind, text) => element("div", { class: `tinybert-${kind}`, "aria-hidden": "true", text });
+  const pictures = element("div", { class: "tinybert-pictures" }, ...canvases.map((canvas, i) =>
+    element("figure", {}, element("figcaption"), element("div", { class: "tinybert-plot" },
+      axis("from", "from token (query)"), rows[i], canvas, columns[i],
+      axis("to", "to token (key)"), scales[i]))));
   const captions = [...pictures.querySelectorAll("figcaption")];
   const far = element("p", { class: "tinybert-said" });
   const hint = element("p", { class: "tinybert-said", hidden: true });
@@ -248,8 +299,6 @@ export function draw(model, root) {
       return stack;
     });
     strip.replaceChildren(legend, ...stacks);
-    rowNames.replaceChildren(...(count > MOST_LABELS ? [] : tokens.slice(first, first + count).map(text =>
-      element("span", { text }))));
   }
 
   function showStrip(palette) {
@@ -282,8 +331,8 @@ export function draw(model, root) {
     const { tokens } = sight(), { seen } = state;
     const list = panel => most(panel, 3).map(([value, place]) =>
       `“${isolated(tokens[place])}” ${number(value, seen)}`).join(", ");
-    said.textContent = `From “${isolated(tokens[token()])}” the teacher looks most at ${list(0)}; ` +
-      `the student at ${list(1)}.`;
+    said.textContent = `From “${isolated(tokens[token()])}” the teacher attends most to ${list(0)}; ` +
+      `the student to ${list(1)}.`;
   }
 
   function sayFar() {
@@ -295,7 +344,7 @@ export function draw(model, root) {
     const told = panel => seen.view === "scores" ? "" :
       ` (${number(outside[panel].reduce((sum, [value]) => sum + value, 0), seen)} of all)`;
     for (const panel of [0, 1]) {
-      far.append(`${panel ? " The student" : "Outside of the window the teacher"} looks at${told(panel)} `);
+      far.append(`${panel ? " The student" : "Outside of the window the teacher"} attends to${told(panel)} `);
       for (const [value, place] of outside[panel].slice(0, 3)) {
         const link = element("button", { type: "button", "data-go": place,
           text: `${isolated(tokens[place])} ${number(value, seen)}`,
@@ -314,12 +363,20 @@ export function draw(model, root) {
       const drawn = NAMES.map((_, panel) => imageOf(seen, panel, state.span, palette));
       state.images = { key, seen, drawn };
     }
-    rowNames.style.height = `${canvases[0].clientHeight}px`;
+    const [first, count] = state.span, shown = sight().tokens.slice(first, first + count);
     canvases.forEach((canvas, panel) => {
       captions[panel].textContent = titles[panel];
+      paintScale(scales[panel], seen, panel, palette);
+      const pixels = canvas.clientWidth;
+      const labelled = JSON.stringify([shown, pixels]);
+      if (pixels && state.labelled[panel] !== labelled) {
+        label(rows[panel], shown, pixels, true);
+        label(columns[panel], shown, pixels, false);
+        state.labelled[panel] = labelled;
+      }
       paint(canvas, state.images.drawn[panel], token() - state.span[0], palette);
       canvas.setAttribute("aria-label", `${titles[panel]}: attention of ${state.span[1]} tokens, ` +
-        `head ${sight().head}, ${seen.view}; the largest value is ${number(seen.most[panel], seen)}`);
+        `head ${sight().head}, ${seen.view}; colours end at ${number(seen.most, seen)}`);
     });
   }
 
@@ -342,7 +399,10 @@ export function draw(model, root) {
       if (focused) strip.querySelector(`[data-place='${token()}']`)?.focus({ preventScroll: true });
     }
     const light = document.body.dataset.jpThemeLight; // JupyterLab's own word, where there is one
-    root.classList.toggle("tinybert-dark", light ? light === "false" : scheme.matches);
+    const onPaper = state.printing || paper.matches; // paper is white, whatever the screen is
+    root.classList.toggle("tinybert-paper", onPaper);
+    root.classList.toggle("tinybert-dark",
+      !onPaper && (light ? light === "false" : scheme.matches));
     const palette = colours(root);
     showStrip(palette);
     showPictures(palette);
@@ -416,6 +476,12 @@ export function draw(model, root) {
   const resized = new ResizeObserver(later);
   resized.observe(pictures);
   scheme.addEventListener("change", later);
+  const print = event => { // no frame is drawn between this event and the printed page
+    if (event.type !== "change") state.printing = event.type === "beforeprint";
+    show();
+  };
+  paper.addEventListener("change", print);
+  for (const name of ["beforeprint", "afterprint"]) window.addEventListener(name, print);
   const themed = new MutationObserver(later); // JupyterLab marks its theme on the body
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   show();
@@ -424,6 +490,8 @@ export function draw(model, root) {
     resized.disconnect();
     themed.disconnect();
     scheme.removeEventListener("change", later);
+    paper.removeEventListener("change", print);
+    for (const name of ["beforeprint", "afterprint"]) window.removeEventListener(name, print);
   };
 }
 
