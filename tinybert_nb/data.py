@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SCORE', 'MODEL_INPUTS', 'Example', 'read_label', 'read_examples', 'write_examples', 'label_names', 'scan_labels',
            'match_labels', 'fingerprint', 'split_off', 'count_longer', 'target_of', 'encode_examples',
-           'tokenizer_state', 'encode_file', 'LengthGroupedSampler', 'padding_share', 'pad_batch', 'make_loader']
+           'tokenizer_state', 'encoding_of', 'encode_file', 'LengthGroupedSampler', 'padding_share', 'pad_batch',
+           'make_loader']
 
 # %% ../nbs/01_data.ipynb #734beb32
 import hashlib
@@ -457,6 +458,19 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
             for name in ("rows.arrow", "about.json"):
                 os.replace(made / name, folder / name)
 
+# %% ../nbs/01_data.ipynb #c36336ec
+def encoding_of(
+    path,  # a task file of any size, or a data set
+    tokenizer,  # as the model's `from_pretrained` gives it
+    labels: list[str],  # in the order of the classes
+    max_length: int,  # tokens a row
+    form: TaskForm,  # where texts and label stand
+) -> dict:  # what `fingerprint` takes
+    "Everything that a file's encoded rows depend on; `DataError` for a file that cannot be read."
+    return {"text": fingerprint(path), "tokenizer": tokenizer_state(tokenizer),
+            "labels": list(labels), "max_length": max_length, "version": _ENCODING_VERSION,
+            "reader": reader_of(path, form).__name__, "form": asdict(form)}
+
 # %% ../nbs/01_data.ipynb #cb2f5ee8
 def encode_file(
     path,  # a task file of any size, or a data set
@@ -471,15 +485,13 @@ def encode_file(
     Raises `DataError` for bad lines as `read_examples`, for an impossible `max_length`, for a
     file that changes meanwhile, and for a cache that cannot be written.
     """
-    classes, text = _classes(labels, tokenizer, max_length), fingerprint(path)
-    made_from = {"text": text, "tokenizer": tokenizer_state(tokenizer), "labels": list(classes),
-                 "max_length": max_length, "version": _ENCODING_VERSION,
-                 "reader": reader_of(path, form).__name__, "form": asdict(form)}
+    classes = _classes(labels, tokenizer, max_length)
+    made_from = encoding_of(path, tokenizer, list(classes), max_length, form)
     folder = Path(cache or data_folder() / "encoded") / fingerprint([made_from])
     opened = _open_encoded(folder)
     if opened is None:
         try:
-            _write_encoded(path, text, tokenizer, classes, max_length, folder, form)
+            _write_encoded(path, made_from["text"], tokenizer, classes, max_length, folder, form)
         except OSError as error:
             raise DataError(f"{folder}: encoded rows cannot be written ({error})") from error
         opened = _open_encoded(folder)

@@ -26,8 +26,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .assets import DEFAULT_TEACHER, data_folder
 from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
-from .data import (encode_file, fingerprint, make_loader, match_labels, scan_labels,
-                              split_off)
+from .data import (encode_file, encoding_of, fingerprint, make_loader, match_labels,
+                              scan_labels, split_off)
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
@@ -52,7 +52,7 @@ class TaskData:
     eval: Sequence[dict]
     labels: list[str]  # the position of a name is its class
     tokenizer: PreTrainedTokenizerBase
-    fingerprint: str  # of both files, their form, the order of the classes and the maximal length
+    fingerprint: str  # of all that the rows depend on: files, form, classes, tokenizer, length
     form: TaskForm = TaskForm()
 
     @property
@@ -88,7 +88,8 @@ def load_task(
     with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
                            for path in (train_path, eval_path))
-    key = fingerprint([Path(train_path), Path(eval_path), form, labels, max_length])
+    key = fingerprint([encoding_of(path, tokenizer, labels, max_length, form)
+                       for path in (train_path, eval_path)])
     return TaskData(rows, eval_rows, labels, tokenizer, key, form)
 
 # %% ../nbs/11_task.ipynb #137e6216
