@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
+from .assets import check_output
 from .attention_view import static_text
 from .data import make_loader, read_examples
 from .formats import TaskForm
@@ -28,7 +29,7 @@ from .layer_map import LayerMap, parse_layer_map
 from .models import load_encoder, load_tokenizer
 from .plots import html_report
 from .resemblance import compare_models
-from .runs import write_json
+from .runs import environment, write_json
 
 # %% ../nbs/13e_alignment_report.ipynb #520de50f
 class OfflineView:
@@ -86,7 +87,7 @@ def write_alignment_report(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "rows.json", {
-        "about": about, "student": name, "course": course, **study})
+        "about": about, "student": name, "course": course, **study, **environment()})
     script = static_text("attention_view.js") + static_text("alignment_report.js")
     path = html_report("Teacher and student: how they attend",
                        [("What was compared", [about])] * bool(about) + sections,
@@ -144,7 +145,9 @@ def align_folders(
     max_length: int = 64,  # word pieces a text
 ) -> Path:  # of report.html
     "The report on a student that lies on disk; ValueError and DataError say what does not fit."
-    ours = {name: load_encoder(where) for name, where in student_moments(student).items()}
+    moments = student_moments(student)
+    check_output(out, [teacher, *moments.values(), data], "rows.json", ["rows.json", "report.html"])
+    ours = {name: load_encoder(where) for name, where in moments.items()}
     theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher)
     measured = list(texts)
     if data is not None:

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from .assets import file_sha256
+from .assets import check_output, file_sha256, written_here
 from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
 from .data import fingerprint, read_examples, read_label, scan_labels
@@ -367,9 +367,12 @@ def made_from(path, settings: AugmentationSettings, form: TaskForm, provenance: 
     def content(name):
         return file_sha256(name) if name and Path(name).is_file() else name
 
-    named = {"masked_lm": identify_model(settings.masked_lm), "vectors": content(settings.vectors),
-             "stop_words": content(settings.stop_words),
-             "teacher": settings.teacher and identify_model(settings.teacher)}
+    def model(name):
+        return identify_model(name) if name and name != "packaged" else name
+
+    named = {"masked_lm": model(settings.masked_lm), "teacher": model(settings.teacher),
+             "vectors": content(settings.vectors),
+             "stop_words": content(settings.stop_words)}
     return as_json({"data": fingerprint(path), "form": asdict(form), "provenance": provenance,
                     "block": BLOCK, **asdict(settings) | named})
 
@@ -378,7 +381,7 @@ def _check_same(path: Path, origin: dict, what: str) -> bool:
     "Whether a record is there; DataError if it is of another call."
     if not path.exists():
         return False
-    differ = differences(json.loads(path.read_text(encoding="utf-8"))["made_from"], origin)
+    differ = differences(written_here(path).get("made_from", {}), origin)
     if differ:
         raise DataError(f"{path}: {what} ({'; '.join(differ[:3])}): remove it, or choose another "
                         "name")
@@ -419,6 +422,7 @@ def augment_file(
 ) -> dict:  # counts; words without candidates: how many, and the most frequent
     "Write each row with its variants. Goes on where it stopped; DataError as `open_rows`."
     settings, out = settings or AugmentationSettings(), out_path(path, out, form)
+    check_output(out, [settings.masked_lm, settings.teacher])
     source, together = open_rows(path, form, provenance), processes()
     about = out.with_name(f"{out.name}.about.json")
     folder = out.with_name(f".{out.name}.unfinished")
@@ -429,7 +433,7 @@ def augment_file(
     if out.exists():
         raise DataError(f"{out} is there already: remove it, or choose another name")
     if not _check_same(folder / "made_from.json", origin, "what was begun was made otherwise"):
-        write_json(folder / "made_from.json", {"made_from": origin})
+        write_json(folder / "made_from.json", {"made_from": origin, **environment()})
     _fill(source, folder, settings, form, candidates)
     together.wait_for_everyone()
     if together.is_main_process:

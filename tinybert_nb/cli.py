@@ -17,7 +17,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -27,7 +27,7 @@ import tyro
 import yaml
 from tqdm import tqdm
 
-from .assets import (DEFAULT_TEACHER, AssetError, data_folder, fetch_asset,
+from .assets import (DEFAULT_TEACHER, AssetError, check_output, data_folder, fetch_asset,
                                 movie_reviews)
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
@@ -36,6 +36,14 @@ from .text import general_corpus
 # %% ../nbs/18_cli.ipynb #b64651c1
 _File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 _Folder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
+
+
+def _holds_rows(path: Path) -> bool:
+    "Whether a file may be a table's rows, written before."
+    with suppress(OSError, ValueError):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    return False
 
 
 @dataclass(kw_only=True)
@@ -52,6 +60,11 @@ class Table:
             place = place.parent
         if self.json.is_dir() or not place.is_dir() or not os.access(place, os.W_OK):
             raise ValueError(f"--json {self.json}: no file can be written there")
+        check_output(self.json, [value for name, value in vars(self).items() if name != "json"
+                                 and isinstance(value, (str, Path)) and os.path.isfile(value)])
+        if self.json.exists() and not _holds_rows(self.json):
+            raise ValueError(f"--json {self.json}: the file is there already and holds no rows of "
+                             "a table: choose another name")
 
     def keep(self, rows: list[dict]) -> None:
         "Write the rows, whole or not at all, if a file was named."

@@ -15,16 +15,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from .alignment import attention_pair, mean_alignment
-from .assets import DEFAULT_TEACHER, movie_reviews
+from .assets import DEFAULT_TEACHER, check_output, movie_reviews
 from .data import (encode_examples, fingerprint, make_loader, read_examples,
                               write_examples)
-from .evaluation import hardware, measure_checkpoints, results_table, summarise
+from .evaluation import hardware, results_table, summarise
 from .models import load_classifier, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
-from .runs import finished_or, write_json
+from .runs import environment, finished_or, identify_model, write_json
 from .task import (DistillSettings, FinetuneSettings, StageOneSettings,
-                              StageTwoSettings, distill_student, finetune)
+                              StageTwoSettings, distill_student, finetune, measure_once)
 from .training import read_history
 
 # %% ../nbs/17_demo.ipynb #e6330373
@@ -65,6 +65,8 @@ def prepare_data(
     "The movie reviews, or the slice of them that the preset uses."
     files, folder = movie_reviews(), Path(out) / "data"
     rows = {"train": preset.train_rows, "dev": preset.held_out_rows, "test": preset.held_out_rows}
+    check_output(folder, files.values(), "slices.json", [f"{split}.txt" for split in rows])
+    write_json(folder / "slices.json", {"rows": rows, **environment()})
     for split, count in rows.items():
         if count is not None:
             examples = read_examples(files[split])[:count]
@@ -88,11 +90,8 @@ def run_seed(
     for student in preset.students:
         systems |= distill_student(files["train"], files["dev"], systems["teacher"], student,
                                    out / student, recipe)
-    weights = {name: fingerprint(folder / "model.safetensors") for name, folder in systems.items()}
-    made_from = {"systems": weights, "test": fingerprint(files["test"])}
-    measured = finished_or(out / "measured", made_from, lambda: {"rows": measure_checkpoints(
-        systems, files["test"], files["train"], recipe.finetune.max_length, seed)})
-    return measured["rows"]
+    return measure_once(out / "measured", systems, files["test"], files["train"],
+                        recipe.finetune.max_length, seed)
 
 # %% ../nbs/17_demo.ipynb #4edba50d
 STEPS = {"start": "stage-one/start", "stage one": "stage-one/last", "stage two": "stage-two/best"}
@@ -200,6 +199,7 @@ def run_demo(
     chosen, out, start = PRESETS[preset], Path(out), time.perf_counter()
     print(f"Demo, preset {preset}: {chosen.duration} on two CPU cores. Finished steps in {out} are "
           "kept: if you stop it, the same command goes on.", flush=True)
+    check_output(out, [teacher], "results.json", ["results.json", "report.html", "attention.png"])
     files = prepare_data(chosen, out)
     rows = []
     for number, seed in enumerate(chosen.seeds, start=1):
@@ -209,7 +209,7 @@ def run_demo(
     steps = _align(chosen, out, files["test"])
     command = f"tinybert-nb demo --preset {preset}"
     results = {"rows": rows, "summary": summarise(rows), "alignment": steps, "command": command,
-               "hardware": hardware(), "recipe": chosen.recipe, "teacher": teacher}
+               "recipe": chosen.recipe, "teacher": teacher, **environment()}
     write_json(out / "results.json", results)
     sentences = {split: len(read_examples(path)) for split, path in files.items()}
     about = [f"{sentences['train']:,} movie-review sentences to learn from, "
@@ -229,7 +229,8 @@ def _align(preset: Preset, out: Path, test: Path) -> dict[str, list[dict]]:
     "The alignment steps of the first seed's first student, kept like any other step."
     teacher_folder, student_folder = _first_student(out, preset)
     labels, tokenizer = load_classifier_labels(teacher_folder), load_tokenizer(teacher_folder)
-    made_from = {"student": fingerprint(student_folder / "stage-two/best/model.safetensors")}
+    made_from = {"teacher": identify_model(teacher_folder), "test": fingerprint(test),
+                 **{step: identify_model(student_folder / where) for step, where in STEPS.items()}}
 
     def work():
         rows = encode_examples(read_examples(test)[:300], tokenizer, labels, max_length=64)

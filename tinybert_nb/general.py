@@ -25,7 +25,7 @@ from .intermediate import (IntermediateSettings, IntermediateStep, make_pair, ma
 from .masked_lm import find_head, head_accuracy, mean_accuracy
 from .models import load_config, load_encoder, load_masked_lm, load_tokenizer
 from .packing import PackedBatches, StreamedBatches, mask_tokens
-from .runs import finished_or, identify_model
+from .runs import check_run, finished_or, identify_model
 from .text import general_corpus
 from .trace import trace_forward
 from .training import deciding_settings, processes
@@ -127,6 +127,8 @@ def general(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # best and last held-out loss
     "General distillation. Checkpoints in out/best and out/last, the start in out/start."
+    sources = corpus if isinstance(corpus, list) else [corpus]
+    check_run(out, [*sources, teacher, student, held_out])
     settings, tokenizer = settings or GeneralSettings(), load_tokenizer(teacher)
     text, unseen = open_corpus(corpus, held_out, tokenizer, settings)
 
@@ -152,8 +154,7 @@ def general(
     call = {"function": "general", "arguments": {
         "corpus": corpus, "teacher": teacher, "student": student, "settings": settings,
         "held_out": held_out}}
-    texts = (general_corpus().values() if corpus == "packaged"
-             else corpus if isinstance(corpus, list) else [corpus])
+    texts = general_corpus().values() if corpus == "packaged" else sources
     files = [path for path in (*texts, held_out, teacher, student) if path is not None]
     return finished_or(out, made_from, work, call, files)
 

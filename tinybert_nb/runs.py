@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['MODEL_VERSION', 'RUN_FILES', 'SILENT_AFTER', 'as_json', 'write_json', 'identify_model', 'git_revision', 'environment',
-           'differences', 'finished_or', 'read_call', 'check_data', 'same_history', 'settings_from', 'rerun',
-           'run_status', 'status_table']
+           'differences', 'check_run', 'finished_or', 'read_call', 'check_data', 'same_history', 'settings_from',
+           'rerun', 'run_status', 'status_table']
 
 # %% ../nbs/08b_runs.ipynb #fdcc2a9f
-import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -191,11 +189,19 @@ def differences(
             for name in sorted({*old, *new})
             if name not in old or name not in new or repr(old[name]) != repr(new[name])]
 
-# %% ../nbs/08b_runs.ipynb #deb13b72
+# %% ../nbs/08b_runs.ipynb #c17623ad
 RUN_FILES = ("settings.json", "progress.json", "history.jsonl", "result.json", "start", "best",
              "last", "state")
 
 
+def check_run(
+    out: str | Path,  # the run folder
+    inputs: Iterable[str | Path | None],  # files and models that the run reads
+) -> None:
+    "Check before work begins that a run destroys nothing; ValueError as `check_output`."
+    check_output(out, inputs, "settings.json", RUN_FILES)
+
+# %% ../nbs/08b_runs.ipynb #deb13b72
 def finished_or(
     out: str | Path,  # the run folder
     made_from: dict,  # everything the result depends on
@@ -208,11 +214,11 @@ def finished_or(
     from tinybert_nb.training import processes
 
     out, made_from, together, data = Path(out), as_json(made_from), processes(), list(data)
-    check_output(out, data, "settings.json", RUN_FILES)
+    check_run(out, data)
     before = _read_json(out / "settings.json")
     _refuse(out, differences(before.get("made_from", {}), made_from) if before else [])
     if before and (out / "result.json").exists():
-        shutil.rmtree(out / "state", ignore_errors=True)  # if a process died at the very end
+        _drop_states(out)  # if a process died at the very end
         if not quiet:
             _say(f"{out}: finished before")
         return _read_json(out / "result.json")
@@ -229,7 +235,7 @@ def finished_or(
         raise
     if together.is_main_process:
         write_json(out / "result.json", result)
-        shutil.rmtree(out / "state", ignore_errors=True)
+        _drop_states(out)
     _note(out, "finished")
     together.wait_for_everyone()
     return _read_json(out / "result.json")
@@ -285,6 +291,14 @@ def _prints(data) -> dict[str, str | dict]:
     files = [file for path in paths
              for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return models | {str(file): file_sha256(file) for file in files if file.is_file()}
+
+
+def _drop_states(out):
+    "Remove what a finished run would have gone on from; what others put there stays."
+    for path in (*out.glob("state/step-*.safetensors"), *out.glob("state/.step-*.unfinished-*")):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies in it, or it is gone
+        (out / "state").rmdir()
 
 
 def _states(out) -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from .assets import workplace
+from .assets import check_output, workplace
 from .data import Example, encode_examples, make_loader
 from .evaluation import predict
 from .formats import DataError, TaskForm, records
@@ -103,12 +103,16 @@ def submit(
     tables, tasks = {}, dict(checkpoints)
     if "MNLI" in tasks:
         tasks.setdefault("AX", tasks["MNLI"])
+    tests = {name: {split: file for split, file in glue_files(name, place).items()
+                    if split.startswith("test")} for name in tasks}
+    if lacking := [name for name, files in tests.items() if not files]:
+        raise DataError(f"{place}: there is no test file of {', '.join(lacking)}")
+    files = [file for some in tests.values() for file in some.values()]
+    check_output(path, [*tasks.values(), *files])
+    if Path(path).exists() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is there already, and is no zip file: choose another name")
     for name, folder in tasks.items():
-        tests = {split: file for split, file in glue_files(name, place).items()
-                 if split.startswith("test")}
-        if not tests:
-            raise DataError(f"{place}: there is no test file of {name}")
-        for split, file in tests.items():
+        for split, file in tests[name].items():
             texts = test_texts(file, glue_form(name, place, split))
             table = SUBMITTED.get(name, {}).get(split, name)
             tables[table] = submission_table(name, answer_texts(folder, texts, max_length))

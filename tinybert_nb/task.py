@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'TaskData', 'with_dev', 'load_task', 'tell_imbalance', 'StageSettings', 'FinetuneSettings',
            'StageOneSettings', 'StageTwoSettings', 'ClassifierStep', 'finetune', 'make_student', 'teacher_answers',
            'check_teacher', 'stage_one', 'answers_of', 'StageTwoStep', 'stage_two_terms', 'stage_two',
-           'DistillSettings', 'augmented', 'distill_student', 'distill']
+           'DistillSettings', 'augmented', 'measure_once', 'distill_student', 'distill']
 
 # %% ../nbs/11_task.ipynb #807fec0e
 import sys
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .assets import DEFAULT_TEACHER, data_folder
+from .assets import DEFAULT_TEACHER, check_output, data_folder
 from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
 from .data import (encode_file, encoding_of, fingerprint, make_loader, match_labels,
@@ -38,7 +38,7 @@ from .losses import find_loss
 from .models import (is_checkpoint, load_classifier, load_config, load_tokenizer,
                                 student_config)
 from .questions import Answers
-from .runs import environment, finished_or, identify_model, write_json
+from .runs import check_run, environment, finished_or, identify_model, write_json
 from .trace import Trace, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
                                   train)
@@ -195,6 +195,7 @@ def finetune(
     form: TaskForm = TaskForm(),  # what the files hold
 ) -> dict:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
+    check_run(out, [train_path, eval_path, model])
     settings = settings or FinetuneSettings()
     labels = scan_labels(train_path, form)  # first: a bad file is told before a model is fetched
     known = set(load_config(model).id2label.values()) == set(labels)
@@ -283,6 +284,7 @@ def stage_one(
     form: TaskForm = TaskForm(),  # what the files hold
 ) -> dict:  # best and last dev loss
     "Distil the teacher's inside. Checkpoints in out/best and out/last, the start in out/start."
+    check_run(out, [train_path, eval_path, teacher, student])
     settings = settings or StageOneSettings()
     task = load_task(train_path, eval_path, load_tokenizer(teacher), settings.max_length, teacher,
                      form)
@@ -380,6 +382,7 @@ def stage_two(
 ) -> dict:  # best and last value of the task's metric on dev
     "Distil the teacher's answers. Checkpoints in out/best and out/last."
     settings = settings or StageTwoSettings()
+    check_run(out, [train_path, eval_path, teacher, student, *settings.more_teachers])
     task = load_task(train_path, eval_path, load_tokenizer(teacher), settings.max_length, teacher,
                      form)
     teachers = (teacher, *settings.more_teachers)
@@ -441,6 +444,25 @@ def augmented(
     augment_file(train_path, Path(out) / named.name, settings, form)
     return Path(out) / named.name
 
+# %% ../nbs/11_task.ipynb #a2beffb2
+def measure_once(
+    out: str | Path,  # the folder that records the rows
+    systems: dict[str, str | Path],  # name in the table -> checkpoint folder
+    test: str | Path,  # file to measure on
+    train_path: str | Path,  # the majority's labels
+    max_length: int,  # tokens
+    seed: int,  # noted in the rows
+    form: TaskForm = TaskForm(),  # what the files hold
+    quiet: bool = False,  # do not say that it was measured before
+) -> list[dict]:  # as `measure_checkpoints`
+    "Measure checkpoints, or read what was measured of the same ones; errors as `finished_or`."
+    made_from = {"systems": {name: identify_model(folder) for name, folder in systems.items()},
+                 "files": fingerprint([Path(test), Path(train_path)]), "form": form,
+                 "max_length": max_length}
+    found = finished_or(out, made_from, lambda: {"rows": measure_checkpoints(
+        systems, test, train_path, max_length, seed, form)}, quiet=quiet)
+    return found["rows"]
+
 # %% ../nbs/11_task.ipynb #56950707
 def distill_student(
     train_path: str | Path,
@@ -485,6 +507,8 @@ def distill(
 ) -> list[dict]:  # rows of the table: majority, teacher, alone, distilled
     "The whole recipe; writes out/results.json. What is finished already is not done again."
     settings, out = settings or DistillSettings(), Path(out)
+    check_output(out, [train_path, eval_path, teacher, student, test,
+                       *settings.stage_two.more_teachers], "results.json", ["results.json"])
     if not is_checkpoint(student):  # one that cannot be is refused before a teacher is trained
         student_config(student, load_config(teacher))
     finetune(train_path, eval_path, teacher, out / "teacher", settings.seeded(settings.finetune),
