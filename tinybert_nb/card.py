@@ -147,13 +147,13 @@ def _models(model, comes_from) -> str:
     return _table(["model", "sizes", "licence stated there"], rows)
 
 
-def _data(files: dict[str, str], arguments: dict) -> str:
+def _data(files: dict, arguments: dict) -> str:
     "The texts it learnt from and was measured on, by their content."
     uses = {"train_path": "training", "corpus": "training", "eval_path": "dev", "held_out": "dev"}
     use_of = {path: use for name, use in uses.items() for path in _listed(arguments.get(name))}
     rows = [(_short(path), use_of.get(path, ""), plain_text(known),
              plain_text(stated_licence(Path(path).parent) or "not stated"))
-            for path, known in files.items() if Path(path).suffix not in (".safetensors", ".bin")]
+            for path, known in files.items() if isinstance(known, str)]  # else a model
     head = ["file", "use", "SHA-256", "licence stated there"]
     return _table(head, rows) if rows else "Not recorded."
 
@@ -282,10 +282,11 @@ def _made_with(record) -> str:
 
 # %% ../nbs/06d_card.ipynb #bfbb47bd
 def save_student(
-    folder: str | Path,  # is replaced as a whole; lies in a run folder
+    folder: str | Path,  # as `models.whole_folder` takes it; lies in a run folder
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     projections: dict[str, Tensor] | None = None,  # by name, as a module's `state_dict` gives them
 ) -> None:
     "Save a checkpoint, as `models.save_checkpoint`, with its model card."
-    save_checkpoint(folder, model, tokenizer, projections, model_card(folder, model))
+    save_checkpoint(folder, model, tokenizer, projections,
+                    {"README.md": model_card(folder, model)})

@@ -9,6 +9,7 @@ __all__ = ['KEY_RENAMES', 'KEYS_LEFT_OUT', 'NEEDED_SETTINGS', 'OTHER_SETTINGS', 
 
 # %% ../nbs/02b_released.ipynb #e7f31954
 import csv
+import io
 import json
 import re
 import warnings
@@ -22,8 +23,8 @@ from torch import Tensor
 from transformers import (BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
-from .assets import teacher_source
-from .models import new_student, save_checkpoint, whole_folder
+from .assets import check_output, refuse_pointer, teacher_source
+from .models import CHECKPOINT_RECORD, new_student, save_checkpoint, whole_folder
 
 # %% ../nbs/02b_released.ipynb #e916a07b
 KEY_RENAMES = (  # regular expression and replacement, applied in this order
@@ -244,6 +245,8 @@ def _released_folder(source):
         missing += [] if configs else ["config.json (or bert_config.json)"]
         raise ValueError(f"{source} is no checkpoint in the authors' layout: it lacks "
                          f"{', '.join(missing)}")
+    for path in filter(Path.is_file, (folder / name for name in RELEASED_FILES)):
+        refuse_pointer(path)
     return folder, configs[0]
 
 
@@ -322,16 +325,17 @@ def read_released(
 # %% ../nbs/02b_released.ipynb #53d94aab
 def convert_released(
     source: str | Path,  # a folder or hub id, see `read_released`
-    out: str | Path,  # the checkpoint folder to write; is replaced as a whole
+    out: str | Path,  # the checkpoint folder to write, as `models.whole_folder` takes it
     **choices,  # labels, head, lower_case, seed: see `read_released`
 ) -> Path:  # `out`
     "Turn a released checkpoint into a folder that every function here reads; ValueError as above."
-    released = read_released(source, **choices)
-    save_checkpoint(out, released.student, released.tokenizer, released.projections)
-    with open(Path(out) / "released.tsv", "w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
-        rows.writerow([field.name for field in fields(KeyReport)])
-        rows.writerows(astuple(row) for row in released.report)
+    check_output(out, [source], CHECKPOINT_RECORD)
+    released, table = read_released(source, **choices), io.StringIO()
+    rows = csv.writer(table, delimiter="\t", lineterminator="\n")
+    rows.writerow([field.name for field in fields(KeyReport)])
+    rows.writerows(astuple(row) for row in released.report)
+    save_checkpoint(out, released.student, released.tokenizer, released.projections,
+                    {"released.tsv": table.getvalue()})
     return Path(out)
 
 # %% ../nbs/02b_released.ipynb #8d94b005
@@ -365,7 +369,7 @@ def _check_writable(student, tokenizer, classifier):
 
 # %% ../nbs/02b_released.ipynb #c7f69fa2
 def write_released(
-    folder: str | Path,  # is replaced as a whole
+    folder: str | Path,  # as `models.whole_folder` takes it
     student: PreTrainedModel,  # a BERT
     projections: dict[str, Tensor],  # maps.all.* (version 1), maps.0.* ... (version 2), or none
     tokenizer: PreTrainedTokenizerBase,  # BERT's

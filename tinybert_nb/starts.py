@@ -14,14 +14,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
-from .assets import DEFAULT_TEACHER
-from .data import fingerprint
-from .evaluation import in_words, measure_checkpoints
+from .assets import DEFAULT_TEACHER, check_output
+from .evaluation import in_words
 from .general import GeneralSettings, general
-from .runs import environment, finished_or, write_json
+from .runs import environment, write_json
 from .formats import TaskForm
 from .task import (FinetuneSettings, StageOneSettings, StageTwoSettings, finetune,
-                              stage_one, stage_two, with_dev)
+                              measure_once, stage_one, stage_two, with_dev)
 
 # %% ../nbs/17b_starts.ipynb #a3d2fea7
 @dataclass
@@ -95,6 +94,8 @@ def compare_starts(
 ) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "All starts on all tasks and seeds; writes out/TASK/rows.json. Goes on where it stopped."
     settings, out, rows = settings or StartsSettings(), Path(out), []
+    for task, files in tasks.items():
+        check_output(out / task, [teacher, corpus, *files.values()], "rows.json", ["rows.json"])
     grid = list(product(settings.starts, settings.tokens))
     students = {each: general_student(corpus, teacher, *each, out, settings) for each in grid}
     for (task, files), seed in product(tasks.items(), settings.seeds):
@@ -119,15 +120,12 @@ def _measured(task, files, systems, place, seed, settings, form):
     if test is None:
         train, test, form = with_dev(train, files["dev"], form)
     names = {f"{start} {tokens}": folder for (start, tokens), folder in systems.items()}
-    weights = {name: fingerprint(folder / "model.safetensors") for name, folder in names.items()}
-    found = finished_or(
-        place / "measured", {"systems": weights, "test": fingerprint(test)},
-        lambda: {"rows": measure_checkpoints(names, test, train, settings.finetune.max_length, seed,
-                                             form)})
+    measured = measure_once(place / "measured", names, test, train, settings.finetune.max_length,
+                            seed, form)
     marks = {name: dict(zip(("start", "tokens"), each)) | _inside(folder)
              for (name, folder), each in zip(names.items(), systems)}
     return [{"task": task, **row, **marks.get(row["system"], {"start": row["system"]})}
-            for row in found["rows"]]
+            for row in measured]
 
 
 def _inside(student: Path) -> dict[str, float]:

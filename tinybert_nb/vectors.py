@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .assets import data_folder, fetch_asset, file_sha256, workplace
+from .assets import (data_folder, fetch_asset, file_sha256, refuse_pointer,
+                                workplace)
 from .data import fingerprint
 from .formats import DataError, text_lines
 
@@ -69,6 +70,7 @@ def _read_vectors(path: Path, first: int) -> tuple[list[str], np.ndarray]:
     "Words and vectors of a file, the first ones; DataError saying what is wrong with it."
     models = _gensim()
     try:
+        refuse_pointer(path)
         with open(path, "rb") as stream:
             begin = stream.read(4)
         if begin[:1] == b"\x80":
