@@ -16,8 +16,9 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from .assets import DEFAULT_TEACHER, check_output
+from .assets import DEFAULT_TEACHER
 from .evaluation import in_words
+from .files import check_output
 from .formats import TaskForm
 from .models import is_checkpoint, load_config
 from .runs import environment, write_json

@@ -21,9 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
-from .assets import check_output
 from .attention_view import static_text
 from .data import make_loader, read_examples
+from .files import check_output
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map
 from .models import load_encoder, load_tokenizer

@@ -22,10 +22,11 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from .assets import check_output, file_sha256, written_here
+from .assets import file_sha256
 from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
 from .data import fingerprint, read_examples, read_label, scan_labels
+from .files import check_output, written_here
 from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, reader_of,
                                  text_lines, writer_of)
 from .masked_lm import packaged_masked_lm

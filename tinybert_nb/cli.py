@@ -27,8 +27,8 @@ import tyro
 import yaml
 from tqdm import tqdm
 
-from .assets import (DEFAULT_TEACHER, AssetError, check_output, data_folder, fetch_asset,
-                                movie_reviews)
+from .assets import DEFAULT_TEACHER, AssetError, data_folder, fetch_asset, movie_reviews
+from .files import check_output
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
 from .text import general_corpus

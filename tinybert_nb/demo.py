@@ -15,10 +15,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from .alignment import attention_pair, mean_alignment
-from .assets import DEFAULT_TEACHER, check_output, movie_reviews
+from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import (encode_examples, fingerprint, make_loader, read_examples,
                               write_examples)
 from .evaluation import hardware, results_table, summarise
+from .files import check_output
 from .models import load_classifier, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)

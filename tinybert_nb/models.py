@@ -33,9 +33,9 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 import tinybert_nb
-from .assets import (DEFAULT_TEACHER, check_output, refuse_pointer, teacher_source,
-                                written_here)
+from .assets import DEFAULT_TEACHER, teacher_source
 from .data import MODEL_INPUTS
+from .files import check_output, refuse_pointer, written_here
 
 # %% ../nbs/02_models.ipynb #32f05284
 STUDENT_SIZES = {  # layers, hidden size, attention heads, feed-forward width

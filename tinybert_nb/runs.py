@@ -26,7 +26,8 @@ from typing import Any, get_args, get_type_hints
 from tqdm import tqdm
 
 import tinybert_nb
-from .assets import check_output, file_sha256, teacher_source
+from .assets import file_sha256, teacher_source
+from .files import check_output
 
 # %% ../nbs/08b_runs.ipynb #f615c173
 def as_json(value: Any) -> Any:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .assets import check_output
 from .comparison import agreement, bootstrap_interval, calibration_error, own_errors
 from .data import Example, read_examples, target_of
 from .evaluation import (gold_of, in_words, leading_metric, measure_model, open_system,
                                     summarise)
+from .files import check_output
 from .formats import NO_LABEL, TaskForm
 from .questions import answer_questions
 from .runs import environment, read_call, write_json

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from .assets import check_output, workplace
+from .assets import workplace
 from .data import Example, encode_examples, make_loader
 from .evaluation import predict
+from .files import check_output
 from .formats import DataError, TaskForm, records
 from .glue import glue_files, glue_form, glue_task
 from .models import load_classifier, load_config, load_tokenizer, problem_of

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .assets import DEFAULT_TEACHER, check_output, data_folder
+from .assets import DEFAULT_TEACHER, data_folder
 from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
 from .data import (encode_file, encoding_of, fingerprint, make_loader, match_labels,
@@ -31,6 +31,7 @@ from .data import (encode_file, encoding_of, fingerprint, make_loader, match_lab
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
+from .files import check_output
 from .formats import NO_LABEL, TaskForm
 from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
                                       train_intermediate)
