@@ -29,7 +29,7 @@ def write_model(folder, labels=LABELS, lower=True, words=WORDS, **config):
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=32,
+        max_position_embeddings=128,
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
         **config,
@@ -37,7 +37,7 @@ def write_model(folder, labels=LABELS, lower=True, words=WORDS, **config):
     tokenizer = BertTokenizer(
         vocab={piece: number for number, piece in enumerate(pieces)},
         do_lower_case=lower,
-        model_max_length=32,
+        model_max_length=128,
     )
     model = new_student(settings, seed=1)
     model.base_model.pooler.dense.weight.data *= 50  # so that logits differ
@@ -244,11 +244,9 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90868
 def test_a_pointer_and_a_cut_file_are_named(work, capsys, name):
     weights = work / "x/best/model.safetensors"
     whole = weights.read_bytes()
-    lengths = {"finetune": ["--max-length", 16], "stage-two": ["--max-length", 16]}
-    lengths |= {"general": ["--length", 16], "masked-lm": ["--length", 16]}
     for content, what in ((POINTER, "is a Git LFS pointer"), (whole[:-100], "cut short or damaged")):
         weights.write_bytes(content)
-        words = commands(work, work / "x/best", work / "new")[name] + lengths.get(name, [])
+        words = commands(work, work / "x/best", work / "new")[name]
         said = refusal(capsys, name, *words)
         assert f"{weights} is" in said and what in said
         shutil.rmtree(work / "new", ignore_errors=True)

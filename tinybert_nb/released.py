@@ -23,7 +23,8 @@ from torch import Tensor
 from transformers import (BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
-from .assets import check_output, refuse_pointer, teacher_source
+from .assets import teacher_source
+from .files import check_output, refuse_pointer
 from .models import CHECKPOINT_RECORD, new_student, save_checkpoint, whole_folder
 
 # %% ../nbs/02b_released.ipynb #e916a07b

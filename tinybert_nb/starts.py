@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
-from .assets import DEFAULT_TEACHER, check_output
+from .assets import DEFAULT_TEACHER
 from .evaluation import in_words
+from .files import check_output
 from .general import GeneralSettings, general
 from .runs import environment, write_json
 from .formats import TaskForm

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .assets import (data_folder, fetch_asset, file_sha256, refuse_pointer,
-                                workplace)
+from .assets import data_folder, fetch_asset, file_sha256, workplace
 from .data import fingerprint
+from .files import refuse_pointer
 from .formats import DataError, text_lines
 
 # %% ../nbs/09a_vectors.ipynb #31fc8156
