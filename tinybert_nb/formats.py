@@ -199,6 +199,9 @@ def _whole_text(path, encoding: str) -> str:
     return "\n".join(lines)
 
 # %% ../nbs/00c_formats.ipynb #b4930cb2
+_Problem = Literal["single", "multi", "regression", "tokens", "spans"]
+
+
 @dataclass(frozen=True)
 class TaskForm:
     "What a task's files hold, and how its answers are judged."
@@ -206,14 +209,13 @@ class TaskForm:
     text: str = ""  # column of the text: name, or position from 0 ("": found by a usual name)
     text_b: str = ""  # column of a second text ("": found with the first, or there is none)
     label: str = ""  # column of the label ("": found by a usual name)
-    problem: Literal["single", "multi", "regression", "tokens", "spans"] = "single"  # one class a
-    # text, or several, a number, a class a word (CoNLL), or a piece of a text as answer (SQuAD)
+    problem: _Problem = "single"  # a class a text, several, a number, a class a word, or an answer
     separator: str = ","  # between the classes in one cell, where there may be several
     metric: str = ""  # chooses checkpoints and leads the table ("": the usual one of the problem)
     header: Literal["auto", "yes", "no"] = "auto"  # whether the first row of a table names columns
-    encoding: str = ""  # of the characters, such as cp1252 ("": UTF-8, or as a byte-order mark says)
-    bad_rows: Literal["refuse", "skip"] = "refuse"  # a file with bad rows, or only these rows
-    classes: str = ""  # their names, where labels are class numbers, or arrays of 0 and 1
+    encoding: str = ""  # of the file, such as cp1252 ("": UTF-8, or as a byte-order mark says)
+    bad_rows: Literal["refuse", "skip"] = "refuse"  # a file with bad rows; or leave these out
+    classes: str = ""  # names, apart by separator, where labels are numbers or arrays of 0 and 1
 
 # %% ../nbs/00c_formats.ipynb #9d3104d9
 PAIRS = {"text_a": "text_b", "sentence1": "sentence2", "premise": "hypothesis",
