@@ -1,6 +1,7 @@
 """What a figure is of, and what it cost: positive classes, budgets, dev sets, answers without spaces."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from conftest import TEACHER, history_rows
+from tinybert_nb.cli import WordsError, read_words
 from tinybert_nb.evaluation import measure_checkpoints, training_of
 from tinybert_nb.formats import TaskForm
 from tinybert_nb.glue import glue_form
@@ -16,7 +18,7 @@ from tinybert_nb.models import load_tokenizer, save_checkpoint
 from tinybert_nb.runs import rerun
 from tinybert_nb.scoreboard import Entry, score, scoreboard
 from tinybert_nb.task import (
-    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings, distill, finetune
+    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings, distill, finetune, load_task, tell_long_answers, with_dev
 )
 
 TINY = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
@@ -135,3 +137,33 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
     assert [Path(path).name for path in (call["before"]["train_path"], call["train_path"])] == ["aug_train.txt", "train.txt"]
     assert rerun(tmp_path / "run/alone", tmp_path / "again", {"finetune": finetune}) == []
     assert training_of(tmp_path / "again/best") == training_of(tmp_path / "run/alone/best")
+
+
+# Dev sets that are split off, and answers --------------------------------------------------------
+def test_the_options_are_read():
+    words = ["--positive-class", "spam", "--longest-answer", "60", "--similar-together"]
+    command, _ = read_words(["finetune", "--train", "x.csv", *words])
+    assert command.form == TaskForm(positive_class="spam", longest_answer=60, similar_together=True)
+    with pytest.raises(WordsError, match="longest_answer is 0: it must be at least 1"):
+        read_words(["finetune", "--train", "x.csv", "--longest-answer", "0"])
+
+
+def test_a_data_sets_own_order_outlives_the_split(duplicates):
+    """The parts of a split are files; which class was the second is not to be guessed from them."""
+    _, dev, form = with_dev(f"{duplicates}/hub[train]", None, TaskForm(metric="f1"))
+    assert form.positive_class == "equivalent" and Path(dev).is_file()
+    row = measure_checkpoints({"hub": duplicates / "sorted/best"}, dev, form=form)[1]
+    assert row["positive_class"] == "equivalent"
+
+
+def test_answers_that_can_never_be_given_are_told(tmp_path, tokenizer):
+    long = " ".join(f"word{n}" for n in range(40))
+    rows = [{"question": "What?", "context": f"He said {long}.", "answers": [{"text": long, "answer_start": 8}]},
+            {"question": "Who?", "context": "He said so.", "answers": [{"text": "He", "answer_start": 0}]}]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    form, load = TaskForm(problem="spans"), (tmp_path / "asked.jsonl", tmp_path / "asked.jsonl", tokenizer, 128)
+    with pytest.warns(UserWarning, match="2 of 4 answers have more than 30 tokens and can never be given: set longest_answer to 8."):
+        tell_long_answers(load_task(*load, form=form))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_long_answers(load_task(*load, form=replace(form, longest_answer=90)))

@@ -214,6 +214,16 @@ class Phase:
     settings: StageSettings  # of these, batches, their number, order and length count
     form: TaskForm = TaskForm()  # what the file holds
 
+
+def _load_phase(phase: Phase, task: TaskData, eval_path, model) -> TaskData:
+    "The rows of a phase; ValueError where their classes are not the task's."
+    found = load_task(phase.train_path, eval_path, task.tokenizer, phase.settings.max_length, model,
+                      phase.form)
+    if found.labels != task.labels:
+        raise ValueError(f"{phase.train_path} has the labels {some_of(found.labels)}, the rows "
+                         f"after it have {some_of(task.labels)}: they must be the same")
+    return found
+
 # %% ../nbs/11_task.ipynb #4a49018a
 LOSSES = {  # problem -> its loss with the gold labels, and the usual one with a teacher's answers
     "single": ("cross_entropy", "soft_cross_entropy"), "multi": ("multi_label", "multi_label"),
@@ -280,20 +290,12 @@ def finetune(
     known = set(load_config(model).id2label.values()) == set(labels)
     task = load_task(train_path, eval_path, load_tokenizer(model), settings.max_length,
                      model if known else None, form)
-    tell_imbalance(task)
-    tell_long_answers(task)
-    earlier = before and load_task(before.train_path, eval_path, task.tokenizer,
-                                   before.settings.max_length, model if known else None,
-                                   before.form)
-    if earlier and earlier.labels != task.labels:
-        raise ValueError(f"{before.train_path} has the labels {some_of(earlier.labels)}, and "
-                         f"{train_path} has {some_of(task.labels)}: they must be the same")
+    tell_imbalance(task), tell_long_answers(task)
+    earlier = before and _load_phase(before, task, eval_path, model if known else None)
 
     def work():
-        phases = []
-        if before:
-            loader = _training_loader(earlier, before.settings)
-            phases = [(loader, planned_updates(loader, before.settings))]
+        loaders = [_training_loader(earlier, before.settings)] if before else []
+        phases = [(loader, planned_updates(loader, before.settings)) for loader in loaders]
         classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                      problem=form.problem)
         return _train_classifier(ClassifierStep(classifier, form.problem), classifier, task,
