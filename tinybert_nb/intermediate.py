@@ -69,7 +69,7 @@ def check_pair(
     teacher: PreTrainedConfig,
     settings: IntermediateSettings,
 ) -> tuple[PreTrainedConfig, LayerMap, HeadMap | None]:  # the student's configuration, and maps
-    "What two configurations must allow before anything is trained; ValueError for what they do not."
+    "Check two configurations before anything is trained; ValueError for what they do not allow."
     checkpoint = is_checkpoint(student)
     config = load_config(student) if checkpoint else student_config(str(student), teacher)
     layer_map = parse_layer_map(settings.layer_map, teacher.num_hidden_layers,
