@@ -184,7 +184,7 @@ class AttentionPair:
     layer_map: LayerMap
     view: str = "probabilities"  # or "scores": before the softmax
     dropped: int = 0  # word pieces that did not fit and were cut off
-    windows: tuple[tuple[int | None, int | None], ...] = ()  # a student layer: both models'; (): none
+    windows: tuple[tuple[int | None, int | None], ...] = ()  # a layer: both models'
 
     def layer(
         self,

@@ -79,21 +79,17 @@ def is_checkpoint(student: str | Path) -> bool:  # else it should be a size
     "Whether a student is named by a folder or a hub id rather than by a size."
     return "/" in str(student) or (Path(student) / "config.json").exists()
 
-# %% ../nbs/02_models.ipynb #c525d208
+# %% ../nbs/02_models.ipynb #25801d07
 def _width_name(config: PreTrainedConfig) -> str:
-    "What an architecture calls the width of its feed-forward layers; ValueError if nothing."
-    found = [name for name in ("intermediate_size", "hidden_dim") if hasattr(config, name)]
-    if not found:
-        raise ValueError(f"{config.model_type} models have no setting for the width of their "
-                         "feed-forward layers: choose a teacher such as BERT or RoBERTa")
-    return found[0]
+    "What an architecture calls the width of its feed-forward layers."
+    return "hidden_dim" if config.model_type == "distilbert" else "intermediate_size"
 
 
 def feed_forward_width(config: PreTrainedConfig) -> int:
-    "The width of the feed-forward layers; ValueError for an architecture without such a setting."
+    "The width of the feed-forward layers."
     return getattr(config, _width_name(config))
 
-
+# %% ../nbs/02_models.ipynb #c525d208
 def student_config(
     size: str,  # see `parse_size`
     teacher_config: PreTrainedConfig,  # what the size does not say is copied from here
@@ -107,11 +103,7 @@ def student_config(
             f"this one's has {vocabulary}: choose {size.removesuffix('-zh')}, or another teacher"
         )
     config = copy.deepcopy(teacher_config)
-    try:
-        config.num_hidden_layers, config.hidden_size = layers, hidden
-    except NotImplementedError as error:  # Funnel
-        raise ValueError(f"a student of a {config.model_type} model cannot be given a number of "
-                         "layers: choose a teacher such as BERT or RoBERTa") from error
+    config.num_hidden_layers, config.hidden_size = layers, hidden
     config.num_attention_heads = heads
     setattr(config, _width_name(config), width)
     for name, value in _dependent_fields(teacher_config, config).items():
@@ -240,12 +232,13 @@ def load_tokenizer(
 # %% ../nbs/02_models.ipynb #7fc2441c
 def _check_supported(config, name):
     "ValueError unless the configuration is that of an encoder as BERT is one."
-    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+             _width_name(config))
     if (config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder
             or not all(isinstance(getattr(config, size, None), int) for size in sizes)):
         raise ValueError(
-            f"{name} is a {config.model_type} model. Supported are encoders pre-trained with masked "
-            "words, such as BERT, RoBERTa, XLM-R, ELECTRA, ALBERT, DistilBERT, DeBERTa, ModernBERT")
+            f"{name} is a {config.model_type} model. Supported are encoders pre-trained with "
+            "masked words, such as BERT, RoBERTa, XLM-R, ELECTRA, ALBERT, DistilBERT, ModernBERT")
 
 
 def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
@@ -261,8 +254,9 @@ def positions_of(
     "How many tokens of a text a model takes; without a limit a very large number."
     limit = getattr(model.config, "max_position_embeddings", None) or -1
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limit = module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from there
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            limit = module.num_embeddings - padding - 1  # RoBERTa's numbers begin after it
     return limit if limit > 0 else sys.maxsize
 
 # %% ../nbs/02_models.ipynb #3bb6225a
@@ -270,7 +264,7 @@ def fitting_length(
     length: int,  # tokens, as a setting asks for them
     tokenizer: PreTrainedTokenizerBase,  # as `load_tokenizer` gives it
 ) -> int:
-    "The length, or the longest that tokenizer and models can take where that is less, with a warning."
+    "The length, or what tokenizer and models can take where that is less, with a warning."
     longest = tokenizer.model_max_length
     if length > longest:
         warnings.warn(f"texts are cut to {longest} tokens, not {length}: tokenizer and models take "
@@ -644,8 +638,8 @@ def _layout_faults(teacher, config, taught_by) -> list[str]:
     "What is not laid out as BERT's, so that nothing says how to cut it; [] if nothing."
     source, target = (without_weights(each, head=False) for each in (teacher, config))
     layers, others = _take_apart(source)
-    if len(layers) != teacher.num_hidden_layers or not all(
-            isinstance(each, nn.Linear) and each.bias is not None for maps in layers for each in maps):
+    linear = [isinstance(each, nn.Linear) and each.bias is not None for each in sum(layers, [])]
+    if len(layers) != teacher.num_hidden_layers or not all(linear):
         return [f"the layers of {type(source).__name__} are not laid out as BERT's"]
     own, sizes = _take_apart(target)[1], (teacher.hidden_size, config.hidden_size)
     kinds = [{re.sub(r"[0-9]+", "N", name) for name in part} for part in (others, own)]
@@ -653,7 +647,8 @@ def _layout_faults(teacher, config, taught_by) -> list[str]:
         name: (module, others.get(_source_of(name, taught_by))) for name, module in own.items()}
     unlike = sorted(kinds[0] ^ kinds[1]) or [
         name for name, pair in pairs.items() if not _filling(*pair, sizes)]
-    return [f"nothing says how to cut {', '.join(unlike[:3])} of {type(source).__name__}"] * any(unlike)
+    names = ", ".join(unlike[:3])
+    return [f"nothing says how to cut {names} of {type(source).__name__}"] if unlike else []
 
 # %% ../nbs/02_models.ipynb #d6c1133e
 @torch.no_grad()

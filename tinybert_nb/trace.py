@@ -114,8 +114,8 @@ class Trace:
         self,
         layer: int,  # 0-based
     ) -> Tensor:  # (batch, heads, query, key)
-        "Softmax of the scores over the visible keys, 0 elsewhere; padded queries' rows mean nothing."
-        hidden = ~self.visible(layer)  # of a padded query far from the text: all keys
+        "Softmax of the scores over the visible keys; padded queries' rows mean nothing."
+        hidden = ~self.visible(layer)  # of a padded query far from the text all, and its row is 0
         scores = self.scores(layer).masked_fill(hidden, float("-inf"))
         return scores.softmax(-1).masked_fill(hidden, 0)
 
