@@ -103,8 +103,8 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
         )
     if saved:
         if settings.reference and not _are_authors(saved):
-            raise ValueError("reference compares with the authors' loss, whose projection is shared "
-                             "or per-layer and has a bias; the student's saved ones are "
+            raise ValueError("reference is the authors' loss, whose projection is shared or "
+                             "per-layer and has a bias; the student's saved ones are "
                              f"{', '.join(saved)}: start from a size, or leave reference out")
         return projections_from(saved, student_config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):
