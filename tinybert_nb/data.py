@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORE', 'MODEL_INPUTS', 'Example', 'read_label', 'read_examples', 'write_examples', 'label_names', 'scan_labels',
-           'match_labels', 'fingerprint', 'split_off', 'count_longer', 'target_of', 'encode_examples',
+           'match_labels', 'fingerprint', 'split_off', 'count_longer', 'target_of', 'UnknownTokens', 'encode_examples',
            'tokenizer_state', 'encode_file', 'LengthGroupedSampler', 'padding_share', 'pad_batch', 'make_loader']
 
 # %% ../nbs/01_data.ipynb #734beb32
@@ -15,7 +15,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -368,16 +368,59 @@ def _warn_of_cuts(cut: int, count: int, max_length: int):
         warnings.warn(f"{cut} of {count} examples have more than {max_length} tokens and were cut",
                       stacklevel=3)
 
+# %% ../nbs/01_data.ipynb #2d6e9f3a
+@dataclass
+class UnknownTokens:
+    "Counts the unknown tokens of texts while they are encoded, and keeps some of the words."
+
+    tokens: int = 0  # without special ones
+    unknown: int = 0
+    words: list[str] = field(default_factory=list)
+
+    def add(self, encoded, texts: Iterable[str], tokenizer, special: int = 0) -> None:
+        "Count the rows of token numbers that a text each became, `special` tokens a row among them."
+        unknown = tokenizer.unk_token_id
+        for ids, text in zip(encoded, texts):
+            found = 0 if unknown is None else ids.count(unknown)
+            self.tokens, self.unknown = self.tokens + len(ids) - special, self.unknown + found
+            if found and len(self.words) < 5:
+                words = dict.fromkeys(text.split()[:100])
+                spelt = tokenizer([*words], add_special_tokens=False)["input_ids"]
+                lacking = [word[:20] for word, ids in zip(words, spelt) if unknown in ids]
+                self.words = [*dict.fromkeys([*self.words, *lacking])][:5]
+
+    def check(self, source, most: float = 0.5) -> None:
+        "Warn of 5 % of unknown tokens and more; `DataError` where the fraction is above `most`."
+        share = self.unknown / max(1, self.tokens)
+        some = f" (in {', '.join(self.words)})" if self.words else ""
+        said = (f"{source}: {share:.0%} of the tokens are unknown to the tokenizer{some}: was the "
+                "model made for such texts?")
+        if share > most:
+            raise DataError(f"{said} Choose another model, or set max_unknown to accept them")
+        if share >= 0.05:
+            warnings.warn(said, stacklevel=3)
+
+
+def _count_unknown(unknown: UnknownTokens, columns: dict, examples: list[Example], tokenizer):
+    "Count the unknown tokens of encoded examples."
+    pair = examples[0].text_b is not None
+    texts = columns.get("text") or (f"{each.text_a} {each.text_b or ''}" for each in examples)
+    unknown.add(columns["input_ids"], texts, tokenizer, tokenizer.num_special_tokens_to_add(pair))
+
+
 # %% ../nbs/01_data.ipynb #172c7d45
 def encode_examples(
     examples: list[Example],
     tokenizer,  # as the model's `from_pretrained` gives it
     labels: list[str],  # label names; the position of a name is its class number
     max_length: int = 128,  # tokens a row, special ones included; the paper: 64 single, 128 pairs
+    source="the texts",  # where they come from, for a message
+    max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
 ) -> list[dict]:  # rows: input_ids, token_type_ids (if any), label, row, length
     """Turn examples into rows of token numbers, and warn how many were cut.
 
-    Raises `DataError` for an unknown label, no examples, or an impossible `max_length`.
+    Raises `DataError` for an unknown label, no examples, an impossible `max_length`, and for more
+    unknown tokens than are accepted.
     """
     if not examples:
         raise DataError("examples is empty; at least one is needed")
@@ -388,11 +431,14 @@ def encode_examples(
         if fault := _fault((), example.label, classes):
             raise DataError(f"example {number}: {fault}")
     columns, cut = _encode(examples, tokenizer, classes, max_length)
+    unknown = UnknownTokens()
+    _count_unknown(unknown, columns, examples, tokenizer)
+    unknown.check(source, max_unknown)
     _warn_of_cuts(cut, len(examples), max_length)
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 # %% ../nbs/01_data.ipynb #5c0a9f3b
-_ENCODING_VERSION = 2  # raise it when the same file would be encoded to other rows than before
+_ENCODING_VERSION = 3  # raise it when other rows or counts would be written than before
 
 
 def tokenizer_state(tokenizer) -> list:  # what `fingerprint` takes
@@ -408,16 +454,17 @@ def tokenizer_state(tokenizer) -> list:  # what `fingerprint` takes
 
 # %% ../nbs/01_data.ipynb #5a1044b7
 def _open_encoded(folder: Path):
-    "Open encoded rows as (Dataset, how many were cut); None if they are missing or damaged."
+    "Open encoded rows: Dataset, how many were cut, unknown tokens; None if missing or damaged."
     from datasets import Dataset
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        vouched = fingerprint([folder / "rows.arrow", {"cut": about["cut"]}])
-        if vouched != about["fingerprint"]:
+        vouched = about.pop("fingerprint")
+        if fingerprint([folder / "rows.arrow", about]) != vouched:
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+        cut, unknown = about["cut"], UnknownTokens(**about["unknown"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Dataset.from_file(str(folder / "rows.arrow")), about["cut"]
+    return Dataset.from_file(str(folder / "rows.arrow")), cut, unknown
 
 
 def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder: Path, form):
@@ -434,7 +481,7 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
         kinds |= {"question": Value("int32"), "begins": [Value("int32")], "ends": [Value("int32")],
                   "text": Value("string"), "answers": [Value("string")]}
     known = None if form.problem in ("regression", "spans") else classes
-    examples, count, cut = _examples(path, known, form), 0, 0
+    examples, count, cut, unknown = _examples(path, known, form), 0, 0, UnknownTokens()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as place,
           tqdm(desc="encoding", unit=" rows", delay=2, leave=False) as progress):
@@ -444,12 +491,14 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
             while chunk := list(islice(examples, 1000)):
                 encoded, longer = _encode(chunk, tokenizer, classes, max_length, count)
                 writer.write_batch(encoded)
+                _count_unknown(unknown, encoded, chunk, tokenizer)
                 count, cut = count + len(encoded["row"]), cut + longer
                 progress.update(len(chunk))
             writer.finalize()
         if fingerprint(path) != text:
             raise DataError(f"{path}: the file was changed while it was encoded; start again")
-        about = {"cut": cut, "fingerprint": fingerprint([made / "rows.arrow", {"cut": cut}])}
+        about = {"cut": cut, "unknown": asdict(unknown)}
+        about["fingerprint"] = fingerprint([made / "rows.arrow", about])
         (made / "about.json").write_text(json.dumps(about), encoding="utf-8")
         try:
             os.rename(made, folder)
@@ -468,8 +517,9 @@ def encode_file(
 ):  # datasets.Dataset: the rows of `encode_examples`, on disk
     """Encode a task file once, keep the rows on disk, and warn at each call how many were cut.
 
-    Raises `DataError` for bad lines as `read_examples`, for an impossible `max_length`, for a
-    file that changes meanwhile, and for a cache that cannot be written.
+    Raises `DataError` for bad lines as `read_examples`, for an impossible `max_length`, for more
+    unknown tokens than the form accepts, for a file that changes meanwhile, and for a cache that
+    cannot be written.
     """
     classes, text = _classes(labels, tokenizer, max_length), fingerprint(path)
     made_from = {"text": text, "tokenizer": tokenizer_state(tokenizer), "labels": list(classes),
@@ -485,7 +535,8 @@ def encode_file(
         opened = _open_encoded(folder)
     if opened is None:
         raise DataError(f"{folder}: encoded rows were written but cannot be read back")
-    rows, cut = opened
+    rows, cut, unknown = opened
+    unknown.check(path, form.max_unknown)
     _warn_of_cuts(cut, len(rows), max_length)
     return rows
 

@@ -65,6 +65,7 @@ class TaskForm:
     # text, or several, a number, a class a word (CoNLL), or a piece of a text as answer (SQuAD)
     separator: str = ","  # between the classes in one cell, where there may be several
     metric: str = ""  # chooses checkpoints and leads the table ("": the usual one of the problem)
+    max_unknown: float = 0.5  # refuse texts with a larger fraction of unknown tokens, [UNK]
 
 # %% ../nbs/00c_formats.ipynb #b6a03a9d
 def some_of(names: Iterable, most: int = 10) -> str:

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['STUDENT_SIZES', 'CHINESE_VOCABULARY', 'PROBLEMS', 'parse_size', 'is_checkpoint', 'student_config', 'problem_of',
-           'head_class', 'find_classifier', 'logits_of', 'new_student', 'count_parameters', 'load_tokenizer',
-           'load_config', 'load_classifier', 'load_encoder', 'load_masked_lm', 'whole_file', 'whole_folder',
-           'save_checkpoint', 'load_projections', 'principal_components', 'shrink_product', 'check_start',
-           'student_from_teacher']
+           'labels_of', 'head_class', 'find_classifier', 'logits_of', 'new_student', 'count_parameters', 'load_config',
+           'is_cased', 'load_tokenizer', 'check_vocabulary', 'load_classifier', 'load_encoder', 'load_masked_lm',
+           'whole_file', 'whole_folder', 'save_checkpoint', 'load_projections', 'principal_components',
+           'shrink_product', 'check_start', 'student_from_teacher']
 
 # %% ../nbs/02_models.ipynb #1a294e85
 import copy
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from transformers import (AutoConfig, AutoModel, AutoModelForMaskedLM,
                           BertForSequenceClassification, PreTrainedConfig, PreTrainedModel,
                           PreTrainedTokenizerBase)
 from transformers.activations import ACT2FN
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from .assets import DEFAULT_TEACHER, teacher_source
@@ -108,6 +110,18 @@ def problem_of(config: PreTrainedConfig) -> str:  # a key of `PROBLEMS`
     words = {word: problem for problem, word in PROBLEMS.items()}
     return words[config.problem_type or PROBLEMS["single"]]
 
+# %% ../nbs/02_models.ipynb #5b1e0c3a
+def labels_of(config: PreTrainedConfig) -> list[str]:  # the position of a name is its class
+    "A classifier's label names, as text, in class order; ValueError for classes without a number."
+    names = {int(number): str(name) for number, name in config.id2label.items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError(
+            f"config.json of {config.name_or_path or 'the model'}: id2label has the numbers "
+            f"{', '.join(map(str, sorted(names)))}; {len(names)} classes are numbered from 0 to "
+            f"{len(names) - 1}")
+    return [names[number] for number in sorted(names)]
+
+
 # %% ../nbs/02_models.ipynb #0c182f8f
 def head_class(problem: str):  # a key of `PROBLEMS`
     "The class of the library that makes models with a head for the problem."
@@ -154,26 +168,73 @@ def count_parameters(model: nn.Module) -> int:  # shared tensors once
     return sum(parameter.numel() for parameter in model.parameters())
 
 # %% ../nbs/02_models.ipynb #55983f22
-def _from_pretrained(kind, name):
-    "A tokenizer or a configuration; ValueError that names what was looked for."
+def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
+    "The configuration alone, without weights; ValueError or AssetError if there is none."
     source = teacher_source(str(name))
     try:
-        return kind.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # of the wrong JSON type too
         raise ValueError(
             f"no model at {name!r}: neither a folder with a readable config.json nor a model id "
             f"that can be reached from here; {DEFAULT_TEACHER} needs no hub"
         ) from error
 
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:  # folder or hub id
-    "The tokenizer that belongs to a model; ValueError or AssetError if there is none."
-    return _from_pretrained(AutoTokenizer, name)
-
 # %% ../nbs/02_models.ipynb #7fc2441c
-def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
-    "The configuration alone, without weights; ValueError or AssetError if there is none."
-    return _from_pretrained(AutoConfig, name)
+def is_cased(pieces: Iterable[str]) -> bool:
+    "Whether a vocabulary has capital letters: in more than one piece of a hundred."
+    pieces = [piece for piece in pieces if not re.fullmatch(r"\[.*\]|<.*>", piece)]  # not [CLS]
+    return 100 * sum(piece != piece.lower() for piece in pieces) > len(pieces)
+
+# %% ../nbs/02_models.ipynb #8e4b3f6d
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:  # folder or hub id
+    "The tokenizer of a model; ValueError where there is none, or one that cannot be this model's."
+    config, source = load_config(name), teacher_source(str(name))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        unused = getattr(tokenizer, "do_lower_case", False) and is_cased(tokenizer.get_vocab())
+        if unused and "do_lower_case" not in get_tokenizer_config(source):  # no file says it
+            tokenizer, unused = AutoTokenizer.from_pretrained(source, do_lower_case=False), False
+    except Exception as error:  # the tokenizers library has no narrower kind
+        raise ValueError(f"{name}: its tokenizer cannot be opened ({str(error).splitlines()[0]}): "
+                         "copy all its files from where the weights come from") from error
+    _check_tokenizer(tokenizer, config, name)
+    if unused:
+        warnings.warn(f"{name}: do_lower_case in tokenizer_config.json lower-cases all text, but "
+                      "the vocabulary has capital letters: was the model trained like that?",
+                      stacklevel=2)
+    return tokenizer
+
+
+def _check_tokenizer(tokenizer, config, name) -> None:
+    "ValueError for a tokenizer that cannot be this model's; a warning for one that is too small."
+    pieces, rows = tokenizer.get_vocab(), getattr(config, "vocab_size", None)
+    if not pieces.keys() - {*tokenizer.all_special_tokens}:
+        raise ValueError(f"{name} has no tokenizer, so all text would be unknown: copy its files "
+                         f"({', '.join(tokenizer.vocab_files_names.values())}) from where the "
+                         "weights come from")
+    if rows is not None and max(pieces.values()) >= rows:
+        raise ValueError(f"{name}: its tokenizer numbers pieces up to {max(pieces.values())}, its "
+                         f"model has embeddings for {rows}: one of them is another model's")
+    if rows is not None and 10 * len(pieces) < 9 * rows:
+        warnings.warn(f"{name}: its tokenizer has {len(pieces):,} pieces, its model embeddings for "
+                      f"{rows:,}: is the vocabulary complete?", stacklevel=3)
+
+# %% ../nbs/02_models.ipynb #b17e6ca0
+def check_vocabulary(
+    tokenizer: PreTrainedTokenizerBase,  # encodes the texts for both models
+    other: PreTrainedTokenizerBase,  # the other model's own
+) -> None:
+    "ValueError naming pieces that have another number, or none, in the other vocabulary."
+    numbers, others = tokenizer.get_vocab(), other.get_vocab()
+    differ = [piece for piece in sorted(numbers, key=numbers.get)
+              if others.get(piece) != numbers[piece]]
+    if differ:
+        some = ", ".join(f"{piece!r} {numbers[piece]} and {others.get(piece, 'missing')}"
+                         for piece in differ[:3])
+        raise ValueError(
+            f"{tokenizer.name_or_path} and {other.name_or_path} have different vocabularies: "
+            f"{len(differ):,} of {len(numbers):,} pieces have another number ({some}): both models "
+            "must read the same token numbers")
 
 # %% ../nbs/02_models.ipynb #3cc0b4bd
 def load_classifier(
@@ -185,10 +246,10 @@ def load_classifier(
 ) -> PreTrainedModel:
     "A sequence classifier over these labels; ValueError if it has none, or one for other labels."
     config = load_config(name)
-    if not fresh_head and problem != "spans" and list(config.id2label.values()) != list(labels):
+    if not fresh_head and problem != "spans" and labels_of(config) != list(labels):
         raise ValueError(
-            f"{name} was not fine-tuned on this task: its labels are "
-            f"{list(config.id2label.values())}, the data's are {list(labels)}"
+            f"{name} was not fine-tuned on this task: its labels are {labels_of(config)}, the "
+            f"data's are {list(labels)}"
         )
     if not fresh_head and problem_of(config) != problem:
         raise ValueError(f"{name} was not fine-tuned on this task: its labels are of the problem "
