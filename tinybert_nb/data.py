@@ -378,7 +378,7 @@ class UnknownTokens:
     words: list[str] = field(default_factory=list)
 
     def add(self, encoded, texts: Iterable[str], tokenizer, special: int = 0) -> None:
-        "Count the rows of token numbers that a text each became, `special` tokens a row among them."
+        "Count rows of token numbers, one a text; `special` of each row are special tokens."
         unknown = tokenizer.unk_token_id
         for ids, text in zip(encoded, texts):
             found = 0 if unknown is None else ids.count(unknown)

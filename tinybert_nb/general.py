@@ -42,6 +42,7 @@ class GeneralSettings(IntermediateSettings):
     short_share: float = 0.0  # of sequences, cut to a random length (BERT and authors: 0.1)
     masking: Literal["none", "bert"] = "none"  # of what both read (authors' v1: bert; v2: none)
     held_out_sequences: int = 200  # of held-out text, looked at each time
+    max_unknown: float = 0.5  # refuse text with a larger fraction of unknown tokens, [UNK]
     streaming: bool = False  # read a data set row by row, without an end; needs steps and held_out
 
 # %% ../nbs/09_general.ipynb #08cc84d1
@@ -54,7 +55,8 @@ def open_corpus(
     "The texts as token numbers; DataError for what cannot be read, ValueError for a bare stream."
     def encode(source):
         with processes().main_process_first():  # the others find it on disk
-            return encode_corpus(source, tokenizer, settings.layout)
+            return encode_corpus(source, tokenizer, settings.layout,
+                                 max_unknown=settings.max_unknown)
 
     if corpus == "packaged":
         files = general_corpus()
@@ -75,10 +77,12 @@ def packed_batches(
     settings: GeneralSettings,
 ) -> PackedBatches | StreamedBatches:
     "What the training loop is given: sequences of one length, nearly all of them full."
-    kind = StreamedBatches if settings.streaming else PackedBatches
+    kind, more = PackedBatches, {}
+    if settings.streaming:
+        kind, more = StreamedBatches, {"max_unknown": settings.max_unknown}
     return kind(corpus, tokenizer, settings.batch_size, length=settings.length,
                 documents=settings.documents, short_share=settings.short_share,
-                masking=settings.masking, seed=settings.seed)
+                masking=settings.masking, seed=settings.seed, **more)
 
 # %% ../nbs/09_general.ipynb #00644f8f
 def masked_answers(

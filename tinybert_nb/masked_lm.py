@@ -175,6 +175,7 @@ class MaskedLMSettings(TrainingSettings):
     masked_share: float = 0.15  # of the word pieces (BERT: 0.15)
     dropout: bool = False  # of the model while it learns (BERT: on)
     held_out_sequences: int = 200  # of held-out text, looked at each time
+    max_unknown: float = 0.5  # refuse text with a larger fraction of unknown tokens, [UNK]
 
     def __post_init__(self):
         super().__post_init__()
@@ -218,7 +219,8 @@ def train_masked_lm(
     "Teach a whole model to name masked word pieces. Checkpoints in out/best and out/last."
     settings, tokenizer = settings or MaskedLMSettings(), load_tokenizer(model)
     held_out = general_corpus()["held_out"] if held_out is None else held_out
-    text, unseen = (encode_corpus(source, tokenizer) for source in (corpus, held_out))
+    text, unseen = (encode_corpus(source, tokenizer, max_unknown=settings.max_unknown)
+                    for source in (corpus, held_out))
 
     def work():
         return _train(text, unseen, model, tokenizer, settings, out, watch)

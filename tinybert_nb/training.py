@@ -85,7 +85,7 @@ class TrainingSettings:
 # %% ../nbs/07_training.ipynb #3ac006c9
 ONLY_HOW = (  # settings that leave the result as it is
     "accumulation", "find_batch_size", "compile", "tf32", "checkpoint_seconds", "keep_checkpoints",
-    "snapshots", "tensorboard", "any_teacher")
+    "snapshots", "tensorboard", "any_teacher", "max_unknown")
 
 
 def deciding_settings(settings: TrainingSettings) -> dict:
