@@ -22,10 +22,10 @@ from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
 from .attention_view import static_text
-from .data import make_loader, read_examples
+from .data import UnknownTokens, make_loader, read_examples
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map
-from .models import load_encoder, load_tokenizer
+from .models import check_vocabulary, load_encoder, load_tokenizer
 from .plots import html_report
 from .resemblance import compare_models
 from .runs import write_json
@@ -144,8 +144,10 @@ def align_folders(
     max_length: int = 64,  # word pieces a text
 ) -> Path:  # of report.html
     "The report on a student that lies on disk; ValueError and DataError say what does not fit."
-    ours = {name: load_encoder(where) for name, where in student_moments(student).items()}
-    theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher)
+    theirs, tokenizer, ours = load_encoder(teacher), load_tokenizer(teacher), {}
+    for name, where in student_moments(student).items():
+        check_vocabulary(tokenizer, load_tokenizer(where))
+        ours[name] = load_encoder(where)
     measured = list(texts)
     if data is not None:
         measured = [tuple(text if text is None or isinstance(text, str) else " ".join(text)
@@ -153,6 +155,10 @@ def align_folders(
                     for example in islice(read_examples(data, form=form), rows)]
     encoded = [dict(tokenizer(*pair, truncation=True, max_length=max_length), label=0, row=row)
                for row, pair in enumerate(measured)]
+    unknown, pairs = UnknownTokens(), measured[0][1] is not None
+    unknown.add([row["input_ids"] for row in encoded], map(" ".join, (filter(None, pair) for pair in
+                measured)), tokenizer, tokenizer.num_special_tokens_to_add(pairs))
+    unknown.check(data or "the texts", form.max_unknown)
     loader = make_loader([{**row, "length": len(row["input_ids"])} for row in encoded], tokenizer)
     depths = (model.config.num_hidden_layers for model in (theirs, [*ours.values()][-1]))
     chosen = parse_layer_map(layer_map, *depths)

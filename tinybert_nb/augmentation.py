@@ -11,6 +11,7 @@ __all__ = ['PROVENANCE', 'BLOCK', 'AugmentationSettings', 'Draft', 'Variant', 'T
 import json
 import shutil
 import sys
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,11 +26,11 @@ from tqdm.auto import tqdm
 from .assets import file_sha256
 from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
-from .data import fingerprint, read_examples, read_label, scan_labels
+from .data import UnknownTokens, fingerprint, read_examples, read_label, scan_labels
 from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, reader_of,
                                  text_lines, writer_of)
 from .masked_lm import packaged_masked_lm
-from .models import whole_file
+from .models import load_tokenizer, whole_file
 from .runs import as_json, differences, environment, identify_model, write_json
 from .submission import answer_texts
 from .training import processes
@@ -295,8 +296,10 @@ def _agreed(groups, rows, source: RowSource, teacher: str | None, form: TaskForm
     found = [row for group in groups for row, _ in group]
     if teacher is None or not found:
         return groups
-    said = iter(answer_texts(teacher, [tuple(row[column] for column in source.texts)
-                                       for row in found]))
+    with warnings.catch_warnings():  # `augment_file` tells it of the first rows
+        warnings.filterwarnings("ignore", ".* of the tokens are unknown")
+        said = iter(answer_texts(teacher, [tuple(row[column] for column in source.texts)
+                                           for row in found], max_unknown=1.0))
     return [[each for each in group if next(said) == read_label(row[source.label], form)]
             for row, group in zip(rows, groups)]
 
@@ -462,6 +465,13 @@ def _open_maker(source, settings, form, candidates) -> BlockMaker:
     some = [" ".join(row[column]) if isinstance(row[column], list) else row[column]
             for row in islice(source.rows(), 100) for column in source.texts]
     candidates = candidates or open_candidates(settings, mostly_chinese(some))
+    tokenizers = [candidates.masked.tokenizer] if isinstance(candidates, Candidates) else []
+    tokenizers += [load_tokenizer(settings.teacher)] if settings.teacher else []
+    for tokenizer in tokenizers:
+        unknown = UnknownTokens()
+        encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+        unknown.add(encoded, some, tokenizer)
+        unknown.check(f"the first rows, for {tokenizer.name_or_path}", form.max_unknown)
     return BlockMaker(source, Augmenter(candidates, settings), form)
 
 # %% ../nbs/10d_augmentation.ipynb #7ccb93bb

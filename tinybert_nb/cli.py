@@ -245,7 +245,7 @@ class Data:
 class Plan(Table):
     "Tell what will be matched with what, sizes, speed-up and warnings, before anything is trained."
 
-    teacher: str = DEFAULT_TEACHER  # folder or model id; only its configuration is read
+    teacher: str = DEFAULT_TEACHER  # folder or model id; its weights are not read
     student: str = "tinybert-3l-312"  # a size, a folder or a model id
     layer_map: str = "uniform"  # uniform, top, bottom, skip, last, last-2, or by hand: 2,4,6
     head_map: str = "same"  # same, mean, or relation-12
@@ -254,17 +254,22 @@ class Plan(Table):
     def run(self) -> None:
         "Print the plan; its one row holds all its parts."
         from tinybert_nb.layer_map import parse_head_map, parse_layer_map
-        from tinybert_nb.models import is_checkpoint, load_config, student_config
+        from tinybert_nb.models import (is_checkpoint, load_config, load_tokenizer,
+                                        student_config)
         from tinybert_nb.plan import plan
 
-        teacher = load_config(self.teacher)
-        student = (load_config(self.student) if is_checkpoint(self.student)
-                   else student_config(self.student, teacher))
+        teacher, tokenizers = load_config(self.teacher), None
+        if is_checkpoint(self.student):
+            student = load_config(self.student)
+            tokenizers = load_tokenizer(self.teacher), load_tokenizer(self.student)
+        else:
+            student = student_config(self.student, teacher)
         layer_map = parse_layer_map(self.layer_map, teacher.num_hidden_layers,
                                     student.num_hidden_layers)
         head_map = None if self.head_map == "same" else parse_head_map(
             self.head_map, student.num_attention_heads, teacher.num_attention_heads)
-        found = plan(teacher, student, layer_map, head_map, length=self.length)
+        found = plan(teacher, student, layer_map, head_map, length=self.length,
+                     tokenizers=tokenizers)
         print(found)
         self.keep([asdict(found)])
 
@@ -339,6 +344,7 @@ class Submit:
     place: str = "data/glue"  # folder of the tasks, or a data set's name, such as nyu-mll/glue
     out: Path = Path("submission.zip")
     max_length: int = 128  # word pieces a text or pair
+    max_unknown: float = 0.5  # refuse texts with a larger fraction of unknown tokens, [UNK]
 
     def __post_init__(self):
         wrong = [word for word in self.checkpoints if not all(word.partition("="))]
@@ -351,7 +357,7 @@ class Submit:
         from tinybert_nb.submission import submit
 
         tables = submit(dict(word.split("=", 1) for word in self.checkpoints), self.place, self.out,
-                        self.max_length)
+                        self.max_length, self.max_unknown)
         print(f"{self.out}: {', '.join(tables)}")
 
 # %% ../nbs/18_cli.ipynb #287a1ad3

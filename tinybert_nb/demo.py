@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'STEPS', 'SENTENCE', 'Preset', 'prepare_data', 'run_seed', 'alignment_steps', 'mean_of', 'write_report',
-           'load_classifier_labels', 'run_demo']
+           'run_demo']
 
 # %% ../nbs/17_demo.ipynb #06d7982d
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import (encode_examples, fingerprint, make_loader, read_examples,
                               write_examples)
 from .evaluation import hardware, measure_checkpoints, results_table, summarise
-from .models import load_classifier, load_tokenizer
+from .models import labels_of, load_classifier, load_config, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
 from .runs import finished_or, write_json
@@ -138,7 +137,7 @@ def write_report(
     "Write out/report.html and its pictures; gives the page's path."
     out = Path(out)
     teacher_folder, student_folder = _first_student(out, preset)
-    labels = list(load_classifier_labels(teacher_folder))
+    labels = labels_of(load_config(teacher_folder))
     teacher = load_classifier(teacher_folder, labels)
     student = load_classifier(student_folder / "stage-two/best", labels)
     pair = attention_pair(teacher, student, load_tokenizer(teacher_folder), SENTENCE)
@@ -167,12 +166,6 @@ def write_report(
     return page
 
 # %% ../nbs/17_demo.ipynb #cf7f08e6
-def load_classifier_labels(folder: str | Path) -> list[str]:
-    "The label names that a checkpoint folder's config holds, in the order of the classes."
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return [config["id2label"][number] for number in sorted(config["id2label"], key=int)]
-
-
 def _shown(rows: list[dict]) -> list[dict]:
     "The summary as rows for a reader."
     shown = []
@@ -228,7 +221,7 @@ def run_demo(
 def _align(preset: Preset, out: Path, test: Path) -> dict[str, list[dict]]:
     "The alignment steps of the first seed's first student, kept like any other step."
     teacher_folder, student_folder = _first_student(out, preset)
-    labels, tokenizer = load_classifier_labels(teacher_folder), load_tokenizer(teacher_folder)
+    labels, tokenizer = labels_of(load_config(teacher_folder)), load_tokenizer(teacher_folder)
     made_from = {"student": fingerprint(student_folder / "stage-two/best/model.safetensors")}
 
     def work():

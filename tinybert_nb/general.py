@@ -142,8 +142,8 @@ def general(
             fresh = packed_batches(text or corpus, tokenizer, settings)
             return islice(fresh, math.ceil(SAMPLE / settings.batch_size))
 
-        step = make_step(*make_pair(student, model, sample, settings, load_encoder), model,
-                         settings)
+        pair = make_pair(student, model, sample, settings, load_encoder, tokenizer)
+        step = make_step(*pair, model, settings)
         head = _teacher_head(teacher, step)
         plain, masked = _held_out_batches(unseen, tokenizer, settings)
         return train_intermediate(step, batches, settings, out, tokenizer,

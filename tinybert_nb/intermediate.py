@@ -20,8 +20,9 @@ from .card import save_student
 from .distiller import (Distiller, Term, deepest_layer, needed_layers, teacher_targets,
                                    up_to_layer)
 from .layer_map import parse_head_map, parse_layer_map
-from .models import (find_classifier, is_checkpoint, load_config, load_projections,
-                                new_student, student_config, student_from_teacher)
+from .models import (check_vocabulary, find_classifier, is_checkpoint, load_config,
+                                load_projections, load_tokenizer, new_student, student_config,
+                                student_from_teacher)
 from .projections import Projections, projections_from
 from .trace import compile_model, trace_forward
 from .training import Evaluation, TrainingSettings, processes, train
@@ -68,9 +69,12 @@ def make_pair(
     sample: Callable[[], Iterable[dict[str, Tensor]]],  # batches of text, if the start needs them
     settings: IntermediateSettings,
     load: Callable[[str], PreTrainedModel],  # opens a checkpoint folder
+    tokenizer: PreTrainedTokenizerBase,  # the teacher's, which encodes the texts for both
 ) -> tuple[PreTrainedModel, Distiller]:
-    "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
+    "A student and its distiller, new or from a checkpoint; ValueError where they do not fit."
     checkpoint = is_checkpoint(student)
+    if checkpoint:
+        check_vocabulary(tokenizer, load_tokenizer(student))
     config = load_config(student) if checkpoint else student_config(str(student), teacher.config)
     layer_map = parse_layer_map(settings.layer_map, teacher.config.num_hidden_layers,
                                 config.num_hidden_layers)
@@ -91,11 +95,6 @@ def make_pair(
 
 def _make_projections(student_config, teacher_config, settings, start, saved):
     "The saved projections, or new ones; ValueError where they do not fit the models."
-    if student_config.vocab_size != teacher_config.vocab_size:
-        raise ValueError(
-            f"the student knows {student_config.vocab_size} word pieces, the teacher "
-            f"{teacher_config.vocab_size}: both must read the same vocabulary"
-        )
     if saved:
         return projections_from(saved, student_config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):

@@ -114,7 +114,7 @@ def ask(
     max_length: int,
 ) -> Asked:
     "Ask and measure one checkpoint; ValueError if it does not know the labels."
-    system = open_system(folder, examples, form.problem, max_length, source)
+    system = open_system(folder, examples, form.problem, max_length, source, form.max_unknown)
     figures, logits = measure_model(system.model, system.rows, system.tokenizer)
     gold = gold_of(system.rows, form.problem)
     if form.problem == "spans":

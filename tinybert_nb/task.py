@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOSSES', 'TaskData', 'with_dev', 'load_task', 'tell_imbalance', 'StageSettings', 'FinetuneSettings',
            'StageOneSettings', 'StageTwoSettings', 'ClassifierStep', 'finetune', 'make_student', 'teacher_answers',
-           'check_teacher', 'stage_one', 'answers_of', 'StageTwoStep', 'stage_two_terms', 'stage_two',
-           'DistillSettings', 'augmented', 'distill_student', 'distill']
+           'check_teacher', 'stage_one', 'answers_of', 'StageTwoStep', 'stage_two_terms', 'answer_counts',
+           'ensemble_targets', 'stage_two', 'DistillSettings', 'augmented', 'distill_student', 'distill']
 
 # %% ../nbs/11_task.ipynb #807fec0e
 import sys
@@ -35,8 +35,8 @@ from .formats import NO_LABEL, TaskForm
 from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
                                       train_intermediate)
 from .losses import find_loss
-from .models import (is_checkpoint, load_classifier, load_config, load_tokenizer,
-                                student_config)
+from .models import (check_vocabulary, is_checkpoint, labels_of, load_classifier,
+                                load_config, load_tokenizer, student_config)
 from .questions import Answers
 from .runs import environment, finished_or, identify_model, write_json
 from .trace import Trace, trace_forward
@@ -84,7 +84,7 @@ def load_task(
     train_path, eval_path, form = with_dev(train_path, eval_path, form)
     labels = scan_labels(train_path, form)
     if model is not None and form.problem != "spans":  # those two have an order
-        labels = match_labels(labels, list(load_config(model).id2label.values()), str(model))
+        labels = match_labels(labels, labels_of(load_config(model)), str(model))
     with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
                            for path in (train_path, eval_path))
@@ -196,7 +196,7 @@ def finetune(
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
     settings = settings or FinetuneSettings()
     labels = scan_labels(train_path, form)  # first: a bad file is told before a model is fetched
-    known = set(load_config(model).id2label.values()) == set(labels)
+    known = set(labels_of(load_config(model))) == set(labels)
     task = load_task(train_path, eval_path, load_tokenizer(model), settings.max_length,
                      model if known else None, form)
     tell_imbalance(task)
@@ -221,7 +221,7 @@ def make_student(
     task: TaskData,
     settings: StageOneSettings,
 ) -> tuple[PreTrainedModel, Distiller]:
-    "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
+    "A student and its distiller, new or from a checkpoint; ValueError where they do not fit."
     def sample():
         numbers = range(0, len(task.train), max(1, len(task.train) // 400))
         return make_loader([task.train[number] for number in numbers], task.tokenizer, 32)
@@ -230,7 +230,7 @@ def make_student(
         return load_classifier(folder, task.labels, fresh_head=True, seed=settings.seed,
                                problem=task.form.problem)
 
-    return make_pair(student, teacher, sample, settings, load)
+    return make_pair(student, teacher, sample, settings, load, task.tokenizer)
 
 # %% ../nbs/11_task.ipynb #eb8c07ab
 def teacher_answers(
@@ -366,6 +366,33 @@ def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list
     return [Term("prediction", settings.prediction_weight, loss, options=options),
             Term("gold", settings.gold_weight, gold)]
 
+# %% ../nbs/11_task.ipynb #51b6e2c7
+def answer_counts(task: TaskData) -> list[int] | None:  # None: one a row
+    "How many rows of logits each training row has: one for each word, or for each token."
+    if task.form.problem == "tokens":
+        return [sum(label != NO_LABEL for label in labels) for labels in task.train["label"]]
+    return [*task.train["length"]] if task.form.problem == "spans" else None
+
+
+# %% ../nbs/11_task.ipynb #62c7f3d8
+def ensemble_targets(
+    teachers: Sequence[tuple[str, TaskData]],  # folder, and the task as its own tokenizer reads it
+) -> Tensor:  # (answers, classes), float32, in the first teacher's order
+    "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
+    (first, task), found = teachers[0], []
+    for name, own in teachers:
+        same = answer_counts(own) == answer_counts(task)
+        if task.form.problem == "spans":  # the same tokens
+            same = same and own.train["begins"][:] == task.train["begins"][:]
+        if not same:
+            raise ValueError(f"{name} and {first} split the texts into different tokens, so their "
+                             "logits for each of them cannot be averaged: choose teachers with the "
+                             "same tokenizer")
+        order = [own.labels.index(label) for label in task.labels]
+        found.append(teacher_answers(name, own, "train")[:, order])
+    return torch.stack(found).mean(0)
+
+
 # %% ../nbs/11_task.ipynb #c134c9aa
 def stage_two(
     train_path: str | Path,
@@ -384,13 +411,13 @@ def stage_two(
     teachers = (teacher, *settings.more_teachers)
 
     def work():
+        check_vocabulary(task.tokenizer, load_tokenizer(student))
         model = load_classifier(student, task.labels, problem=form.problem)
-        answers = torch.stack([teacher_answers(one, task, "train") for one in teachers]).mean(0)
-        counts = {"tokens": lambda: [sum(label != NO_LABEL for label in labels)
-                                     for labels in task.train["label"]],
-                  "spans": lambda: [*task.train["length"]]}.get(form.problem, lambda: None)()
+        more = [load_task(train_path, eval_path, load_tokenizer(one), settings.max_length, one,
+                          form) for one in settings.more_teachers]
+        answers = ensemble_targets([*zip(teachers, [task, *more])])
         step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, form.problem)),
-                            counts)
+                            answer_counts(task))
         return _train_classifier(step, model, task, settings, out, "stage two", watch)
 
     made_from = {"stage": "stage two", "student": identify_model(student),
@@ -484,7 +511,9 @@ def distill(
 ) -> list[dict]:  # rows of the table: majority, teacher, alone, distilled
     "The whole recipe; writes out/results.json. What is finished already is not done again."
     settings, out = settings or DistillSettings(), Path(out)
-    if not is_checkpoint(student):  # one that cannot be is refused before a teacher is trained
+    if is_checkpoint(student):  # one that cannot be is refused before a teacher is trained
+        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    else:
         student_config(student, load_config(teacher))
     finetune(train_path, eval_path, teacher, out / "teacher", settings.seeded(settings.finetune),
              watch=watch, form=form)
