@@ -30,7 +30,7 @@ def own_data_folder(tmp_path, monkeypatch):
 def vocabulary() -> list[str]:
     """The words of the sample texts, and letters for all others."""
     words = {word for row in read_examples(TRAIN) for word in row.text_a.lower().split()}
-    letters = [mark + chr(code) for code in range(33, 127) for mark in ("", "##")]
+    letters = [mark + chr(code).lower() for code in range(33, 127) for mark in ("", "##")]
     return SPECIAL + sorted({word for word in words if word.isalpha()} | {*letters})
 
 
@@ -136,9 +136,8 @@ def test_weights_without_a_tokenizer_are_refused(tmp_path, model, command, capsy
 def test_cased_vocabulary_alone_stays_cased_in_what_is_written(tmp_path, model):
     for path in model.glob("tokenizer*"):
         path.unlink()
-    pieces = [piece.capitalize() if piece not in SPECIAL else piece for piece in vocabulary()]
-    (model / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-    rewrite_config(model, vocab_size=len(pieces))
+    pieces = [piece.capitalize() if len(piece) > 3 else piece for piece in vocabulary()]
+    (model / "vocab.txt").write_text("\n".join(SPECIAL + pieces[5:]), encoding="utf-8")
     tokenizer = load_tokenizer(model)
     assert tokenizer.tokenize("Film") == ["Film"]
     save_checkpoint(tmp_path / "written", load_classifier(model, LABELS), tokenizer)
@@ -150,32 +149,34 @@ def test_cased_vocabulary_alone_stays_cased_in_what_is_written(tmp_path, model):
 
 @pytest.mark.parametrize("command", ["evaluate", "finetune", "general", "align", "augment"])
 def test_mostly_unknown_text_is_refused_unless_asked_for(tmp_path, model, command, capsys):
-    file, out = tmp_path / "chinese.txt", tmp_path / "out"
+    file, plain, out = (tmp_path / name for name in ("file.txt", "plain.txt", "out.txt"))
     file.write_text(CHINESE, encoding="utf-8")
-    masked = tmp_path / "masked"
-    save_masked(masked, model)
-    general = ["--teacher", model, "--student", "1l-8-2h", "--held-out", file, "--corpus", file]
-    words, option = {
-        "evaluate": ([model, "--eval", file], "--max-unknown"),
-        "finetune": (["--train", file, "--eval", file, "--teacher", model, *BRIEF], "--max-unknown"),
-        "general": ([*general, "--epochs", "1", "--length", "8"], "--max-unknown"),
-        "align": (["--teacher", model, "--student", model, "--data", file], "--form.max-unknown"),
-        "augment": (["--data", file, "--masked-lm", masked, "--vectors", "none"], "--max-unknown"),
+    plain.write_text(CHINESE.replace("\tpositive", "").replace("\tnegative", ""), encoding="utf-8")
+    words = {
+        "evaluate": [model, "--eval", file],
+        "finetune": ["--train", file, "--eval", file, "--teacher", model, "--out", out, *BRIEF],
+        "general": ["--corpus", plain, "--held-out", plain, "--teacher", model, "--student"]
+        + ["1l-8-2h", "--epochs", "1", "--length", "8", "--out", out],
+        "align": ["--teacher", model, "--student", model, "--data", file, "--out", out],
+        "augment": ["--data", file, "--masked-lm", save_masked(tmp_path / "masked", model)]
+        + ["--vectors", "none", "--out", out],
     }[command]
-    written = [] if command == "evaluate" else ["--out", f"{out}.txt" if command == "augment" else out]
-    said = refused(capsys, command, *words, *written)
-    assert "100% of the tokens are unknown" in said and "set max_unknown" in said
-    assert "電影很好看" in said
-    main([str(word) for word in [command, *words, option, "1", *written]])
-    assert "note: " in (said := capsys.readouterr().err) and "100% of the tokens are unknown" in said
+    said = refused(capsys, command, *words)
+    assert "100% of the tokens are unknown to the tokenizer (in 電影很好看, 好, " in said
+    assert "or set max_unknown to accept them" in said
+    option = "--form.max-unknown" if command == "align" else "--max-unknown"
+    main([str(word) for word in [command, *words, option, "1"]])
+    said = capsys.readouterr().err
+    assert "note: " in said and "100% of the tokens are unknown to the tokenizer" in said
 
 
-def save_masked(folder: Path, like: Path) -> None:
+def save_masked(folder: Path, like: Path) -> Path:
     """A masked-LM model with the same vocabulary."""
     from transformers import BertConfig, BertForMaskedLM
 
     config = BertConfig.from_pretrained(like)
     save_checkpoint(folder, BertForMaskedLM(config), load_tokenizer(like))
+    return folder
 
 
 def test_some_unknown_tokens_are_told_once_and_few_are_not(tmp_path, model, capsys):
@@ -198,15 +199,18 @@ def test_each_teacher_reads_with_its_own_vocabulary(model, turned):
     torch.testing.assert_close(targets, own)
 
 
-def test_teachers_of_words_need_not_share_a_vocabulary_but_the_words(tmp_path):
-    file = tmp_path / "words.conll"
-    file.write_text("good O\nfilm B-x\n\nbad O\nplot B-x\n")
-    form = TaskForm(problem="tokens")
-    tasks = [load_task(file, file, load_tokenizer(save_model(tmp_path / name, pieces)), length,
-                       form=form)
-             for name, pieces, length in (("a", vocabulary(), 32), ("b", vocabulary(), 4))]
-    with pytest.raises(ValueError, match="split the texts into different tokens"):
-        ensemble_targets([("a", tasks[1]), ("b", tasks[0])][::-1])
+@pytest.mark.parametrize("problem", ["tokens", "spans"])
+def test_logits_of_other_tokens_are_not_averaged(tmp_path, model, problem):
+    file = tmp_path / {"tokens": "words.conll", "spans": "questions.jsonl"}[problem]
+    answer = {"question": "what", "context": "a good plot", "answers": {
+        "text": ["good"], "answer_start": [2]}}
+    file.write_text({"tokens": "a O\ngood O\nplot B-x\n", "spans": json.dumps(answer)}[problem])
+    letters = save_model(tmp_path / "letters", [each for each in vocabulary() if each != "plot"])
+    form, lengths = TaskForm(problem=problem), {"tokens": (32, 4), "spans": (32, 32)}[problem]
+    tasks = [load_task(file, file, load_tokenizer(folder), length, form=form)
+             for folder, length in zip((model, letters), lengths)]
+    with pytest.raises(ValueError, match="b and a split the texts into different tokens"):
+        ensemble_targets([*zip("ab", tasks)])
 
 
 @pytest.mark.parametrize("command", ["stage-one", "stage-two", "distill", "general", "align"])

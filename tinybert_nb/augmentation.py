@@ -28,7 +28,7 @@ from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
 from .data import UnknownTokens, fingerprint, read_examples, read_label, scan_labels
 from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, reader_of,
-                                 text_lines, writer_of)
+                                 rows_identity, text_lines, writer_of)
 from .masked_lm import packaged_masked_lm
 from .models import load_tokenizer, whole_file
 from .runs import as_json, differences, environment, identify_model, write_json
@@ -373,8 +373,8 @@ def made_from(path, settings: AugmentationSettings, form: TaskForm, provenance: 
     named = {"masked_lm": identify_model(settings.masked_lm), "vectors": content(settings.vectors),
              "stop_words": content(settings.stop_words),
              "teacher": settings.teacher and identify_model(settings.teacher)}
-    return as_json({"data": fingerprint(path), "form": asdict(form), "provenance": provenance,
-                    "block": BLOCK, **asdict(settings) | named})
+    return as_json({"data": fingerprint(path), "form": rows_identity(form),
+                    "provenance": provenance, "block": BLOCK, **asdict(settings) | named})
 
 
 def _check_same(path: Path, origin: dict, what: str) -> bool:

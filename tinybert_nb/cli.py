@@ -344,7 +344,7 @@ class Submit:
     place: str = "data/glue"  # folder of the tasks, or a data set's name, such as nyu-mll/glue
     out: Path = Path("submission.zip")
     max_length: int = 128  # word pieces a text or pair
-    max_unknown: float = 0.5  # refuse texts with a larger fraction of unknown tokens, [UNK]
+    max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
 
     def __post_init__(self):
         wrong = [word for word in self.checkpoints if not all(word.partition("="))]

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from .assets import data_folder, file_sha256, workplace
 from .formats import (NO_LABEL, DataError, Tags, TaskForm, join_words, open_dataset,
-                                 reader_of, records, some_of, spread_tags)
+                                 reader_of, records, rows_identity, some_of, spread_tags)
 from .questions import Answers, encode_questions, read_answers
 
 # %% ../nbs/01_data.ipynb #668f3524
@@ -524,7 +524,7 @@ def encode_file(
     classes, text = _classes(labels, tokenizer, max_length), fingerprint(path)
     made_from = {"text": text, "tokenizer": tokenizer_state(tokenizer), "labels": list(classes),
                  "max_length": max_length, "version": _ENCODING_VERSION,
-                 "reader": reader_of(path, form).__name__, "form": asdict(form)}
+                 "reader": reader_of(path, form).__name__, "form": rows_identity(form)}
     folder = Path(cache or data_folder() / "encoded") / fingerprint([made_from])
     opened = _open_encoded(folder)
     if opened is None:

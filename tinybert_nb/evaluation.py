@@ -346,7 +346,7 @@ def open_system(
     source: str | Path = "the data",  # where the examples come from, for a message
     max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
 ) -> System:
-    "Load a checkpoint; ValueError if it does not know the examples' labels, or most of their words."
+    "Load a checkpoint; ValueError for labels that it does not know, or too many unknown tokens."
     labels = labels_of(load_config(folder))
     unknown = sorted({*label_names(examples)} - {*labels})
     if unknown:

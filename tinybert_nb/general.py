@@ -42,7 +42,7 @@ class GeneralSettings(IntermediateSettings):
     short_share: float = 0.0  # of sequences, cut to a random length (BERT and authors: 0.1)
     masking: Literal["none", "bert"] = "none"  # of what both read (authors' v1: bert; v2: none)
     held_out_sequences: int = 200  # of held-out text, looked at each time
-    max_unknown: float = 0.5  # refuse text with a larger fraction of unknown tokens, [UNK]
+    max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
     streaming: bool = False  # read a data set row by row, without an end; needs steps and held_out
 
 # %% ../nbs/09_general.ipynb #08cc84d1

@@ -175,7 +175,7 @@ class MaskedLMSettings(TrainingSettings):
     masked_share: float = 0.15  # of the word pieces (BERT: 0.15)
     dropout: bool = False  # of the model while it learns (BERT: on)
     held_out_sequences: int = 200  # of held-out text, looked at each time
-    max_unknown: float = 0.5  # refuse text with a larger fraction of unknown tokens, [UNK]
+    max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
 
     def __post_init__(self):
         super().__post_init__()

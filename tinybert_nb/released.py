@@ -174,8 +174,8 @@ def released_tokenizer(
     notes = []
     if lower_case is None and "do_lower_case" not in settings:
         lower_case = not is_cased(pieces)
-        notes.append("no file says whether text is lower-cased: the vocabulary has "
-                     + ("no capital letters, so it is" if lower_case else "capital letters, so not"))
+        found = "no capital letters, so it is" if lower_case else "capital letters, so it is not"
+        notes.append(f"no file says whether text is lower-cased: the vocabulary has {found}")
     settings["do_lower_case"] = settings["do_lower_case"] if lower_case is None else lower_case
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     length = config.max_position_embeddings

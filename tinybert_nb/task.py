@@ -31,7 +31,7 @@ from .data import (encode_file, fingerprint, make_loader, match_labels, scan_lab
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
-from .formats import NO_LABEL, TaskForm
+from .formats import NO_LABEL, TaskForm, rows_identity
 from .intermediate import (IntermediateSettings, make_pair, make_step, mean_terms,
                                       train_intermediate)
 from .losses import find_loss
@@ -88,7 +88,7 @@ def load_task(
     with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
                            for path in (train_path, eval_path))
-    key = fingerprint([Path(train_path), Path(eval_path), form, labels, max_length])
+    key = fingerprint([Path(train_path), Path(eval_path), rows_identity(form), labels, max_length])
     return TaskData(rows, eval_rows, labels, tokenizer, key, form)
 
 # %% ../nbs/11_task.ipynb #137e6216
@@ -377,20 +377,20 @@ def answer_counts(task: TaskData) -> list[int] | None:  # None: one a row
 # %% ../nbs/11_task.ipynb #62c7f3d8
 def ensemble_targets(
     teachers: Sequence[tuple[str, TaskData]],  # folder, and the task as its own tokenizer reads it
-) -> Tensor:  # (answers, classes), float32, in the first teacher's order
+) -> Tensor:  # (answers, classes), float32, in the first teacher's order of classes
     "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
-    (first, task), found = teachers[0], []
-    for name, own in teachers:
+    (first, task), logits = teachers[0], []
+    for name, own in teachers[1:]:
         same = answer_counts(own) == answer_counts(task)
-        if task.form.problem == "spans":  # the same tokens
+        if task.form.problem == "spans":  # tokens that begin at the same characters
             same = same and own.train["begins"][:] == task.train["begins"][:]
         if not same:
             raise ValueError(f"{name} and {first} split the texts into different tokens, so their "
-                             "logits for each of them cannot be averaged: choose teachers with the "
-                             "same tokenizer")
+                             "logits cannot be averaged: choose teachers with the same tokenizer")
+    for name, own in teachers:
         order = [own.labels.index(label) for label in task.labels]
-        found.append(teacher_answers(name, own, "train")[:, order])
-    return torch.stack(found).mean(0)
+        logits.append(teacher_answers(name, own, "train")[:, order])
+    return torch.stack(logits).mean(0)
 
 
 # %% ../nbs/11_task.ipynb #c134c9aa
