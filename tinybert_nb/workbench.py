@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from .alignment import read_text
 from .layer_map import LayerMap, layer_costs, map_by_hand, searched_map, uniform_map
-from .models import student_config
+from .models import labels_of, student_config
 from .plan import plan
 from .widgets import Displayed
 
@@ -139,7 +139,7 @@ class TemperatureWorkbench(Displayed):
         unsure = -(shares * shares.clamp(min=1e-30).log()).sum()
         bars = "".join(
             f"<div style='display:grid;grid-template-columns:9em 16em 4em;gap:6px'><span "
-            f"style='text-align:right'>{escape(str(self.teacher.config.id2label[number]))}</span>"
+            f"style='text-align:right'>{escape(str(labels_of(self.teacher.config)[number]))}</span>"
             f"<span style='background:#8883'><span style='display:block;height:1em;"
             f"background:#4477aa;width:{100 * share:.1f}%'></span></span><span>{share:.3f}</span>"
             f"</div>" for number, share in enumerate(shares.tolist()))

@@ -1,0 +1,248 @@
+"""Models and texts that others made: label order, tokenizer, vocabulary, unknown tokens."""
+
+from pathlib import Path
+import json
+import shutil
+
+import pytest
+import torch
+
+from conftest import EVAL, TRAIN
+from tinybert_nb.cli import main
+from tinybert_nb.data import read_examples
+from tinybert_nb.evaluation import measure_checkpoints
+from tinybert_nb.formats import TaskForm
+from tinybert_nb.models import load_classifier, load_tokenizer, save_checkpoint
+from tinybert_nb.task import ensemble_targets, load_task, teacher_answers
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LABELS = ["negative", "positive"]
+CHINESE = "電影很好看 好\tpositive\n太難看了 壞\tnegative\n" * 10
+BRIEF = ["--epochs", "1", "--max-length", "32"]
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path, monkeypatch):
+    """Encoded rows and cached logits of a test are its own."""
+    monkeypatch.setenv("TINYBERT_NB_DATA", str(tmp_path / "data"))
+
+
+def vocabulary() -> list[str]:
+    """The words of the sample texts, and letters for all others."""
+    words = {word for row in read_examples(TRAIN) for word in row.text_a.lower().split()}
+    letters = [mark + chr(code).lower() for code in range(33, 127) for mark in ("", "##")]
+    return SPECIAL + sorted({word for word in words if word.isalpha()} | {*letters})
+
+
+def save_model(folder: Path, pieces: list[str], labels=LABELS, seed: int = 0) -> Path:
+    """A tiny classifier with a tokenizer for these pieces."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    torch.manual_seed(seed)
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(vocab_size=len(pieces), id2label=dict(enumerate(labels)), **sizes)
+    tokenizer = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    tokenizer.model_max_length = 128
+    save_checkpoint(folder, BertForSequenceClassification(config), tokenizer)
+    return folder
+
+
+def save_turned(folder: Path, original: Path) -> Path:
+    """The same model, the numbers of its pieces in another order."""
+    pieces = vocabulary()
+    order = [*range(len(SPECIAL)), *range(len(pieces) - 1, len(SPECIAL) - 1, -1)]
+    save_model(folder, [pieces[number] for number in order])
+    model = load_classifier(original, LABELS)
+    words = model.bert.embeddings.word_embeddings.weight.data
+    words.copy_(words[order].clone())
+    save_checkpoint(folder, model, load_tokenizer(folder))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_model(tmp_path / "model", vocabulary())
+
+
+@pytest.fixture
+def turned(tmp_path, model):
+    return save_turned(tmp_path / "turned", model)
+
+
+def refused(capsys, *words) -> str:
+    """What a command said that refused its input."""
+    with pytest.raises(SystemExit) as leave:
+        main([str(word) for word in words])
+    assert leave.value.code == 1
+    return capsys.readouterr().err
+
+
+def rewrite_config(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+# Labels ------------------------------------------------------------------------------------------
+
+
+def test_order_of_labels_in_the_file_does_not_matter(model):
+    before = measure_checkpoints({"it": model}, EVAL)[1]["accuracy"]
+    logits = teacher_answers(str(model), load_task(TRAIN, EVAL, load_tokenizer(model)), "eval")
+    rewrite_config(model, id2label={"1": "positive", "0": "negative"})
+    task = load_task(TRAIN, EVAL, load_tokenizer(model), model=model)
+    assert task.labels == LABELS
+    assert measure_checkpoints({"it": model}, EVAL)[1]["accuracy"] == before
+    assert torch.equal(teacher_answers(str(model), task, "eval"), logits)
+
+
+def test_twelve_classes_in_the_order_of_text(tmp_path):
+    names = [f"class {number}" for number in range(12)]
+    folder = save_model(tmp_path / "twelve", vocabulary(), names)
+    by_text = {str(number): names[number] for number in sorted(range(12), key=str)}
+    rewrite_config(folder, id2label=by_text)
+    file = tmp_path / "twelve.txt"
+    file.write_text("".join(f"a good film\t{name}\n" for name in names))
+    assert load_task(file, file, load_tokenizer(folder), model=folder).labels == names
+
+
+def test_labels_that_are_numbers_in_the_configuration(tmp_path):
+    folder = save_model(tmp_path / "numbers", vocabulary(), ["0", "1"])
+    rewrite_config(folder, id2label={"0": 0, "1": 1})
+    file = tmp_path / "numbers.txt"
+    file.write_text("a good film\t1\na bad film\t0\n")
+    assert load_task(file, file, load_tokenizer(folder), model=folder).labels == ["0", "1"]
+    assert 0 <= measure_checkpoints({"it": folder}, file)[1]["accuracy"] <= 1
+
+
+# Tokenizers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "stage-one", "general", "align"])
+def test_weights_without_a_tokenizer_are_refused(tmp_path, model, command, capsys):
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    out = tmp_path / "out"
+    files = ["--train", TRAIN, "--eval", EVAL, "--teacher", model, "--out", out]
+    words = {
+        "evaluate": [model, "--eval", EVAL],
+        "general": ["--teacher", model, "--corpus", TRAIN, "--held-out", EVAL, "--out", out],
+        "align": ["--teacher", model, "--student", model, "--out", out],
+    }.get(command, files)
+    said = refused(capsys, command, *words)
+    assert f"{model} has no tokenizer" in said and "vocab.txt, tokenizer.json" in said
+    assert not out.exists()
+
+
+def test_cased_vocabulary_alone_stays_cased_in_what_is_written(tmp_path, model):
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    pieces = [piece.capitalize() if len(piece) > 3 else piece for piece in vocabulary()]
+    (model / "vocab.txt").write_text("\n".join(SPECIAL + pieces[5:]), encoding="utf-8")
+    tokenizer = load_tokenizer(model)
+    assert tokenizer.tokenize("Film") == ["Film"]
+    save_checkpoint(tmp_path / "written", load_classifier(model, LABELS), tokenizer)
+    assert load_tokenizer(tmp_path / "written").tokenize("Film") == ["Film"]
+
+
+# Unknown tokens ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "general", "align", "augment"])
+def test_mostly_unknown_text_is_refused_unless_asked_for(tmp_path, model, command, capsys):
+    file, plain, out = (tmp_path / name for name in ("file.txt", "plain.txt", "out.txt"))
+    file.write_text(CHINESE, encoding="utf-8")
+    plain.write_text(CHINESE.replace("\tpositive", "").replace("\tnegative", ""), encoding="utf-8")
+    words = {
+        "evaluate": [model, "--eval", file],
+        "finetune": ["--train", file, "--eval", file, "--teacher", model, "--out", out, *BRIEF],
+        "general": ["--corpus", plain, "--held-out", plain, "--teacher", model, "--student"]
+        + ["1l-8-2h", "--epochs", "1", "--length", "8", "--out", out],
+        "align": ["--teacher", model, "--student", model, "--data", file, "--out", out],
+        "augment": ["--data", file, "--masked-lm", save_masked(tmp_path / "masked", model)]
+        + ["--vectors", "none", "--out", out],
+    }[command]
+    said = refused(capsys, command, *words)
+    assert "100% of the tokens are unknown to the tokenizer (in 電影很好看, 好, " in said
+    assert "or set max_unknown to accept them" in said
+    option = "--form.max-unknown" if command == "align" else "--max-unknown"
+    main([str(word) for word in [command, *words, option, "1"]])
+    said = capsys.readouterr().err
+    assert "note: " in said and "100% of the tokens are unknown to the tokenizer" in said
+
+
+def save_masked(folder: Path, like: Path) -> Path:
+    """A masked-LM model with the same vocabulary."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig.from_pretrained(like)
+    save_checkpoint(folder, BertForMaskedLM(config), load_tokenizer(like))
+    return folder
+
+
+def test_some_unknown_tokens_are_told_once_and_few_are_not(tmp_path, model, capsys):
+    file = tmp_path / "some.txt"
+    for known, told in ((9, True), (40, False)):
+        file.write_text(f"{'film ' * known} 好\tpositive\n{'plot ' * known} 好\tnegative\n")
+        main(["evaluate", str(model), "--eval", str(file), "--max-length", "64"])
+        said = capsys.readouterr().err
+        assert said.count("10% of the tokens are unknown to the tokenizer (in 好)") == told
+
+
+# Vocabularies ------------------------------------------------------------------------------------
+
+
+def test_each_teacher_reads_with_its_own_vocabulary(model, turned):
+    tasks = [load_task(TRAIN, EVAL, load_tokenizer(each), 32, each) for each in (model, turned)]
+    assert tasks[0].train["input_ids"][:] != tasks[1].train["input_ids"][:]
+    own = teacher_answers(str(model), tasks[0], "train")
+    targets = ensemble_targets([*zip(map(str, (model, turned)), tasks)])
+    torch.testing.assert_close(targets, own)
+
+
+@pytest.mark.parametrize("problem", ["tokens", "spans"])
+def test_logits_of_other_tokens_are_not_averaged(tmp_path, model, problem):
+    file = tmp_path / {"tokens": "words.conll", "spans": "questions.jsonl"}[problem]
+    answer = {"question": "what", "context": "a good plot", "answers": {
+        "text": ["good"], "answer_start": [2]}}
+    file.write_text({"tokens": "a O\ngood O\nplot B-x\n", "spans": json.dumps(answer)}[problem])
+    letters = save_model(tmp_path / "letters", [each for each in vocabulary() if each != "plot"])
+    form, lengths = TaskForm(problem=problem), {"tokens": (32, 4), "spans": (32, 32)}[problem]
+    tasks = [load_task(file, file, load_tokenizer(folder), length, form=form)
+             for folder, length in zip((model, letters), lengths)]
+    with pytest.raises(ValueError, match="b and a split the texts into different tokens"):
+        ensemble_targets([*zip("ab", tasks)])
+
+
+@pytest.mark.parametrize("command", ["stage-one", "stage-two", "distill", "general", "align"])
+def test_student_with_another_vocabulary_of_the_same_size_is_refused(
+    tmp_path, model, turned, command, capsys
+):
+    out = tmp_path / "out"
+    pair = ["--teacher", model, "--student", turned, "--out", out]
+    files = ["--train", TRAIN, "--eval", EVAL]
+    more = {
+        "stage-one": [*files, "--any-teacher"],
+        "general": ["--corpus", TRAIN, "--held-out", EVAL],
+        "align": [],
+    }.get(command, files)
+    said = refused(capsys, command, *pair, *more)
+    assert f"{model} and {turned} have different vocabularies" in said
+    assert not [*out.rglob("model.safetensors")]
+
+
+def test_plan_compares_vocabularies_and_not_their_sizes(tmp_path, model, turned, capsys):
+    main(["plan", "--teacher", str(model), "--student", str(turned)])
+    assert "PROBLEM: " in (said := capsys.readouterr().out) and "different vocabularies" in said
+    main(["plan", "--teacher", str(model), "--student", str(model)])
+    assert "PROBLEM" not in capsys.readouterr().out
+
+
+def test_same_vocabulary_in_another_file_is_the_same(tmp_path, model):
+    text = shutil.copytree(model, tmp_path / "text")
+    for path in text.glob("tokenizer*"):
+        path.unlink()
+    (text / "vocab.txt").write_text("\n".join(vocabulary()), encoding="utf-8")
+    rows = ["--train", TRAIN, "--eval", EVAL, "--any-teacher", *BRIEF]
+    main([str(word) for word in ["stage-one", "--teacher", model, "--student", text, "--out",
+                                 tmp_path / "out", *rows]])
+    assert (tmp_path / "out/last/model.safetensors").exists()
