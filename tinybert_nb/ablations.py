@@ -17,13 +17,13 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from .assets import DEFAULT_TEACHER
-from .data import fingerprint
-from .evaluation import in_words, measure_checkpoints
+from .evaluation import in_words
+from .files import check_output
 from .formats import TaskForm
 from .models import is_checkpoint, load_config
-from .runs import environment, finished_or, write_json
-from .task import (DistillSettings, Rows, augmented, finetune, stage_one, stage_two,
-                              train_baseline, with_dev)
+from .runs import environment, write_json
+from .task import (DistillSettings, Rows, augmented, finetune, measure_once, stage_one,
+                              stage_two, train_baseline, with_dev)
 
 # %% ../nbs/17c_ablations.ipynb #966cb654
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def ablate(
 ) -> list[dict]:  # rows of `evaluation.measure_checkpoints`; `system` is the variant
     "All variants and seeds; writes out/rows.json. Goes on where it stopped."
     settings, out, rows = settings or AblationSettings(), Path(out), []
+    check_output(out, [*files.values(), teacher, student], "rows.json",
+                 ["rows.json", "ablations.png"])
     plain = files["train"], files["dev"], form
     if settings.augment:
         plain = with_dev(*plain)
@@ -145,13 +147,9 @@ def _measured(systems, files, settings, form) -> list[dict]:
     if test is None:
         train, test, form = with_dev(train, files["dev"], form)
     for name, checkpoint in systems.items():
-        found = finished_or(
-            checkpoint.parent / "measured",
-            {"weights": fingerprint(checkpoint / "model.safetensors"), "test": fingerprint(test)},
-            lambda: {"rows": measure_checkpoints({name: checkpoint}, test, train,
-                                                 settings.finetune.max_length, settings.seed,
-                                                 form)}, quiet=True)
-        majority, measured = found["rows"]
+        majority, measured = measure_once(
+            checkpoint.parent / "measured", {"checkpoint": checkpoint}, test, train,
+            settings.finetune.max_length, settings.seed, form, quiet=True)
         rows += [measured | {"system": name}] if rows else [majority, measured]
     return rows
 

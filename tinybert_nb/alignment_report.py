@@ -21,14 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
-from .attention_view import static_text
-from .data import make_loader, read_examples
+from .attention_view import informative_head, largest_score, static_text
+from .data import UnknownTokens, make_loader, read_examples
+from .files import check_output
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map
-from .models import fitting_length, load_encoder, load_tokenizer
+from .models import check_vocabulary, fitting_length, load_encoder, load_tokenizer
 from .plots import html_report
 from .resemblance import compare_models
-from .runs import write_json
+from .runs import environment, write_json
 
 # %% ../nbs/13e_alignment_report.ipynb #520de50f
 class OfflineView:
@@ -44,7 +45,9 @@ class OfflineView:
         self.content = {
             "tokens": list(read.tokens), "segments": list(read.segments),
             "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0],
-            "windows": [list(of_layer) for of_layer in pair.windows]}
+            "windows": [list(of_layer) for of_layer in pair.windows],
+            "largest": largest_score(read, layer_map), "layer": 1}
+        self.content["head"], self.content["token"] = informative_head(read, layer_map, 1)
         for side in ("teacher", "student"):
             scores = np.stack([layer.numpy() for layer in getattr(pair, side)])
             halves = base64.b64encode(scores.astype("<f2").tobytes()).decode()
@@ -87,7 +90,7 @@ def write_alignment_report(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "rows.json", {
-        "about": about, "student": name, "course": course, **study})
+        "about": about, "student": name, "course": course, **study, **environment()})
     script = static_text("attention_view.js") + static_text("alignment_report.js")
     path = html_report("Teacher and student: how they attend",
                        [("What was compared", [about])] * bool(about) + sections,
@@ -146,8 +149,11 @@ def align_folders(
 ) -> Path:  # of report.html
     "The report on a student that lies on disk; ValueError and DataError say what does not fit."
     moments = student_moments(student)
-    ours = {name: load_encoder(where) for name, where in moments.items()}
-    theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher, *moments.values())
+    check_output(out, [teacher, *moments.values(), data], "rows.json", ["rows.json", "report.html"])
+    theirs, tokenizer, ours = load_encoder(teacher), load_tokenizer(teacher, *moments.values()), {}
+    for name, where in moments.items():
+        check_vocabulary(tokenizer, load_tokenizer(where))
+        ours[name] = load_encoder(where)
     max_length = fitting_length(max_length, tokenizer)
     measured = list(texts)
     if data is not None:
@@ -156,6 +162,10 @@ def align_folders(
                     for example in islice(read_examples(data, form=form), rows)]
     encoded = [dict(tokenizer(*pair, truncation=True, max_length=max_length), label=0, row=row)
                for row, pair in enumerate(measured)]
+    unknown, pairs = UnknownTokens(), measured[0][1] is not None
+    unknown.add([row["input_ids"] for row in encoded], map(" ".join, (filter(None, pair) for pair in
+                measured)), tokenizer, tokenizer.num_special_tokens_to_add(pairs))
+    unknown.check(data or "the texts", form.max_unknown)
     loader = make_loader([{**row, "length": len(row["input_ids"])} for row in encoded], tokenizer)
     depths = (model.config.num_hidden_layers for model in (theirs, [*ours.values()][-1]))
     chosen = parse_layer_map(layer_map, *depths)

@@ -223,7 +223,7 @@ def _glove() -> Asset:
                  "Pennington, J., Socher, R. & Manning, C.D. (2014). GloVe: Global Vectors for "
                  "Word Representation. EMNLP 2014.")
 
-# %% ../nbs/00a_assets.ipynb #f6676170
+
 ASSETS = {asset.name: asset for asset in (_packaged_teacher(), _rated_reviews(), _wordnet(),
                                           _wikipedia_sample(), _chinese_reviews(), _glove())}
 DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -257,7 +257,7 @@ def _write_marker(folder: Path, known: dict):
     except OSError:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/00a_assets.ipynb #00b23023
+
 def _faults(folder, files: dict[str, tuple[int, str]]) -> dict[str, str]:
     "Compare a folder with the expected files; return file name -> 'missing' or what is wrong."
     folder, faults = Path(folder), {}
@@ -308,7 +308,7 @@ def _write_synced(path: Path, pieces):
         target.flush()
         os.fsync(target.fileno())
 
-# %% ../nbs/00a_assets.ipynb #ae64374f
+
 def _take(archive: Path, carrier: Carrier, folder: Path):
     "Copy the wanted members of a checked archive into a folder."
     found = file_sha256(archive)
@@ -439,7 +439,7 @@ def _sources(asset: Asset, workplace: Path) -> list[tuple[str, object]]:
             sources.append((f"{carrier.filename} at {_shown(address)}", fill))
     return sources
 
-# %% ../nbs/00a_assets.ipynb #3054d9f0
+
 def _collect(asset: Asset, workplace: Path) -> tuple[Path | None, list[str]]:
     "Fill a folder from the first source that works; return it, and why the others did not."
     reasons = []

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import AssetError, teacher_source
-from .models import (count_parameters, head_class, is_checkpoint, load_config,
-                                problem_of, save_checkpoint)
+from .models import (count_parameters, head_class, is_checkpoint, labels_of,
+                                load_config, problem_of, save_checkpoint)
 
 # %% ../nbs/06d_card.ipynb #0c223b86
 def plain_text(text: Any) -> str:  # Markdown on one line
@@ -267,7 +267,7 @@ def _loading(kind, config) -> str:
                  f'model = {kind.auto_class}.from_pretrained("FOLDER")\n'
                  'tokenizer = AutoTokenizer.from_pretrained("FOLDER")')
     if kind.task in ("text-classification", "token-classification"):
-        code += f"\n\nClasses, in their order: {plain_text(', '.join(config.id2label.values()))}."
+        code += f"\n\nClasses, in their order: {plain_text(', '.join(labels_of(config)))}."
     if getattr(config, "classifier_activation", None):
         code += ("\n\nAn activation stands before its classifier, which only "
                  "tinybert_nb.models.load_classifier puts there.")

@@ -10,7 +10,6 @@ __all__ = ['STATE_FOLDER', 'random_state', 'set_random_state', 'StateError', 'sa
 import hashlib
 import json
 import random
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .models import whole_file
+from .terminal import note
 
 # %% ../nbs/06c_checkpoint.ipynb #37c9fed1
 def random_state() -> tuple[dict[str, Tensor], dict]:  # tensors by name, and JSON
@@ -119,7 +119,7 @@ def latest_state(
             damaged.append(str(error))
             continue
         for message in damaged:
-            warnings.warn(f"{message}; going on from {path.name} instead", stacklevel=2)
+            note(f"{message}; going on from {path.name} instead")
         return found
     if damaged:
         raise StateError("; ".join(damaged) + f". To begin this run anew, remove "

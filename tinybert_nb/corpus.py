@@ -11,8 +11,7 @@ import json
 import os
 import re
 import shutil
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -21,8 +20,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .assets import AssetError, data_folder, workplace
-from .data import fingerprint, tokenizer_state
+from .data import UnknownTokens, fingerprint, tokenizer_state
 from .formats import PACKED, DataError, content_name, text_lines
+from .terminal import note
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
@@ -45,8 +45,8 @@ def _in_folder(folder: Path) -> list[Path]:
                         f"{', '.join(PACKED)}); {there}a pattern names files of any ending, for "
                         f"example {folder / '**' / 'wiki_*'}")
     if others:
-        warnings.warn(f"{folder}: {len(others)} files are not read, by their endings they are no "
-                      f"text: {others[0]}{' ...' if others[1:] else ''}", stacklevel=4)
+        note(f"{folder}: {len(others)} files are not read, by their endings they are no "
+             f"text: {others[0]}{' ...' if others[1:] else ''}")
     return found
 
 # %% ../nbs/01b_corpus.ipynb #346ec79d
@@ -132,7 +132,7 @@ def _file_sentences(path: Path, layout: str, field: str) -> Iterator[str | None]
         raise DataError(f"{path}: the file is empty")
     doubt = doubt or (_doubt(layout, number, blank) if number < 10_000 else None)
     if doubt:
-        warnings.warn(f"{path}: {doubt}", stacklevel=3)
+        note(f"{path}: {doubt}")
     yield None
 
 # %% ../nbs/01b_corpus.ipynb #329012c5
@@ -232,6 +232,7 @@ def encode_sentences(
     sentences: list[str | None],  # None closes a document
     tokenizer,  # as the model's `from_pretrained` gives it
     begun: bool = False,  # whether the first sentence goes on with a document
+    unknown: UnknownTokens | None = None,  # counts those of the sentences too
 ) -> tuple[list[int], bool]:  # tokens, a separator behind each document; whether one is unclosed
     "Tokenise a stream of sentences; `DataError` if a separator comes out of the text."
     texts = _texts(sentences, begun)
@@ -242,6 +243,8 @@ def encode_sentences(
     for text in texts:
         if text is not None:
             ids = next(encoded)
+            if unknown is not None:
+                unknown.add([ids], [text], tokenizer)
             if separator in ids:
                 raise DataError(f"the tokenizer makes a separator of a part of {text[:80]!r}")
             tokens += ids
@@ -262,6 +265,7 @@ class EncodedCorpus:
     unknown: int  # how many of the tokens are the unknown one
     kind: str  # numpy's name for the numbers in tokens.bin: "<u2" or "<i4"
     first: tuple[int, int] = (0, 0)  # place and document of the files at which it begins
+    unknown_words: Sequence[str] = ()  # some of those that have an unknown token
 
     @property
     def places(self) -> int:
@@ -294,7 +298,7 @@ class EncodedCorpus:
         return part
 
 # %% ../nbs/01b_corpus.ipynb #0ccf302a
-_CORPUS_VERSION = 1  # raise it when the same text would be encoded otherwise than before
+_CORPUS_VERSION = 2  # raise it when the same text would be encoded otherwise than before
 
 
 def split_corpus(
@@ -344,22 +348,21 @@ def _write_corpus(sentences: Iterable, tokenizer, folder: Path):
     "Encode a stream of sentences into a folder."
     folder.mkdir()
     kind = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<i4"
-    places, documents, unknown, begun = 0, 0, 0, False
+    places, documents, unknown, begun = 0, 0, UnknownTokens(), False
     with (open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends,
           tqdm(desc="encoding", unit=" tokens", unit_scale=True, delay=2, leave=False) as progress):
         for portion in _in_portions(sentences):
-            tokens, begun = encode_sentences(portion, tokenizer, begun)
+            tokens, begun = encode_sentences(portion, tokenizer, begun, unknown)
             tokens = np.array(tokens, dtype=kind)
             closed = np.flatnonzero(tokens == tokenizer.sep_token_id)
             tokens.tofile(token_file)
             (closed + places + 1).astype("<i8").tofile(ends)
-            unknown += int(np.count_nonzero(tokens == (tokenizer.unk_token_id or -1)))
             places, documents = places + len(tokens), documents + len(closed)
             progress.update(len(tokens) - len(closed))
     if not places:
         raise DataError("the corpus has no text: nothing in it is a token")
-    about = {"documents": documents, "tokens": places - documents, "unknown": unknown,
-             "separator": tokenizer.sep_token_id, "kind": kind}
+    about = {"documents": documents, "tokens": places - documents, "unknown": unknown.unknown,
+             "unknown_words": unknown.words, "separator": tokenizer.sep_token_id, "kind": kind}
     about["fingerprint"] = fingerprint([folder / "tokens.bin", folder / "ends.bin", about])
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -384,11 +387,13 @@ def encode_corpus(
     field: str = "text",  # of JSON lines and of data sets: where the text is
     split: str = "train",  # of a data set that is named
     cache=None,  # folder for all encoded corpora; None: `encoded/` in the data folder
+    max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
 ) -> EncodedCorpus:
     """Tokenise a corpus once and keep it on disk.
 
-    Raises `DataError` as `read_documents` does, for a tokenizer without a separator, for a source
-    that changes meanwhile, and for a cache that cannot be written.
+    Raises `DataError` as `read_documents` does, for a tokenizer without a separator, for more
+    unknown tokens than are accepted, for a source that changes meanwhile, and for a cache that
+    cannot be written.
     """
     if tokenizer.sep_token_id is None:
         raise DataError("the tokenizer has no separator; set tokenizer.sep_token first")
@@ -411,7 +416,6 @@ def encode_corpus(
         except (OSError, AssetError) as error:
             raise DataError(f"{folder}: the corpus cannot be written ({error})") from error
         corpus = _open_corpus(folder)
-    if corpus.unknown * 20 > corpus.tokens:
-        warnings.warn(f"{corpus.unknown / corpus.tokens:.0%} of the tokens are unknown to this "
-                      "tokenizer: is it made for the corpus's language?", stacklevel=2)
+    unknown = UnknownTokens(corpus.tokens, corpus.unknown, [*corpus.unknown_words])
+    unknown.check(str(source)[:100], max_unknown)
     return corpus

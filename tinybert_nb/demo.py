@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'STEPS', 'SENTENCE', 'Preset', 'prepare_data', 'run_seed', 'alignment_steps', 'mean_of', 'write_report',
-           'load_classifier_labels', 'run_demo']
+           'run_demo']
 
 # %% ../nbs/17_demo.ipynb #06d7982d
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +17,14 @@ from .alignment import attention_pair, mean_alignment
 from .assets import DEFAULT_TEACHER, movie_reviews
 from .data import (encode_examples, fingerprint, make_loader, read_examples,
                               write_examples)
-from .evaluation import hardware, measure_checkpoints, results_table, summarise
-from .models import load_classifier, load_tokenizer
+from .evaluation import hardware, results_table, summarise
+from .files import check_output
+from .models import labels_of, load_classifier, load_config, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
-from .runs import finished_or, write_json
+from .runs import environment, finished_or, identify_model, write_json
 from .task import (DistillSettings, FinetuneSettings, StageOneSettings,
-                              StageTwoSettings, distill_student, finetune)
+                              StageTwoSettings, distill_student, finetune, measure_once)
 from .training import read_history
 
 # %% ../nbs/17_demo.ipynb #e6330373
@@ -65,6 +65,8 @@ def prepare_data(
     "The movie reviews, or the slice of them that the preset uses."
     files, folder = movie_reviews(), Path(out) / "data"
     rows = {"train": preset.train_rows, "dev": preset.held_out_rows, "test": preset.held_out_rows}
+    check_output(folder, files.values(), "slices.json", [f"{split}.txt" for split in rows])
+    write_json(folder / "slices.json", {"rows": rows, **environment()})
     for split, count in rows.items():
         if count is not None:
             examples = read_examples(files[split])[:count]
@@ -88,11 +90,8 @@ def run_seed(
     for student in preset.students:
         systems |= distill_student(files["train"], files["dev"], systems["teacher"], student,
                                    out / student, recipe)
-    weights = {name: fingerprint(folder / "model.safetensors") for name, folder in systems.items()}
-    made_from = {"systems": weights, "test": fingerprint(files["test"])}
-    measured = finished_or(out / "measured", made_from, lambda: {"rows": measure_checkpoints(
-        systems, files["test"], files["train"], recipe.finetune.max_length, seed)})
-    return measured["rows"]
+    return measure_once(out / "measured", systems, files["test"], files["train"],
+                        recipe.finetune.max_length, seed)
 
 # %% ../nbs/17_demo.ipynb #4edba50d
 STEPS = {"start": "stage-one/start", "stage one": "stage-one/last", "stage two": "stage-two/best"}
@@ -138,7 +137,7 @@ def write_report(
     "Write out/report.html and its pictures; gives the page's path."
     out = Path(out)
     teacher_folder, student_folder = _first_student(out, preset)
-    labels = list(load_classifier_labels(teacher_folder))
+    labels = labels_of(load_config(teacher_folder))
     teacher = load_classifier(teacher_folder, labels)
     student = load_classifier(student_folder / "stage-two/best", labels)
     pair = attention_pair(teacher, student, load_tokenizer(teacher_folder), SENTENCE)
@@ -167,12 +166,6 @@ def write_report(
     return page
 
 # %% ../nbs/17_demo.ipynb #cf7f08e6
-def load_classifier_labels(folder: str | Path) -> list[str]:
-    "The label names that a checkpoint folder's config holds, in the order of the classes."
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return [config["id2label"][number] for number in sorted(config["id2label"], key=int)]
-
-
 def _shown(rows: list[dict]) -> list[dict]:
     "The summary as rows for a reader."
     shown = []
@@ -202,6 +195,7 @@ def run_demo(
     chosen, out, start = PRESETS[preset], Path(out), time.perf_counter()
     print(f"Demo, preset {preset}: {chosen.duration} on two CPU cores. Finished steps in {out} are "
           "kept: if you stop it, the same command goes on.", flush=True)
+    check_output(out, [teacher], "results.json", ["results.json", "report.html", "attention.png"])
     files = prepare_data(chosen, out)
     rows = []
     for number, seed in enumerate(chosen.seeds, start=1):
@@ -211,7 +205,7 @@ def run_demo(
     steps = _align(chosen, out, files["test"])
     command = f"tinybert-nb demo --preset {preset}"
     results = {"rows": rows, "summary": summarise(rows), "alignment": steps, "command": command,
-               "hardware": hardware(), "recipe": chosen.recipe, "teacher": teacher}
+               "recipe": chosen.recipe, "teacher": teacher, **environment()}
     write_json(out / "results.json", results)
     sentences = {split: len(read_examples(path)) for split, path in files.items()}
     about = [f"{sentences['train']:,} movie-review sentences to learn from, "
@@ -230,8 +224,9 @@ def run_demo(
 def _align(preset: Preset, out: Path, test: Path) -> dict[str, list[dict]]:
     "The alignment steps of the first seed's first student, kept like any other step."
     teacher_folder, student_folder = _first_student(out, preset)
-    labels, tokenizer = load_classifier_labels(teacher_folder), load_tokenizer(teacher_folder)
-    made_from = {"student": fingerprint(student_folder / "stage-two/best/model.safetensors")}
+    labels, tokenizer = labels_of(load_config(teacher_folder)), load_tokenizer(teacher_folder)
+    made_from = {"teacher": identify_model(teacher_folder), "test": fingerprint(test),
+                 **{step: identify_model(student_folder / where) for step, where in STEPS.items()}}
 
     def work():
         rows = encode_examples(read_examples(test)[:300], tokenizer, labels, max_length=64)

@@ -31,8 +31,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .data import (MODEL_INPUTS, Example, encode_examples, label_names, make_loader,
                               pad_batch, positive_class, read_examples, target_of)
 from .formats import NO_LABEL, TaskForm
-from .models import (count_parameters, fitting_length, load_classifier, load_config,
-                                load_tokenizer, logits_of, problem_of)
+from .models import (count_parameters, fitting_length, labels_of, load_classifier,
+                                load_config, load_tokenizer, logits_of, problem_of)
 from .plan import forward_flops
 from .questions import span_metrics
 
@@ -241,10 +241,8 @@ def evaluate_classifier(
 
 def _metrics(model, logits, rows, form) -> dict[str, float]:
     "The metrics of a model's own problem, with its own names for the classes."
-    names = model.config.id2label
     problem = problem_of(model.config)
-    return measure_answers(problem, logits, gold_of(rows, problem),
-                           [names[number] for number in sorted(names)], form)
+    return measure_answers(problem, logits, gold_of(rows, problem), labels_of(model.config), form)
 
 # %% ../nbs/08_evaluation.ipynb #e16e25cc
 def hardware() -> str:
@@ -361,10 +359,10 @@ def open_system(
     problem: str = "single",  # a key of `models.PROBLEMS`
     max_length: int = 128,  # word pieces; longer texts are cut, with a warning that counts them
     source: str | Path = "the data",  # where the examples come from, for a message
+    max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
 ) -> System:
-    "Load a checkpoint; ValueError if it does not know the examples' labels."
-    own = load_config(folder).id2label
-    labels = [own[number] for number in sorted(own)]
+    "Load a checkpoint; ValueError for labels that it does not know, or too many unknown tokens."
+    labels = labels_of(load_config(folder))
     unknown = sorted({*label_names(examples)} - {*labels})
     if unknown:
         raise ValueError(f"{folder} was not trained for the labels {', '.join(unknown)} of "
@@ -373,7 +371,7 @@ def open_system(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return System(model, tokenizer, labels,
                   encode_examples(examples, tokenizer, labels,
-                                  fitting_length(max_length, tokenizer)))
+                                  fitting_length(max_length, tokenizer), source, max_unknown))
 
 # %% ../nbs/08_evaluation.ipynb #4d073ac0
 def training_of(
@@ -404,7 +402,7 @@ def measure_checkpoints(
     numbers = ([target_of(example.label, names) for example in some] for some in (learnt, examples))
     rows = [majority_row(*numbers, seed, names, form.problem, form)]
     for system, folder in systems.items():
-        opened = open_system(folder, examples, form.problem, max_length, path)
+        opened = open_system(folder, examples, form.problem, max_length, path, form.max_unknown)
         rows.append(system_row(system, opened.model, opened.rows, opened.tokenizer, seed, form)
                     | training_of(folder))
     told = {"metric": leading_metric(form.problem, form.metric, names, form)}

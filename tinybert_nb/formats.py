@@ -4,25 +4,26 @@
 
 # %% auto #0
 __all__ = ['PACKED', 'PAIRS', 'TEXTS', 'LABELS', 'LONGEST_CELL', 'LOOK_AHEAD', 'NO_LABEL', 'DataError', 'some_of', 'content_name',
-           'text_lines', 'TaskForm', 'find_columns', 'has_header', 'Tags', 'words_text', 'join_words', 'spread_tags',
-           'open_dataset', 'reader_of', 'located_rows', 'records', 'RowWriter', 'writer_of']
+           'text_lines', 'TaskForm', 'rows_identity', 'find_columns', 'has_header', 'Tags', 'words_text', 'join_words',
+           'spread_tags', 'open_dataset', 'reader_of', 'located_rows', 'records', 'RowWriter', 'writer_of']
 
 # %% ../nbs/00c_formats.ipynb #13438539
 import csv
 import json
 import lzma
 import re
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from io import BufferedReader, StringIO, TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile, ZipFile, is_zipfile
+
+from .terminal import note
 
 # %% ../nbs/00c_formats.ipynb #4ea36538
 class DataError(ValueError):
@@ -113,8 +114,7 @@ def _byte_lines(stream: BufferedReader, encoding: str, path) -> tuple[Iterable[b
             raise DataError(f"{path}: is {what}")
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked:
-        warnings.warn(f"{path}: read as {marked.upper()}, as its byte-order mark says",
-                      stacklevel=3)
+        note(f"{path}: read as {marked.upper()}, as its byte-order mark says")
     elif head.startswith(b"\xef\xbb\xbf"):
         marked = "utf-8" if stream.read(3) else None
     elif not encoding and 4 * head.count(0) > len(head):
@@ -199,6 +199,9 @@ def _whole_text(path, encoding: str) -> str:
     return "\n".join(lines)
 
 # %% ../nbs/00c_formats.ipynb #b4930cb2
+_Problem = Literal["single", "multi", "regression", "tokens", "spans"]
+
+
 @dataclass(frozen=True)
 class TaskForm:
     "What a task's files hold, and how its answers are judged."
@@ -206,23 +209,27 @@ class TaskForm:
     text: str = ""  # column of the text: name, or position from 0 ("": found by a usual name)
     text_b: str = ""  # column of a second text ("": found with the first, or there is none)
     label: str = ""  # column of the label ("": found by a usual name)
-    problem: Literal["single", "multi", "regression", "tokens", "spans"] = "single"  # one class a
-    # text, or several, a number, a class a word (CoNLL), or a piece of a text as answer (SQuAD)
+    problem: _Problem = "single"  # a class a text, several, a number, a class a word, or an answer
     separator: str = ","  # between the classes in one cell, where there may be several
     metric: str = ""  # chooses checkpoints and leads the table ("": the usual one of the problem)
     header: Literal["auto", "yes", "no"] = "auto"  # whether the first row of a table names columns
-    encoding: str = ""  # of the characters, such as cp1252 ("": UTF-8, or as a byte-order mark says)
-    bad_rows: Literal["refuse", "skip"] = "refuse"  # a file with bad rows, or only these rows
-    classes: str = ""  # their names, where labels are class numbers, or arrays of 0 and 1
-    # the class whose own F1 is reported ("": of two, the one with a name such as yes, or equivalent
-    # beside not_equivalent; or a data set's own second class)
-    positive_class: str = ""
+    encoding: str = ""  # of the file, such as cp1252 ("": UTF-8, or as a byte-order mark says)
+    bad_rows: Literal["refuse", "skip"] = "refuse"  # a file with bad rows; or leave these out
+    classes: str = ""  # names, apart by separator, where labels are numbers or arrays of 0 and 1
+    positive_class: str = ""  # the class that f1 is of ("": of two, the usual one, such as yes)
     longest_answer: int = 30  # tokens of an answer in a text, at most (the usual limit of SQuAD)
     similar_together: bool = False  # nearly equal texts stay together when a dev set is split off
+    max_unknown: float = field(default=0.5, compare=False)  # fraction of unknown tokens accepted
 
     def __post_init__(self):
         if self.longest_answer < 1:
             raise ValueError(f"longest_answer is {self.longest_answer}: it must be at least 1")
+
+# %% ../nbs/00c_formats.ipynb #73d8a4e9
+def rows_identity(form: TaskForm) -> dict:
+    "The part of a form on which the rows depend; what is left out only decides what is refused."
+    return {each.name: getattr(form, each.name) for each in fields(form) if each.compare}
+
 
 # %% ../nbs/00c_formats.ipynb #9d3104d9
 PAIRS = {"text_a": "text_b", "sentence1": "sentence2", "premise": "hypothesis",
@@ -410,13 +417,13 @@ def _header(first: list[tuple], path, form, commas: bool) -> tuple[list[str] | N
     at = next((at for at, (_, _, fault) in enumerate(first) if fault != _EMPTY), len(first))
     number, cells, fault = first[at] if at < len(first) else (0, [], None)
     below = [cells for _, cells, fault in first[at + 1:] if not fault]
-    found, note = has_header([cells, *below], form, commas) if at < len(first) else (False, "")
+    found, doubt = has_header([cells, *below], form, commas) if at < len(first) else (False, "")
     lacking = bool(form.text) != bool(form.label)  # and to be found by a usual name
     if fault and (found or lacking):
         raise DataError(f"{path}:{number}: the header cannot be read: {fault}")
-    if note:
-        warnings.warn(f"{path}: its first row ({_shown(cells)}) is taken for a header, as {note}; "
-                      "if it is a row, set header to no", stacklevel=2)
+    if doubt:
+        note(f"{path}: its first row ({_shown(cells)}) is taken for a header, as {doubt}; "
+             "if it is a row, set header to no")
     twice = {name for name, count in Counter(cells).items() if count > 1}
     return [f"{name} ({place})" if name in twice else name
             for place, name in enumerate(cells)] if found else None, at

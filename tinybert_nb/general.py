@@ -26,7 +26,7 @@ from .masked_lm import find_head, head_accuracy, mean_accuracy
 from .models import (fitting_length, is_checkpoint, load_config, load_encoder,
                                 load_masked_lm, load_tokenizer)
 from .packing import PackedBatches, StreamedBatches, mask_tokens
-from .runs import finished_or, identify_model
+from .runs import check_run, finished_or, identify_model
 from .text import general_corpus
 from .trace import trace_forward
 from .training import deciding_settings, processes
@@ -43,6 +43,7 @@ class GeneralSettings(IntermediateSettings):
     short_share: float = 0.0  # of sequences, cut to a random length (BERT and authors: 0.1)
     masking: Literal["none", "bert"] = "none"  # of what both read (authors' v1: bert; v2: none)
     held_out_sequences: int = 200  # of held-out text, looked at each time
+    max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
     streaming: bool = False  # read a data set row by row, without an end; needs steps and held_out
 
 # %% ../nbs/09_general.ipynb #08cc84d1
@@ -55,7 +56,8 @@ def open_corpus(
     "The texts as token numbers; DataError for what cannot be read, ValueError for a bare stream."
     def encode(source):
         with processes().main_process_first():  # the others find it on disk
-            return encode_corpus(source, tokenizer, settings.layout)
+            return encode_corpus(source, tokenizer, settings.layout,
+                                 max_unknown=settings.max_unknown)
 
     if corpus == "packaged":
         files = general_corpus()
@@ -76,10 +78,12 @@ def packed_batches(
     settings: GeneralSettings,
 ) -> PackedBatches | StreamedBatches:
     "What the training loop is given: sequences of one length, nearly all of them full."
-    kind = StreamedBatches if settings.streaming else PackedBatches
+    kind, more = PackedBatches, {}
+    if settings.streaming:
+        kind, more = StreamedBatches, {"max_unknown": settings.max_unknown}
     return kind(corpus, tokenizer, settings.batch_size, length=settings.length,
                 documents=settings.documents, short_share=settings.short_share,
-                masking=settings.masking, seed=settings.seed)
+                masking=settings.masking, seed=settings.seed, **more)
 
 # %% ../nbs/09_general.ipynb #00644f8f
 def masked_answers(
@@ -128,6 +132,8 @@ def general(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # best and last held-out loss
     "General distillation. Checkpoints in out/best and out/last, the start in out/start."
+    sources = corpus if isinstance(corpus, list) else [corpus]
+    check_run(out, [*sources, teacher, student, held_out])
     settings = settings or GeneralSettings()
     check_pair(student, load_config(teacher), settings)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
@@ -142,8 +148,8 @@ def general(
             fresh = packed_batches(text or corpus, tokenizer, settings)
             return islice(fresh, math.ceil(SAMPLE / settings.batch_size))
 
-        step = make_step(*make_pair(student, model, sample, settings, load_encoder), model,
-                         settings)
+        pair = make_pair(student, model, sample, settings, load_encoder, tokenizer)
+        step = make_step(*pair, model, settings)
         head = _teacher_head(teacher, step)
         plain, masked = _held_out_batches(unseen, tokenizer, settings)
         return train_intermediate(step, batches, settings, out, tokenizer,
@@ -156,8 +162,7 @@ def general(
     call = {"function": "general", "arguments": {
         "corpus": corpus, "teacher": teacher, "student": student, "settings": settings,
         "held_out": held_out}}
-    texts = (general_corpus().values() if corpus == "packaged"
-             else corpus if isinstance(corpus, list) else [corpus])
+    texts = general_corpus().values() if corpus == "packaged" else sources
     files = [path for path in (*texts, held_out, teacher, student) if path is not None]
     return finished_or(out, made_from, work, call, files)
 

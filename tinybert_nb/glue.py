@@ -6,11 +6,11 @@
 __all__ = ['GLUE', 'Recipe', 'GlueTask', 'glue_task', 'glue_form', 'glue_files', 'recipe_file']
 
 # %% ../nbs/01d_glue.ipynb #31388558
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .formats import DataError, TaskForm, open_dataset, reader_of
+from .terminal import note
 
 # %% ../nbs/01d_glue.ipynb #78118a99
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def glue_files(
                      reader_of(path, form)(path, form))
                  if folder.is_dir() else len(open_dataset(path)))
         if count != task.rows[split]:
-            warnings.warn(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "
-                          f"{name}'s {split}: results will not compare", stacklevel=2)
+            note(f"{path}: {count:,} rows, where {task.rows[split]:,} were published for "
+                 f"{name}'s {split}: results will not compare")
     return found
 
 # %% ../nbs/01d_glue.ipynb #3e94fb58

@@ -20,9 +20,9 @@ from .card import save_student
 from .distiller import (Distiller, Term, deepest_layer, needed_layers, teacher_targets,
                                    up_to_layer)
 from .layer_map import HeadMap, LayerMap, parse_head_map, parse_layer_map
-from .models import (check_start, has_head, is_checkpoint, load_config,
-                                load_projections, new_student, student_config,
-                                student_from_teacher, without_weights)
+from .models import (check_start, check_vocabulary, has_head, is_checkpoint,
+                                load_config, load_projections, load_tokenizer, new_student,
+                                student_config, student_from_teacher, without_weights)
 from .plan import plan_problems
 from .projections import Projections, projections_from
 from .trace import compile_model, trace_forward
@@ -74,14 +74,14 @@ def check_pair(
     teacher: PreTrainedConfig,
     settings: IntermediateSettings,
 ) -> tuple[PreTrainedConfig, LayerMap, HeadMap | None]:  # the student's configuration, and maps
-    "What two configurations must allow before anything is trained; ValueError for what they do not."
+    "Check two configurations before anything is trained; ValueError for what they do not allow."
     checkpoint = is_checkpoint(student)
     config = load_config(student) if checkpoint else student_config(str(student), teacher)
     layer_map = parse_layer_map(settings.layer_map, teacher.num_hidden_layers,
                                 config.num_hidden_layers)
     terms = [term for term in intermediate_terms(settings) if term.weight]
     models = [without_weights(each, head=False) for each in (teacher, config)]
-    if problems := plan_problems(*models, terms):
+    if problems := plan_problems(*models, terms, tokenizers=()):
         raise ValueError("; ".join(problems))
     if not checkpoint and settings.start == "teacher":
         check_start(teacher, config, layer_map.one_to_one().taught_by)
@@ -95,11 +95,13 @@ def make_pair(
     sample: Callable[[], Iterable[dict[str, Tensor]]],  # batches of text, if the start needs them
     settings: IntermediateSettings,
     load: Callable[[str], PreTrainedModel],  # opens a checkpoint folder
+    tokenizer: PreTrainedTokenizerBase,  # the teacher's, which encodes the texts for both
 ) -> tuple[PreTrainedModel, Distiller]:
-    "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
+    "A student and its distiller, new or from a checkpoint; ValueError where they do not fit."
     config, layer_map, head_map = check_pair(student, teacher.config, settings)
     checkpoint, start = is_checkpoint(student), None
     if checkpoint:
+        check_vocabulary(tokenizer, load_tokenizer(student))
         model = load(student)
     elif settings.start == "teacher":
         taught_by = layer_map.one_to_one().taught_by
@@ -115,8 +117,8 @@ def _make_projections(student_config, teacher_config, settings, start, saved):
     "The saved projections, or new ones; ValueError where they do not fit the models."
     if saved:
         if settings.reference and not _are_authors(saved):
-            raise ValueError("reference compares with the authors' loss, whose projection is shared "
-                             "or per-layer and has a bias; the student's saved ones are "
+            raise ValueError("reference is the authors' loss, whose projection is shared or "
+                             "per-layer and has a bias; the student's saved ones are "
                              f"{', '.join(saved)}: start from a size, or leave reference out")
         return projections_from(saved, student_config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):

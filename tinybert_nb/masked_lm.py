@@ -26,7 +26,7 @@ from .data import MODEL_INPUTS, read_examples
 from .intermediate import switch_off_dropout
 from .models import fitting_length, load_masked_lm, load_tokenizer
 from .packing import PackedBatches, mask_tokens
-from .runs import finished_or, identify_model
+from .runs import check_run, finished_or, identify_model
 from .text import general_corpus
 from .training import Evaluation, TrainingSettings, deciding_settings, train
 
@@ -175,6 +175,7 @@ class MaskedLMSettings(TrainingSettings):
     masked_share: float = 0.15  # of the word pieces (BERT: 0.15)
     dropout: bool = False  # of the model while it learns (BERT: on)
     held_out_sequences: int = 200  # of held-out text, looked at each time
+    max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
 
     def __post_init__(self):
         super().__post_init__()
@@ -216,10 +217,13 @@ def train_masked_lm(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # best and last top-15 accuracy on held-out text
     "Teach a whole model to name masked word pieces. Checkpoints in out/best and out/last."
+    sources = corpus if isinstance(corpus, list) else [corpus]
+    check_run(out, [*sources, model, held_out])
     settings, tokenizer = settings or MaskedLMSettings(), load_tokenizer(model)
     settings = replace(settings, length=fitting_length(settings.length, tokenizer))
     held_out = general_corpus()["held_out"] if held_out is None else held_out
-    text, unseen = (encode_corpus(source, tokenizer) for source in (corpus, held_out))
+    text, unseen = (encode_corpus(source, tokenizer, max_unknown=settings.max_unknown)
+                    for source in (corpus, held_out))
 
     def work():
         return _train(text, unseen, model, tokenizer, settings, out, watch)
@@ -228,8 +232,7 @@ def train_masked_lm(
                  "held_out": unseen.fingerprint, **deciding_settings(settings)}
     call = {"function": "train_masked_lm", "arguments": {
         "corpus": corpus, "model": model, "settings": settings, "held_out": held_out}}
-    files = [*(corpus if isinstance(corpus, list) else [corpus]), held_out, model]
-    return finished_or(out, made_from, work, call, files)
+    return finished_or(out, made_from, work, call, [*sources, held_out, model])
 
 # %% ../nbs/08c_masked_lm.ipynb #c91fd05d
 def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from .corpus import (
     EncodedCorpus, document_sentences, encode_sentences, open_source, read_documents)
+from .data import UnknownTokens
 from .formats import DataError, text_lines
-from .notes import note
+from .terminal import note
 
 # %% ../nbs/01c_packing.ipynb #8559da9b
 def pack(
@@ -340,6 +341,15 @@ def _one_pass(batches: "StreamedBatches", turn: int, where):
         yield sentences, source.state_dict if own else lambda: number + 1
 
 
+def _encoded(batches: "StreamedBatches", sentences: list[str | None]) -> np.ndarray:
+    "Tokenise some documents; the first ones tell whether too many tokens are unknown."
+    first = not batches.unknown.tokens
+    tokens, _ = encode_sentences(sentences, batches.tokenizer, unknown=batches.unknown)
+    if first:
+        batches.unknown.check("the stream", batches.max_unknown)
+    return np.array(tokens)
+
+
 def _portions(batches: "StreamedBatches", turn: int, where):
     "Yield (where it begins, tokens) of some documents at a time, pass after pass."
     while True:
@@ -348,11 +358,11 @@ def _portions(batches: "StreamedBatches", turn: int, where):
             sentences += [*document, None]
             size += sum(map(len, document))
             if size >= 2**17:
-                yield begin, np.array(encode_sentences(sentences, batches.tokenizer)[0])
+                yield begin, _encoded(batches, sentences)
                 begin, sentences, size, found = {"pass": turn, "stream": after()}, [], 0, True
-        tokens = encode_sentences(sentences, batches.tokenizer)[0]
-        if tokens:
-            yield begin, np.array(tokens)
+        tokens = _encoded(batches, sentences)
+        if len(tokens):
+            yield begin, tokens
         elif not found:
             raise DataError("the stream has no text: nothing in it is a token")
         turn, where = turn + 1, None
@@ -389,9 +399,11 @@ class StreamedBatches(_Packed):
     layout: str = "sentences"  # of plain text: see `read_documents`
     field: str = "text"  # of JSON lines and of data sets: where the text is
     split: str = "train"  # of a data set that is named
+    max_unknown: float = 0.5  # fraction of unknown tokens that is accepted
 
     def __post_init__(self):
         super().__post_init__()
+        self.unknown = UnknownTokens()
         self._source = open_source(self.corpus, self.split, streaming=True)
         if isinstance(self._source, Iterator):
             raise DataError("corpus can be gone through only once; what can begin anew is needed: "

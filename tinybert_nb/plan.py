@@ -13,8 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .distiller import COMPARED, Distiller, Term, value_at
 from .layer_map import HeadMap, LayerMap, parse_head_map, uniform_map
-from .models import (check_start, count_parameters, feed_forward_width, positions_of,
-                                without_weights)
+from .models import (check_start, check_vocabulary, count_parameters,
+                                feed_forward_width, positions_of, without_weights)
 from .projections import Projections
 
 # %% ../nbs/06b_plan.ipynb #0fcc0767
@@ -34,13 +34,19 @@ def plan_problems(
     teacher: PreTrainedModel,  # on any device, `meta` too
     student: PreTrainedModel,
     terms: Sequence[Term],
+    tokenizers: tuple | None = None,  # of both; None: sizes are compared, (): nothing is
 ) -> list[str]:
     "What training these terms would stop at; empty if nothing."
     ours, theirs = student.config, teacher.config
     problems = []
-    if ours.vocab_size != theirs.vocab_size:
-        problems.append(f"the teacher knows {theirs.vocab_size} word pieces, the student "
-                        f"{ours.vocab_size}: both must read the same vocabulary")
+    try:
+        if tokenizers:
+            check_vocabulary(*tokenizers)
+        elif tokenizers is None and ours.vocab_size != theirs.vocab_size:
+            problems.append(f"the teacher knows {theirs.vocab_size} word pieces, the student "
+                            f"{ours.vocab_size}: both must read the same vocabulary")
+    except ValueError as error:
+        problems.append(str(error))
     kinds = {COMPARED[term.what][0] for term in terms}
     for name, model in (("teacher", teacher), ("student", student)):
         if kinds & {"attention", "relation"} and not model._supports_attention_backend:
@@ -154,6 +160,7 @@ def plan(
     head_map: HeadMap | None = None,  # None: head by head
     terms: Sequence[Term] | None = None,  # None: TinyBERT's stage one, and its prediction term
     length: int = 128,  # tokens of a text
+    tokenizers: tuple | None = None,  # teacher's and student's; None: only sizes are compared
 ) -> Plan:
     "All that two configurations tell about a distillation, before any weight is loaded."
     whats = ("embedding", "hidden", "attention", "prediction")
@@ -161,7 +168,7 @@ def plan(
     models = [without_weights(config) for config in (teacher, student)]
     layer_map = layer_map or uniform_map(teacher.num_hidden_layers, student.num_hidden_layers)
     Distiller(terms, layer_map, Projections(1, 1, student.num_hidden_layers))  # refuses bad terms
-    problems = plan_problems(*models, terms)
+    problems = plan_problems(*models, terms, tokenizers)
     if head_map is None and any(term.what == "attention" and not term.head_map for term in terms):
         try:
             parse_head_map("same", student.num_attention_heads, teacher.num_attention_heads)

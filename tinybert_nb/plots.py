@@ -34,7 +34,7 @@ from torch import Tensor
 from .alignment import MEASURES, AttentionPair
 from .layer_map import LayerMap
 from .models import whole_file
-from .notes import note
+from .terminal import note
 
 # %% ../nbs/13_plots.ipynb #ecec33d5
 ATTENTION_COLOURS = {  # from little to much, on a light and on a dark background

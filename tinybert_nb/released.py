@@ -25,7 +25,8 @@ from transformers import (BertConfig, BertForSequenceClassification, BertTokeniz
 
 from .assets import teacher_source
 from .files import check_output, refuse_pointer
-from .models import CHECKPOINT_RECORD, new_student, save_checkpoint, whole_folder
+from .models import (CHECKPOINT_RECORD, is_cased, labels_of, new_student,
+                                save_checkpoint, whole_folder)
 
 # %% ../nbs/02b_released.ipynb #e916a07b
 KEY_RENAMES = (  # regular expression and replacement, applied in this order
@@ -156,7 +157,7 @@ TOKENIZER_SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars"
 def released_tokenizer(
     folder: Path,  # with vocab.txt, perhaps tokenizer_config.json
     config: BertConfig,  # of the model that it is for
-    lower_case: bool | None = None,  # None: what tokenizer_config.json says, else True
+    lower_case: bool | None = None,  # None: what tokenizer_config.json says, else the vocabulary
 ) -> tuple[PreTrainedTokenizerBase, list[str]]:  # and notes on what was assumed
     "The tokenizer of a released checkpoint; ValueError if its vocabulary does not fit the model."
     path, stated = folder / "vocab.txt", folder / "tokenizer_config.json"
@@ -175,9 +176,10 @@ def released_tokenizer(
     settings = {name: values[name] for name in TOKENIZER_SETTINGS if name in values}
     notes = []
     if lower_case is None and "do_lower_case" not in settings:
-        notes.append("no file says whether text is lower-cased: it is, as the authors' commands do")
-    settings["do_lower_case"] = settings.get("do_lower_case", True) \
-        if lower_case is None else lower_case
+        lower_case = not is_cased(pieces)
+        found = "no capital letters, so it is" if lower_case else "capital letters, so it is not"
+        notes.append(f"no file says whether text is lower-cased: the vocabulary has {found}")
+    settings["do_lower_case"] = settings["do_lower_case"] if lower_case is None else lower_case
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     length = config.max_position_embeddings
     return BertTokenizer(vocab=vocabulary, model_max_length=length, **settings), notes
@@ -253,8 +255,7 @@ def _released_folder(source):
 
 def _set_labels(config, values, names, classes):
     "Give the configuration its class names; ValueError where their number is another."
-    stored = {int(number): name for number, name in (values.get("id2label") or {}).items()}
-    stored = list(stored.values()) if sorted(stored) == list(range(len(stored))) else []
+    stored = labels_of(BertConfig(id2label=values["id2label"])) if values.get("id2label") else []
     if names and classes and len(names) != classes:
         raise ValueError(f"the classifier has {classes} classes, the labels are {list(names)}")
     names = names or (stored if not classes or len(stored) == classes else None)
@@ -296,7 +297,7 @@ def read_released(
     source: str | Path,  # a folder, or a hub id such as huawei-noah/TinyBERT_General_4L_312D
     labels: Sequence[str] | None = None,  # class names in order; None: the configuration's
     head: str = "auto",  # relu: the authors' classifier; usual: the library's; auto: as files tell
-    lower_case: bool | None = None,  # None: as the files tell, else True, with a note
+    lower_case: bool | None = None,  # None: as the files tell, with a note
     seed: int = 0,  # of a new classifier, where the file has none
 ) -> Released:
     "Student, projections, tokenizer, report; ValueError naming what is unknown, missing or unsafe."

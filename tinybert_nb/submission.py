@@ -16,10 +16,11 @@ from pathlib import Path
 from .assets import workplace
 from .data import Example, encode_examples, make_loader
 from .evaluation import predict
+from .files import check_output
 from .formats import DataError, TaskForm, records
 from .glue import glue_files, glue_form, glue_task
-from .models import (fitting_length, load_classifier, load_config, load_tokenizer,
-                                problem_of)
+from .models import (fitting_length, labels_of, load_classifier, load_config,
+                                load_tokenizer, problem_of)
 from .training import processes
 
 # %% ../nbs/08e_submission.ipynb #092c759e
@@ -40,14 +41,17 @@ def answer_texts(
     folder: str | Path,  # fine-tuned checkpoint
     texts: Sequence[tuple[str, ...]],  # a text or two a row
     max_length: int = 128,  # word pieces; longer texts are cut, with a warning that counts them
+    max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
+    source: str | Path = "the texts",  # where they come from, for a message
 ) -> list[str | tuple[str, ...] | float]:  # a class, several, or a number, as the model learnt
     "What a checkpoint answers, in the order of the texts."
     config = load_config(folder)
-    labels, problem = [config.id2label[n] for n in sorted(config.id2label)], problem_of(config)
+    labels, problem = labels_of(config), problem_of(config)
     model, tokenizer = load_classifier(folder, labels, problem=problem), load_tokenizer(folder)
     label = {"regression": 0.0, "multi": ()}.get(problem, labels[0])  # asked for, not looked at
     examples = [Example(text, *(rest or [None]), label) for text, *rest in texts]
-    rows = encode_examples(examples, tokenizer, labels, fitting_length(max_length, tokenizer))
+    rows = encode_examples(examples, tokenizer, labels, fitting_length(max_length, tokenizer),
+                           source, max_unknown)
     logits = predict(model.to(processes().device), make_loader(rows, tokenizer, 32))
     if problem == "regression":
         return logits[:, 0].tolist()
@@ -99,19 +103,25 @@ def submit(
     place: str | Path,  # as `glue_files` takes it
     path: str | Path,  # of the zip file
     max_length: int = 128,  # word pieces
+    max_unknown: float = 0.5,  # fraction of unknown tokens that is accepted
 ) -> list[str]:  # names of the tables that were written
     "Answer the test sets and write the zip file; `DataError` for a task without one."
     tables, tasks = {}, dict(checkpoints)
     if "MNLI" in tasks:
         tasks.setdefault("AX", tasks["MNLI"])
+    tests = {name: {split: file for split, file in glue_files(name, place).items()
+                    if split.startswith("test")} for name in tasks}
+    if lacking := [name for name, files in tests.items() if not files]:
+        raise DataError(f"{place}: there is no test file of {', '.join(lacking)}")
+    files = [file for some in tests.values() for file in some.values()]
+    check_output(path, [*tasks.values(), *files])
+    if Path(path).exists() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is there already, and is no zip file: choose another name")
     for name, folder in tasks.items():
-        tests = {split: file for split, file in glue_files(name, place).items()
-                 if split.startswith("test")}
-        if not tests:
-            raise DataError(f"{place}: there is no test file of {name}")
-        for split, file in tests.items():
+        for split, file in tests[name].items():
             texts = test_texts(file, glue_form(name, place, split))
             table = SUBMITTED.get(name, {}).get(split, name)
-            tables[table] = submission_table(name, answer_texts(folder, texts, max_length))
+            answers = answer_texts(folder, texts, max_length, max_unknown, file)
+            tables[table] = submission_table(name, answers)
     write_submission(tables, path)
     return list(tables)

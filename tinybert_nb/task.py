@@ -6,14 +6,12 @@
 __all__ = ['LOSSES', 'Rows', 'TaskData', 'with_dev', 'load_task', 'tell_imbalance', 'tell_long_answers', 'StageSettings',
            'planned_updates', 'PhasedLoader', 'rows_seen', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings',
            'Phase', 'ClassifierStep', 'finetune', 'make_student', 'teacher_answers', 'check_teacher', 'stage_one',
-           'answers_of', 'StageTwoStep', 'stage_two_terms', 'stage_one_training', 'stage_two', 'DistillSettings',
-           'augmented', 'train_baseline', 'distill_student', 'distill']
+           'answers_of', 'StageTwoStep', 'stage_two_terms', 'answer_counts', 'ensemble_targets', 'stage_one_training',
+           'stage_two', 'DistillSettings', 'augmented', 'measure_once', 'train_baseline', 'distill_student', 'distill']
 
 # %% ../nbs/11_task.ipynb #807fec0e
 import json
 import math
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,25 +22,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .assets import DEFAULT_TEACHER, data_folder
 from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
-from .data import (encode_file, fingerprint, make_loader, match_labels,
+from .data import (encode_file, encoding_of, fingerprint, make_loader, match_labels,
                               own_positive_class, positive_class, scan_labels, split_off)
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
+from .files import check_output
 from .formats import NO_LABEL, TaskForm, some_of
 from .intermediate import (IntermediateSettings, check_pair, make_pair, make_step,
                                       mean_terms, train_intermediate)
 from .losses import find_loss
-from .models import (fitting_length, is_checkpoint, load_classifier, load_config,
-                                load_tokenizer)
+from .models import (check_vocabulary, fitting_length, is_checkpoint, labels_of,
+                                load_classifier, load_config, load_tokenizer)
+from .terminal import log_line, note
 from .questions import Answers, count_longer_answers
-from .runs import environment, finished_or, identify_model, read_call, write_json
+from .runs import (check_run, environment, finished_or, identify_model, read_call,
+                              write_json)
 from .trace import Trace, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
                                   train)
@@ -56,7 +56,7 @@ class TaskData:
     eval: Sequence[dict]
     labels: list[str]  # the position of a name is its class
     tokenizer: PreTrainedTokenizerBase
-    fingerprint: str  # of both files, their form, the order of the classes and the maximal length
+    fingerprint: str  # of all that the rows depend on: files, form, classes, tokenizer, length
     form: TaskForm = TaskForm()  # with the positive class, where there is one
 
     @property
@@ -91,11 +91,12 @@ def load_task(
     max_length = fitting_length(max_length, tokenizer)
     labels = scan_labels(train_path, form)
     if model is not None and form.problem != "spans":  # those two have an order
-        labels = match_labels(labels, list(load_config(model).id2label.values()), str(model))
+        labels = match_labels(labels, labels_of(load_config(model)), str(model))
     with processes().main_process_first():  # the others find the rows on disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
                            for path in (train_path, eval_path))
-    key = fingerprint([Path(train_path), Path(eval_path), form, labels, max_length])
+    key = fingerprint([encoding_of(path, tokenizer, labels, max_length, form)
+                       for path in (train_path, eval_path)])
     positive = positive_class(labels, form, eval_path)
     return TaskData(rows, eval_rows, labels, tokenizer, key, replace(form, positive_class=positive))
 
@@ -106,9 +107,8 @@ def tell_imbalance(task: TaskData, uneven: float = 10.0) -> None:
     if counts and max(counts.values()) >= uneven * min(counts.values()):
         shares = ", ".join(f"{task.labels[number]} {count:,}" for number, count in
                            sorted(counts.items(), key=lambda each: -each[1])[:10])
-        warnings.warn(f"the classes are uneven ({shares} training rows): accuracy flatters whoever "
-                      "gives up the rare ones, macro F1 and Matthews' correlation do not",
-                      stacklevel=2)
+        note(f"the classes are uneven ({shares} training rows): accuracy flatters whoever "
+             "gives up the rare ones, macro F1 and Matthews' correlation do not")
 
 # %% ../nbs/11_task.ipynb #26798b80
 def tell_long_answers(task: TaskData) -> None:
@@ -118,9 +118,9 @@ def tell_long_answers(task: TaskData) -> None:
     labels = [label for rows in (task.train, task.eval) for label in rows["label"]]
     count, longest = count_longer_answers(labels, task.form.longest_answer)
     if count:
-        warnings.warn(f"{count:,} of {len(labels):,} answers have more than "
-                      f"{task.form.longest_answer} tokens and can never be given: set "
-                      f"longest_answer to {longest} to allow all of them", stacklevel=2)
+        note(f"{count:,} of {len(labels):,} answers have more than "
+             f"{task.form.longest_answer} tokens and can never be given: set "
+             f"longest_answer to {longest} to allow all of them")
 
 # %% ../nbs/11_task.ipynb #e8fdb0bb
 @dataclass
@@ -223,6 +223,16 @@ class Phase:
     settings: StageSettings  # of these, batches, their number, order and length count
     form: TaskForm = TaskForm()  # what the file holds
 
+
+def _load_phase(phase: Phase, task: TaskData, eval_path, model) -> TaskData:
+    "The rows of a phase; ValueError where their classes are not the task's."
+    found = load_task(phase.train_path, eval_path, task.tokenizer, phase.settings.max_length, model,
+                      phase.form)
+    if found.labels != task.labels:
+        raise ValueError(f"{phase.train_path} has the labels {some_of(found.labels)}, the rows "
+                         f"after it have {some_of(task.labels)}: they must be the same")
+    return found
+
 # %% ../nbs/11_task.ipynb #4a49018a
 LOSSES = {  # problem -> its loss with the gold labels, and the usual one with a teacher's answers
     "single": ("cross_entropy", "soft_cross_entropy"), "multi": ("multi_label", "multi_label"),
@@ -283,25 +293,18 @@ def finetune(
     before: Phase | None = None,  # rows that are read before those of train_path
 ) -> dict:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
+    check_run(out, [train_path, eval_path, model])
     settings = settings or FinetuneSettings()
     labels = scan_labels(train_path, form)  # first: a bad file is told before a model is fetched
-    known = set(load_config(model).id2label.values()) == set(labels)
+    known = set(labels_of(load_config(model))) == set(labels)
     task = load_task(train_path, eval_path, load_tokenizer(model), settings.max_length,
                      model if known else None, form)
-    tell_imbalance(task)
-    tell_long_answers(task)
-    earlier = before and load_task(before.train_path, eval_path, task.tokenizer,
-                                   before.settings.max_length, model if known else None,
-                                   before.form)
-    if earlier and earlier.labels != task.labels:
-        raise ValueError(f"{before.train_path} has the labels {some_of(earlier.labels)}, and "
-                         f"{train_path} has {some_of(task.labels)}: they must be the same")
+    tell_imbalance(task), tell_long_answers(task)
+    earlier = before and _load_phase(before, task, eval_path, model if known else None)
 
     def work():
-        phases = []
-        if before:
-            loader = _training_loader(earlier, before.settings)
-            phases = [(loader, planned_updates(loader, before.settings))]
+        loaders = [_training_loader(earlier, before.settings)] if before else []
+        phases = [(loader, planned_updates(loader, before.settings)) for loader in loaders]
         classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                      problem=form.problem)
         return _train_classifier(ClassifierStep(classifier, form.problem), classifier, task,
@@ -324,7 +327,7 @@ def make_student(
     task: TaskData,
     settings: StageOneSettings,
 ) -> tuple[PreTrainedModel, Distiller]:
-    "A student and its distiller, new or from a checkpoint; ValueError where the sizes do not fit."
+    "A student and its distiller, new or from a checkpoint; ValueError where they do not fit."
     def sample():
         numbers = range(0, len(task.train), max(1, len(task.train) // 400))
         return make_loader([task.train[number] for number in numbers], task.tokenizer, 32)
@@ -333,7 +336,7 @@ def make_student(
         return load_classifier(folder, task.labels, fresh_head=True, seed=settings.seed,
                                problem=task.form.problem)
 
-    return make_pair(student, teacher, sample, settings, load)
+    return make_pair(student, teacher, sample, settings, load, task.tokenizer)
 
 # %% ../nbs/11_task.ipynb #eb8c07ab
 def teacher_answers(
@@ -347,7 +350,7 @@ def teacher_answers(
     def ask():
         model = load_classifier(teacher, task.labels, problem=task.form.problem)
         model.to(processes().device)
-        tqdm.write(f"asking the teacher about {len(rows)} {split} rows, once", file=sys.stderr)
+        log_line(f"asking the teacher about {len(rows)} {split} rows, once")
         return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,
@@ -385,6 +388,7 @@ def stage_one(
     form: TaskForm = TaskForm(),  # what the files hold
 ) -> dict:  # best and last dev loss; updates, and the rows that they read
     "Distil the teacher's inside. Checkpoints in out/best and out/last, the start in out/start."
+    check_run(out, [train_path, eval_path, teacher, student])
     settings = settings or StageOneSettings()
     check_pair(student, load_config(teacher), settings)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
@@ -472,6 +476,33 @@ def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list
     return [Term("prediction", settings.prediction_weight, loss, options=options),
             Term("gold", settings.gold_weight, gold)]
 
+# %% ../nbs/11_task.ipynb #51b6e2c7
+def answer_counts(task: TaskData) -> list[int] | None:  # None: one a row
+    "How many rows of logits each training row has: one for each word, or for each token."
+    if task.form.problem == "tokens":
+        return [sum(label != NO_LABEL for label in labels) for labels in task.train["label"]]
+    return [*task.train["length"]] if task.form.problem == "spans" else None
+
+
+# %% ../nbs/11_task.ipynb #62c7f3d8
+def ensemble_targets(
+    teachers: Sequence[tuple[str, TaskData]],  # folder, and the task as its own tokenizer reads it
+) -> Tensor:  # (answers, classes), float32, in the first teacher's order of classes
+    "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
+    (first, task), logits = teachers[0], []
+    for name, own in teachers[1:]:
+        same = answer_counts(own) == answer_counts(task)
+        if task.form.problem == "spans":  # tokens that begin at the same characters
+            same = same and own.train["begins"][:] == task.train["begins"][:]
+        if not same:
+            raise ValueError(f"{name} and {first} split the texts into different tokens, so their "
+                             "logits cannot be averaged: choose teachers with the same tokenizer")
+    for name, own in teachers:
+        order = [own.labels.index(label) for label in task.labels]
+        logits.append(teacher_answers(name, own, "train")[:, order])
+    return torch.stack(logits).mean(0)
+
+
 # %% ../nbs/11_task.ipynb #eb866e6e
 def stage_one_training(
     student: str | Path,  # checkpoint folder that stage two begins with
@@ -499,18 +530,19 @@ def stage_two(
 ) -> dict:  # best and last value of the task's metric on dev; updates and rows of both stages
     "Distil the teacher's answers. Checkpoints in out/best and out/last."
     settings = settings or StageTwoSettings()
+    check_run(out, [train_path, eval_path, teacher, student, *settings.more_teachers])
     teachers = (teacher, *settings.more_teachers)
     tokenizer = load_tokenizer(*teachers, student)
     task = load_task(train_path, eval_path, tokenizer, settings.max_length, teacher, form)
 
     def work():
+        check_vocabulary(task.tokenizer, load_tokenizer(student))
         model = load_classifier(student, task.labels, problem=form.problem)
-        answers = torch.stack([teacher_answers(one, task, "train") for one in teachers]).mean(0)
-        counts = {"tokens": lambda: [sum(label != NO_LABEL for label in labels)
-                                     for labels in task.train["label"]],
-                  "spans": lambda: [*task.train["length"]]}.get(form.problem, lambda: None)()
+        more = [load_task(train_path, eval_path, load_tokenizer(one), settings.max_length, one,
+                          form) for one in settings.more_teachers]
+        answers = ensemble_targets([*zip(teachers, [task, *more])])
         step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, form.problem)),
-                            counts)
+                            answer_counts(task))
         found = _train_classifier(step, model, task, settings, out, "stage two", watch)
         earlier = stage_one_training(student)
         return found | {name: found[name] + earlier[name] for name in earlier}
@@ -554,6 +586,25 @@ def augmented(
     named = out_path(train_path, None if Path(train_path).is_file() else "aug_rows.jsonl", form)
     augment_file(train_path, Path(out) / named.name, settings, form)
     return Path(out) / named.name
+
+# %% ../nbs/11_task.ipynb #a2beffb2
+def measure_once(
+    out: str | Path,  # the folder that records the rows
+    systems: dict[str, str | Path],  # name in the table -> checkpoint folder
+    test: str | Path,  # file to measure on
+    train_path: str | Path,  # the majority's labels
+    max_length: int,  # tokens
+    seed: int,  # noted in the rows
+    form: TaskForm = TaskForm(),  # what the files hold
+    quiet: bool = False,  # do not say that it was measured before
+) -> list[dict]:  # as `measure_checkpoints`
+    "Measure checkpoints, or read what was measured of the same ones; errors as `finished_or`."
+    made_from = {"systems": {name: identify_model(folder) for name, folder in systems.items()},
+                 "files": fingerprint([Path(test), Path(train_path)]), "form": form,
+                 "max_length": max_length}
+    found = finished_or(out, made_from, lambda: {"rows": measure_checkpoints(
+        systems, test, train_path, max_length, seed, form)}, quiet=quiet)
+    return found["rows"]
 
 # %% ../nbs/11_task.ipynb #220c0685
 Rows = tuple[str | Path, str | Path | None, TaskForm]  # training file, dev file, what they hold
@@ -625,7 +676,11 @@ def distill(
 ) -> list[dict]:  # rows of the table: majority, teacher, alone, distilled
     "The whole recipe; writes out/results.json. What is finished already is not done again."
     settings, out = settings or DistillSettings(), Path(out)
+    check_output(out, [train_path, eval_path, teacher, student, test,
+                       *settings.stage_two.more_teachers], "results.json", ["results.json"])
     check_pair(student, load_config(teacher), settings.stage_one)  # before a teacher is trained
+    if is_checkpoint(student):
+        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
     stage_two_terms(settings.stage_two, form.problem)
     finetune(train_path, eval_path, teacher, out / "teacher", settings.seeded(settings.finetune),
              watch=watch, form=form)

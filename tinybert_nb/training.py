@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import signal
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -39,6 +38,7 @@ from .checkpoint import (latest_state, random_state, save_state, saved_states,
                                     set_random_state)
 from .losses import count_real
 from .models import whole_file
+from .terminal import log_line
 from .trace import compile_model
 
 # %% ../nbs/07_training.ipynb #2a74619a
@@ -51,8 +51,8 @@ class TrainingSettings:
     batch_size: int = 32  # rows an update, on all processes together (paper: 32)
     tokens_per_batch: int | None = None  # rows times longest row, at most; replaces batch_size
     learning_rate: float = 5e-5  # peak of the schedule
-    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (authors' task stage one: constant)
-    warmup: float = 0.1  # share of updates in which the rate rises (authors: 0.1; task stage one: 0)
+    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (authors, stage one: constant)
+    warmup: float = 0.1  # fraction of updates with a rising rate (authors: 0.1; in stage one 0)
     weight_decay: float = 0.01  # none on biases and LayerNorm (authors' program: 0.01)
     max_gradient_norm: float = 1.0  # of all gradients together (authors: 1, each tensor by itself)
     evaluations_per_epoch: int = 1  # how often the dev set is looked at
@@ -83,9 +83,10 @@ class TrainingSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 
 # %% ../nbs/07_training.ipynb #3ac006c9
-RUNTIME_SETTINGS = ("accumulation", "find_batch_size")  # the same update; with dropout, other random draws
+RUNTIME_SETTINGS = ("accumulation", "find_batch_size")  # with dropout, other random draws
 NEUTRAL_SETTINGS = (  # of these no number depends
-    "checkpoint_seconds", "keep_checkpoints", "snapshots", "tensorboard", "any_teacher")
+    "checkpoint_seconds", "keep_checkpoints", "snapshots", "tensorboard", "any_teacher",
+    "max_unknown")
 
 
 def deciding_settings(settings: TrainingSettings) -> dict:
@@ -438,13 +439,12 @@ def with_smaller_pieces(run: TrainingRun, batch: dict[str, Tensor], error: Excep
     if not run.settings.find_batch_size:
         raise MemoryError(
             f"{run.stage}, update {run.step + 1}: out of memory with {about}: set accumulation to "
-            f"{run.parts * 2} (half the rows at once, the same result), or find_batch_size, which "
+            f"{run.parts * 2} (half the rows at once, the same update), or find_batch_size, which "
             "does that by itself; or halve batch_size or max_length") from error
     run.parts *= 2
     run.optimizer.zero_grad()
     clear_device_cache(garbage_collection=True)
-    tqdm.write(f"{run.stage}: out of memory with {about}; going on with half of them",
-               file=sys.stderr)
+    log_line(f"{run.stage}: out of memory with {about}; going on with half of them")
 
 # %% ../nbs/07_training.ipynb #c2e75b90
 def unused_parameters(run: TrainingRun, batch: dict[str, Tensor]) -> list[nn.Parameter]:
@@ -611,8 +611,8 @@ def go_on(run: TrainingRun) -> None:
     _take_up(run, about, parts["random"])
     run.history = History(run.folder, about["history"], run.watch, main)
     if main:
-        tqdm.write(f"{run.stage}: going on after update {run.step} of {run.total_steps}"
-                   + _changed(about["runtime"], run.settings), file=sys.stderr)
+        log_line(f"{run.stage}: going on after update {run.step} of {run.total_steps}"
+                 + _changed(about["runtime"], run.settings))
 
 
 def _changed(before, settings) -> str:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, read_text
 from .attention_view import AttentionView, still_of
 from .layer_map import LayerMap, parse_layer_map
-from .notes import in_notebook, note
+from .terminal import in_notebook, note
 from .plots import (alt_text, figure_html, picture_width, plot_heads, plot_history,
                                png_bytes)
 
