@@ -10,6 +10,7 @@ __all__ = ['BLOCK', 'AugmentationSettings', 'Draft', 'Variant', 'Try', 'tries_at
 # %% ../nbs/10d_augmentation.ipynb #2339e2ad
 import json
 import shutil
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
