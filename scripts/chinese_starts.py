@@ -13,7 +13,8 @@ import json
 import sys
 
 from tinybert_nb.chinese import chinese_texts, start_model
-from tinybert_nb.masked_lm import MaskedLMSettings, train_masked_lm
+from tinybert_nb.masked_lm import train_masked_lm
+from tinybert_nb.settings import MaskedLMSettings
 from tinybert_nb.models import load_encoder, load_tokenizer, new_student, save_checkpoint
 
 # name -> whether words begin as word2vec vectors, positions as sines; share of masked pieces

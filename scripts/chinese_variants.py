@@ -10,11 +10,13 @@ Work is kept in FOLDER: what is finished is not done again.
 from pathlib import Path
 import sys
 
-from tinybert_nb.augmentation import AugmentationSettings, augment_file
+from tinybert_nb.augmentation import augment_file
+from tinybert_nb.settings import AugmentationSettings
 from tinybert_nb.chinese import chinese_reviews, start_model
 from tinybert_nb.data import read_examples, write_examples
 from tinybert_nb.submission import answer_texts
-from tinybert_nb.task import FinetuneSettings, finetune
+from tinybert_nb.task import finetune
+from tinybert_nb.settings import FinetuneSettings
 
 LENGTH = 128
 

@@ -26,7 +26,8 @@ from tinybert_nb.intermediate import IntermediateStep
 from tinybert_nb.layer_map import uniform_map
 from tinybert_nb.models import new_student, whole_folder
 from tinybert_nb.projections import Projections
-from tinybert_nb.training import Evaluation, TrainingSettings, train
+from tinybert_nb.training import Evaluation, train
+from tinybert_nb.settings import TrainingSettings
 
 SIZES = dict(vocab_size=60, intermediate_size=48, max_position_embeddings=24)
 

@@ -29,19 +29,15 @@ from transformers import (
 from conftest import tinybert_nb
 from tinybert_nb.alignment import read_text
 from tinybert_nb.evaluation import measure_checkpoints
-from tinybert_nb.general import GeneralSettings, general as distill_general
-from tinybert_nb.masked_lm import MaskedLMSettings, train_masked_lm
+from tinybert_nb.general import general as distill_general
+from tinybert_nb.settings import GeneralSettings
+from tinybert_nb.masked_lm import train_masked_lm
+from tinybert_nb.settings import MaskedLMSettings
 from tinybert_nb.models import load_classifier, load_encoder
 from tinybert_nb.submission import answer_texts
-from tinybert_nb.task import (
-    DistillSettings,
-    FinetuneSettings,
-    StageOneSettings,
-    StageTwoSettings,
-    distill,
-    stage_one,
-    stage_two,
-)
+from tinybert_nb.task import distill, stage_one, stage_two
+from tinybert_nb.settings import (DistillSettings, FinetuneSettings, StageOneSettings,
+                                  StageTwoSettings)
 
 WORDS = "a film that is warm funny dull cold and never ends".split()
 VOCABULARY = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", *WORDS]

@@ -226,7 +226,8 @@ def test_what_is_asked_wrongly_is_said(words, said, masked_lm, tmp_path):
 
 def measure(count: int, folder: Path) -> dict:
     """Augment so many texts with twenty tries each; memory of the process at its peak, in MiB."""
-    from tinybert_nb.augmentation import AugmentationSettings, augment_file
+    from tinybert_nb.augmentation import augment_file
+    from tinybert_nb.settings import AugmentationSettings
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", tries=20)

@@ -33,7 +33,8 @@ from tempfile import mkdtemp
 from tinybert_nb.assets import DEFAULT_TEACHER
 from tinybert_nb.models import load_encoder, load_tokenizer
 from tinybert_nb.monitor import AlignmentMonitor
-from tinybert_nb.task import FinetuneSettings, StageOneSettings, finetune, stage_one
+from tinybert_nb.task import finetune, stage_one
+from tinybert_nb.settings import FinetuneSettings, StageOneSettings
 
 place = Path(mkdtemp())
 lines = Path("data/train.txt").read_text(encoding="utf-8").splitlines()

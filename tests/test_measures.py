@@ -17,9 +17,9 @@ from tinybert_nb.glue import glue_form
 from tinybert_nb.models import load_tokenizer, save_checkpoint
 from tinybert_nb.runs import rerun
 from tinybert_nb.scoreboard import Entry, score, scoreboard
-from tinybert_nb.task import (
-    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings, distill, finetune, load_task, tell_long_answers, with_dev
-)
+from tinybert_nb.task import distill, finetune, load_task, tell_long_answers, with_dev
+from tinybert_nb.settings import (DistillSettings, FinetuneSettings, StageOneSettings,
+                                  StageTwoSettings)
 
 TINY = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
 

@@ -8,7 +8,8 @@ import pytest
 
 from tinybert_nb.cli import main
 from tinybert_nb.runs import identify_model
-from tinybert_nb.task import FinetuneSettings, finetune, load_task, teacher_answers
+from tinybert_nb.task import finetune, load_task, teacher_answers
+from tinybert_nb.settings import FinetuneSettings
 
 LABELS = ["negative", "positive"]
 WORDS = "a good bad Good Bad film FILM".split()

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tinybert_nb.training import Evaluation, TrainingSettings, processes, train
+from tinybert_nb.training import Evaluation, processes, train
+from tinybert_nb.settings import TrainingSettings
 
 
 class Line(nn.Module):

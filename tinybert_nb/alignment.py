@@ -14,11 +14,11 @@ from typing import Iterable
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .layer_map import SMALLEST_PROBABILITY, LayerMap, uniform_map
 from .models import positions_of
+from .terminal import progress_bar
 from .trace import Trace, trace_forward, visible_keys
 
 # %% ../nbs/12_alignment.ipynb #1c6ca15e
@@ -169,7 +169,7 @@ def mean_alignment(
 ) -> list[dict]:  # as `HeadAlignment.rows` gives them
     "The rows of `align` over a whole data set; ValueError for an empty loader or a bad fit."
     gathered = HeadAlignment(layer_map or default_map(teacher, student))
-    for batch in tqdm(loader, desc="alignment", leave=False, disable=not progress):
+    for batch in progress_bar(loader, desc="alignment", leave=False, disable=not progress):
         gathered.add(*observe(teacher, student, batch))
     return gathered.rows()
 

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from tqdm.auto import tqdm
+from .terminal import progress_bar
 
 # %% ../nbs/00a_assets.ipynb #984e438a
 class AssetError(RuntimeError):
@@ -391,7 +390,7 @@ def _download(address: str, settings: dict[str, str], carrier: Carrier, archive:
         session.verify = settings["cert"]
     if settings.get("proxy"):
         session.proxies = {"http": settings["proxy"], "https": settings["proxy"]}
-    bar = partial(tqdm, desc=carrier.project, unit="B", unit_scale=True, leave=False,
+    bar = partial(progress_bar, desc=carrier.project, unit="B", unit_scale=True, leave=False,
                   disable=bool(os.environ.get("IN_TEST")))
     with PyPISimple(address, session=session) as index:
         page = index.get_project_page(carrier.project, timeout=(5, 30))

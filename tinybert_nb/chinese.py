@@ -18,8 +18,9 @@ from transformers import (BertConfig, BertTokenizerFast, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
 from .assets import data_folder, fetch_asset, make_once, split_labelled
-from .masked_lm import MaskedLMSettings, train_masked_lm
+from .masked_lm import train_masked_lm
 from .models import new_student, save_checkpoint
+from .settings import MaskedLMSettings
 from .vectors import WordVectors, train_vectors
 
 # %% ../nbs/09b_chinese.ipynb #9938f7de

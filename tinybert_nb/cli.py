@@ -26,7 +26,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 import yaml
-from tqdm import tqdm
 
 from . import __version__
 from .assets import (ASSETS, DEFAULT_TEACHER, AssetError, catalogue, data_folder,
@@ -34,7 +33,7 @@ from .assets import (ASSETS, DEFAULT_TEACHER, AssetError, catalogue, data_folder
 from .files import check_output
 from .formats import TaskForm
 from .runs import rerun, run_status, status_table, write_json
-from .terminal import notes_once, show
+from .terminal import log_line, notes_once, show
 from .text import general_corpus
 
 # %% ../nbs/18_cli.ipynb #b64651c1
@@ -74,7 +73,7 @@ class Table:
         "Write the rows, whole or not at all, if a file was named."
         if self.json is not None:
             write_json(self.json, rows)
-            tqdm.write(f"rows: {self.json}", file=sys.stderr)
+            log_line(f"rows: {self.json}")
 
 # %% ../nbs/18_cli.ipynb #ff97192f
 @dataclass(kw_only=True)
@@ -131,7 +130,7 @@ class Finetune(Stage):
     out: Path = Path("runs/teacher")  # run folder: best/, last/, history.jsonl
 
     function = "tinybert_nb.task:finetune"
-    settings = "tinybert_nb.task:FinetuneSettings"
+    settings = "tinybert_nb.settings:FinetuneSettings"
 
 # %% ../nbs/18_cli.ipynb #5bc044d1
 @dataclass
@@ -143,7 +142,7 @@ class StageOne(Stage):
     out: Path = Path("runs/stage-one")  # run folder: start/, best/, last/, history.jsonl
 
     function = "tinybert_nb.task:stage_one"
-    settings = "tinybert_nb.task:StageOneSettings"
+    settings = "tinybert_nb.settings:StageOneSettings"
 
 # %% ../nbs/18_cli.ipynb #044c0cf5
 @dataclass
@@ -155,7 +154,7 @@ class MaskedLm(FromFile):
     held_out: str | None = None  # text to measure on (else the packaged one, English)
     out: Path | None = None  # run folder (else masked-lm in the data folder, or runs/masked-lm)
 
-    settings = "tinybert_nb.masked_lm:MaskedLMSettings"
+    settings = "tinybert_nb.settings:MaskedLMSettings"
 
     def run(self, settings) -> None:
         "Train, and say how well it went."
@@ -179,7 +178,7 @@ class General(FromFile):
     held_out: str | None = None  # text to measure on (else packaged, or the corpus's end)
     out: Path = Path("runs/general")  # run folder: start/, best/, last/, history.jsonl
 
-    settings = "tinybert_nb.general:GeneralSettings"
+    settings = "tinybert_nb.settings:GeneralSettings"
 
     def run(self, settings) -> None:
         "Run it, and say how well it went."
@@ -199,7 +198,7 @@ class StageTwo(Stage):
     out: Path = Path("runs/stage-two")  # run folder: best/, last/, history.jsonl
 
     function = "tinybert_nb.task:stage_two"
-    settings = "tinybert_nb.task:StageTwoSettings"
+    settings = "tinybert_nb.settings:StageTwoSettings"
 
 # %% ../nbs/18_cli.ipynb #b9d14f03
 @dataclass
@@ -210,7 +209,7 @@ class Augment(FromFile, Formed):
     out: _File = None  # of the same format (else aug_ before the name)
     provenance: bool = False  # add a column that says where each row came from
 
-    settings = "tinybert_nb.augmentation:AugmentationSettings"
+    settings = "tinybert_nb.settings:AugmentationSettings"
     aliases = {"--data_path": "--data", "--pretrained_bert_model": "--masked-lm",
                "--glove_embs": "--vectors", "--M": "--candidates", "--N": "--tries",
                "--p": "--probability"}  # the fork's names
@@ -241,7 +240,7 @@ class Distill(Table, FromFile, TaskFiles):
     out: Path = Path("runs/distilled")  # gets a folder a step, and results.json
     test: _File = None  # held-out file to measure the table on instead of the eval file
 
-    settings = "tinybert_nb.task:DistillSettings"
+    settings = "tinybert_nb.settings:DistillSettings"
 
     def run(self, settings) -> None:
         "Run it all and print the table."
@@ -411,7 +410,7 @@ class Compare(Table, Formed):
             check_pictures()
         rows, away = compare(self.runs, self.eval, self.form, self.out, self.max_length)
         for why in away:
-            tqdm.write(f"left out: {why}", file=sys.stderr)
+            log_line(f"left out: {why}")
         print(scoreboard(rows, self.style), end="")
         self.keep(rows)
 
@@ -494,7 +493,7 @@ class Starts(Table, FromFile, TaskFiles):
     teacher: str = DEFAULT_TEACHER  # pre-trained: folder or model id
     out: Path = Path("runs/starts")  # gets general-*/ and a folder a task and seed
 
-    settings = "tinybert_nb.starts:StartsSettings"
+    settings = "tinybert_nb.settings:StartsSettings"
 
     def run(self, settings) -> None:
         "Run what is not finished yet, and print the table."
@@ -516,7 +515,7 @@ class Ablate(Table, FromFile, TaskFiles):
     student: str = "tinybert-3l-312"  # a size or a checkpoint folder, such as one of general
     out: Path = Path("runs/ablations")  # gets a folder a seed, rows.json and ablations.png
 
-    settings = "tinybert_nb.ablations:AblationSettings"
+    settings = "tinybert_nb.settings:AblationSettings"
 
     def run(self, settings) -> None:
         "Run what is not finished yet, print the table, and draw it."
@@ -550,7 +549,7 @@ class Demo(Table):
 class Bench(Table, FromFile):
     "Time this package beside the reference procedure, in one run."
 
-    settings = "tinybert_nb.benchmark:BenchSettings"
+    settings = "tinybert_nb.settings:BenchSettings"
 
     def run(self, settings) -> None:
         "Measure and print."
@@ -565,7 +564,7 @@ class Bench(Table, FromFile):
 class BenchAugmentation(Table, FromFile):
     "Time augmentation beside the paper's algorithm taken word by word, in one run."
 
-    settings = "tinybert_nb.augmentation_speed:AugmentationBenchSettings"
+    settings = "tinybert_nb.settings:AugmentationBenchSettings"
 
     def run(self, settings) -> None:
         "Measure and print; exit code 1 if the two ways differ in a variant."

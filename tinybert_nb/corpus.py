@@ -17,12 +17,11 @@ from glob import glob
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .assets import AssetError, data_folder, workplace
 from .data import UnknownTokens, fingerprint, tokenizer_state
 from .formats import PACKED, DataError, content_name, text_lines
-from .terminal import note
+from .terminal import note, progress_bar
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
@@ -350,7 +349,7 @@ def _write_corpus(sentences: Iterable, tokenizer, folder: Path):
     kind = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<i4"
     places, documents, unknown, begun = 0, 0, UnknownTokens(), False
     with (open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends,
-          tqdm(desc="encoding", unit=" tokens", unit_scale=True, delay=2, leave=False) as progress):
+          progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2, leave=False) as progress):
         for portion in _in_portions(sentences):
             tokens, begun = encode_sentences(portion, tokenizer, begun, unknown)
             tokens = np.array(tokens, dtype=kind)

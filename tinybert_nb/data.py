@@ -30,14 +30,13 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader, Sampler
-from tqdm.auto import tqdm
 
 from .assets import data_folder, file_sha256, workplace
 from .formats import (NO_LABEL, DataError, Tags, TaskForm, find_columns, join_words,
                                  located_rows, open_dataset, reader_of, rows_identity, some_of,
                                  spread_tags)
-from .terminal import note
 from .questions import Answers, encode_questions, plain_characters, read_answers
+from .terminal import note, progress_bar
 
 # %% ../nbs/01_data.ipynb #668f3524
 @dataclass(frozen=True)
@@ -732,7 +731,7 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
     unknown = UnknownTokens()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as place,
-          tqdm(desc="encoding", unit=" rows", delay=2, leave=False) as progress):
+          progress_bar(desc="encoding", unit=" rows", delay=2, leave=False) as progress):
         made = Path(place) / "made"
         made.mkdir()
         with ArrowWriter(path=str(made / "rows.arrow"), features=Features(kinds)) as writer:

@@ -23,8 +23,9 @@ from .models import labels_of, load_classifier, load_config, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
 from .runs import environment, finished_or, identify_model, write_json
-from .task import (DistillSettings, FinetuneSettings, StageOneSettings,
-                              StageTwoSettings, distill_student, finetune, measure_once)
+from .settings import (DistillSettings, FinetuneSettings, StageOneSettings,
+                                  StageTwoSettings)
+from .task import distill_student, finetune, measure_once
 from .training import read_history
 
 # %% ../nbs/17_demo.ipynb #e6330373

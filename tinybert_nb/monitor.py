@@ -26,9 +26,9 @@ from .alignment_plots import (plot_alignment_course, plot_head_grid,
 from .attention_view import AttentionView
 from .layer_map import LayerMap
 from .models import load_encoder, whole_file
-from .terminal import note
 from .plots import _panels, _scales, _side, _three_panels, figure_html, png_bytes
 from .resemblance import compare_models, compare_traces
+from .terminal import note
 from .widgets import Displayed
 
 # %% ../nbs/14c_monitor.ipynb #20e8c551

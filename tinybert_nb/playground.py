@@ -12,9 +12,9 @@ from html import escape
 
 import ipywidgets
 
-from .augmentation import (AugmentationSettings, Augmenter, Draft, Variant,
-                                      tries_at)
+from .augmentation import Augmenter, Draft, Variant, tries_at
 from .candidates import Candidates, Gap
+from .settings import AugmentationSettings
 from .widgets import Displayed
 
 # %% ../nbs/14b_playground.ipynb #bd0926ba

@@ -13,11 +13,11 @@ from itertools import product
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import HeadAlignment, default_map, observe
 from .layer_map import LayerMap, cka, cka_sums, head_costs
+from .terminal import progress_bar
 from .trace import Trace
 
 # %% ../nbs/12b_resemblance.ipynb #6ac79512
@@ -165,7 +165,7 @@ def compare_models(
     progress: bool = False,  # show a bar
 ) -> dict[str, list[dict]]:  # "heads", "head_grid", "matches", "layers", "habits"
     "All that this and the notebook before it measure; ValueError for no batch or a bad fit."
-    batches = tqdm(loader, desc="comparing", leave=False, disable=not progress)
+    batches = progress_bar(loader, desc="comparing", leave=False, disable=not progress)
     return compare_traces(
         ((*observe(teacher, student, batch), batch["input_ids"]) for batch in batches),
         tokenizer, layer_map or default_map(teacher, student))

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import ReadText, default_map, read_text
 from .attention_view import AttentionView, still_of
 from .layer_map import LayerMap, parse_layer_map
-from .terminal import in_notebook, note
 from .plots import (alt_text, figure_html, picture_width, plot_heads, plot_history,
                                png_bytes)
+from .terminal import in_notebook, note
 
 # %% ../nbs/14_widgets.ipynb #1f9c8c91
 def still_html(widget: ipywidgets.Widget) -> str:
