@@ -54,4 +54,4 @@ def check_output(
     present = sorted(each.name for each in place.glob("*") if names is None or each.name in names)
     if present and not written_here(place / record):
         raise ValueError(f"the output {out} holds {', '.join(present[:3])}, not written by this "
-                         f"version of tinybert_nb: choose another output, or move {out} away")
+                         f"version of tinybert_nb: choose another output, or move them away")
