@@ -85,7 +85,7 @@ def test_a_table_read_the_wrong_way_round_is_noted(tmp_path):
 
 def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
     chance, texts = random.Random(0), ["# newdoc\n# newpar\n1\t\u3000\t_\tX\n"]  # no piece at all
-    for number in range(23):
+    for number in range(7):
         name = chance.choice(["Ada", "Emmy"])
         texts.append(f"# text = {name}\n1\t{name}\tPROPN\tB-PER\n2\tpays\tVERB\tO\n3\t10 000\tNUM\tO\n")
     (tmp_path / "names.conllu").write_text("\n".join(texts), encoding="utf-8")
@@ -97,7 +97,7 @@ def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
                           "--out", tmp_path / "run"))
     (made,) = (tmp_path / "run").glob("aug_*.conllu")
     rows = read_examples(made, form=TaskForm("1", label="3", problem="tokens"))
-    assert len(rows) >= 24 and rows[0].text_a == "\u3000" and {len(row.label) for row in rows} == {1, 3}
+    assert len(rows) >= 8 and rows[0].text_a == "\u3000" and {len(row.label) for row in rows} == {1, 3}
 
 
 def tiny_masked_lm(folder):

@@ -47,6 +47,8 @@ def expected(lines: list[bytes], kind: str) -> list[tuple[str, str] | None]:
     """(text, label) of each line, None for one that must be refused."""
     if lines[0].startswith(b"\xef\xbb\xbf"):
         lines = [lines[0][3:], *lines[1:]]
+    while lines and not lines[-1].strip():  # a blank line at the end is no fault
+        lines = lines[:-1]
     return [{"jsonl": from_json, "txt": from_tabs}[kind](line) for line in lines]
 
 
@@ -70,6 +72,10 @@ def from_json(line: bytes) -> tuple[str, str] | None:
         return None
     text, label = record["text"].strip(), record.get("label")
     if not text or "\0" in text or label is None or isinstance(label, (dict, list)):
+        return None
+    try:
+        text.encode("utf-8")  # half a character has no bytes
+    except UnicodeEncodeError:
         return None
     return (text, str(label).strip()) if str(label).strip() else None
 
