@@ -307,7 +307,8 @@ def read_origins(
     first = next(rows, {})
     if PROVENANCE not in first:
         return None
-    told = [re.match(r"(\d+)(: .* > .*)?$", str(row.get(PROVENANCE))) for row in chain([first], rows)]
+    told = [re.match(r"(\d+)(: .* > .*)?$", str(row.get(PROVENANCE)))
+            for row in chain([first], rows)]
     if not any(match and match[2] for match in told):  # a column of another meaning
         return None
     return [int(match[1]) if match else -row for row, match in enumerate(told, start=1)]
