@@ -148,7 +148,8 @@ def answer_questions(
             for number, (score, words) in best.items()}
 
 # %% ../nbs/00d_questions.ipynb #e5fb31ce
-_HAN_OR_KANA = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_HAN_OR_KANA = ("\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+                "\U00020000-\U0003ffff")
 _NO_SPACES = re.compile(f"[{_HAN_OR_KANA}\u3000-\u303f\uff00-\uffef]")  # or their punctuation
 
 
@@ -213,7 +214,8 @@ def span_metrics(
     longest_answer: int = TaskForm.longest_answer,  # tokens, at most
 ) -> dict[str, float]:
     "F1 and exact match, mean over questions; ValueError as `answer_questions`."
-    return {name: float(each.mean()) for name, each in span_scores(logits, rows, longest_answer).items()}
+    scores = span_scores(logits, rows, longest_answer)
+    return {name: float(each.mean()) for name, each in scores.items()}
 
 # %% ../nbs/00d_questions.ipynb #2c29e1d2
 def count_longer_answers(
