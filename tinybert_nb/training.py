@@ -6,8 +6,8 @@
 __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TrainingSettings', 'deciding_settings', 'make_optimizer', 'rate_factor',
            'cut_batch', 'History', 'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals',
            'Progress', 'processes', 'runtime_conditions', 'make_accelerator', 'Evaluation', 'TrainingRun', 'not_finite',
-           'settle', 'forward_backward', 'with_smaller_pieces', 'unused_parameters', 'clip_gradient', 'update',
-           'note_terms', 'look', 'look_is_due', 'keep_snapshot', 'keep_state', 'go_on', 'stop_or_save', 'train']
+           'settle', 'forward_backward', 'with_smaller_pieces', 'unused_parameters', 'update', 'note_terms', 'look',
+           'look_is_due', 'keep_snapshot', 'keep_state', 'go_on', 'stop_or_save', 'train']
 
 # %% ../nbs/07_training.ipynb #658e4701
 import json
@@ -51,7 +51,7 @@ class TrainingSettings:
     batch_size: int = 32  # rows an update, on all processes together (paper: 32)
     tokens_per_batch: int | None = None  # rows times longest row, at most; replaces batch_size
     learning_rate: float = 5e-5  # peak of the schedule
-    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (authors, stage one: constant)
+    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (stage one, authors: flat)
     warmup: float = 0.1  # fraction of updates with a rising rate (authors: 0.1; in stage one 0)
     weight_decay: float = 0.01  # none on biases and LayerNorm (authors' program: 0.01)
     max_gradient_norm: float = 1.0  # of all gradients together (authors: 1, each tensor by itself)
@@ -467,14 +467,6 @@ def unused_parameters(run: TrainingRun, batch: dict[str, Tensor]) -> list[nn.Par
         nodes += found
     return [parameter for parameter in run.alone.parameters() if id(parameter) not in used]
 
-# %% ../nbs/07_training.ipynb #e94d3a17
-def clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate looks for overflow itself
-    "Clip the gradient of all parameters together and give its norm before that."
-    for parameter in run.unused or ():
-        parameter.grad = None
-    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.settings.max_gradient_norm)
-    return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
-
 # %% ../nbs/07_training.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     "One optimiser step, its latest known terms; FloatingPointError and MemoryError as above."
@@ -495,7 +487,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
             with_smaller_pieces(run, batch, error)
             set_random_state(*chance)
     shown = settle(run)
-    norm = clip_gradient(run)
+    norm = _clip_gradient(run)
     run.unsettled = (run.step + 1, rows, list(terms), torch.stack(
         [value.float() for value in (*terms.values(), norm)]))
     if run.waits:
@@ -506,6 +498,14 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     run.optimizer.zero_grad()
     run.step += 1
     return shown
+
+
+def _clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate looks for overflow itself
+    "Clip the gradient of all parameters together and give its norm before that."
+    for parameter in run.unused or ():
+        parameter.grad = None
+    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.settings.max_gradient_norm)
+    return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
 
 # %% ../nbs/07_training.ipynb #bbbd9736
 def note_terms(run: TrainingRun) -> None:
