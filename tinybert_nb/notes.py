@@ -19,7 +19,7 @@ def in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
 
-
+# %% ../nbs/00a_notes.ipynb #5ed7c02b
 def log_line(message: str) -> None:
     "Write a line beside progress bars: to standard error, in a notebook to the cell's output."
     tqdm.write(message, file=sys.stdout if in_notebook() else sys.stderr)
@@ -28,12 +28,12 @@ def log_line(message: str) -> None:
 class Note(UserWarning):
     "Something to know about the data or a run; nothing failed."
 
-
+# %% ../nbs/00a_notes.ipynb #91bc64f8
 def note(message: str) -> None:
     "Issue a `Note`; the same text is shown once."
     warnings.warn(message, Note, stacklevel=2)
 
-
+# %% ../nbs/00a_notes.ipynb #e2057da9
 def _shows_once(category: type[Warning]) -> Callable:
     "A `warnings.showwarning` that shows the text of this category as a line, once."
     shown, plain = set(), warnings.showwarning
