@@ -13,10 +13,10 @@ from typing import Iterable
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .layer_map import SMALLEST_PROBABILITY, LayerMap, uniform_map
+from .notes import tqdm
 from .trace import Trace, trace_forward
 
 # %% ../nbs/12_alignment.ipynb #1c6ca15e

@@ -19,7 +19,6 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .assets import file_sha256
 from .candidates import Candidates, Gap, open_masked_words
@@ -29,7 +28,7 @@ from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, read
                                  text_lines, writer_of)
 from .masked_lm import packaged_masked_lm
 from .models import whole_file
-from .notes import log_line
+from .notes import log_line, tqdm
 from .runs import as_json, differences, environment, identify_model, write_json
 from .submission import answer_texts
 from .training import processes

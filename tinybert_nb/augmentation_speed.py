@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from tqdm.auto import tqdm
 
 from .assets import DEFAULT_TEACHER, data_folder, movie_reviews
 from .augmentation import (BLOCK, AugmentationSettings, Augmenter, Draft, Variant,
@@ -23,6 +22,7 @@ from .candidates import Candidates, Gap, MaskedWords, whole_words
 from .data import read_examples
 from .evaluation import hardware
 from .models import load_masked_lm, load_tokenizer
+from .notes import tqdm
 from .training import processes
 from .vectors import load_vectors
 from .words import is_chinese, load_stop_words

@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import (AttentionInterface, AttentionMaskInterface, BertConfig, PreTrainedModel,
                           PreTrainedTokenizerBase)
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -47,6 +46,7 @@ from .intermediate import (IntermediateSettings, IntermediateStep, intermediate_
 from .layer_map import LayerMap, uniform_map
 from .models import (is_checkpoint, load_classifier, load_tokenizer, new_student,
                                 student_config)
+from .notes import tqdm
 from .plan import forward_flops
 from .projections import Projections
 from .task import StageTwoSettings, StageTwoStep, stage_two_terms

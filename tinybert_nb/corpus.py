@@ -17,12 +17,11 @@ from glob import glob
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .assets import AssetError, data_folder, workplace
 from .data import fingerprint, tokenizer_state
 from .formats import PACKED, DataError, text_lines
-from .notes import note
+from .notes import note, tqdm
 
 # %% ../nbs/01b_corpus.ipynb #eef4ef02
 _ENDINGS = {".txt": "text", ".text": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json"}

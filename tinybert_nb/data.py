@@ -23,12 +23,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
-from tqdm.auto import tqdm
 
 from .assets import data_folder, file_sha256, workplace
 from .formats import (NO_LABEL, DataError, Tags, TaskForm, join_words, open_dataset,
                                  reader_of, records, some_of, spread_tags)
-from .notes import note
+from .notes import note, tqdm
 from .questions import Answers, encode_questions, read_answers
 
 # %% ../nbs/01_data.ipynb #668f3524

@@ -13,11 +13,11 @@ from itertools import product
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import HeadAlignment, default_map, observe
 from .layer_map import LayerMap, cka, cka_sums, head_costs
+from .notes import tqdm
 from .trace import Trace
 
 # %% ../nbs/12b_resemblance.ipynb #6ac79512

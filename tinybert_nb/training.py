@@ -31,14 +31,13 @@ from accelerate.utils import gather_object, send_to_device, set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .checkpoint import (latest_state, random_state, save_state, saved_states,
                                     set_random_state)
 from .losses import count_real
 from .models import whole_file
-from .notes import log_line
+from .notes import log_line, tqdm
 from .trace import compile_model
 
 # %% ../nbs/07_training.ipynb #2a74619a
