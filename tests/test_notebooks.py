@@ -479,6 +479,15 @@ def test_core_needs_neither_pictures_nor_widgets():
     assert result.returncode == 0, result.stderr
 
 
+def test_notes_and_status_lines_come_from_one_module():
+    """A warning with a path, or a line on standard error, is a pink box in a notebook."""
+    modules = {path.stem: path.read_text(encoding="utf-8")
+               for path in (ROOT / "tinybert_nb").glob("*.py")}
+    assert [name for name, source in sorted(modules.items()) if "warnings.warn(" in source] == ["terminal"]
+    assert [name for name, source in sorted(modules.items())
+            if "sys.stderr" in source and name not in ("terminal", "cli")] == []
+
+
 def test_pyflakes_finds_nothing():
     files = [path for path in tracked_files() if path.suffix == ".py"]
     result = run_command(sys.executable, "-m", "pyflakes", *files)

@@ -209,7 +209,8 @@ class RowSource:
 # %% ../nbs/10d_augmentation.ipynb #a556e22b
 def is_plain(path: str | Path, form: TaskForm = TaskForm()) -> bool:
     "Whether a file holds plain lines: texts without labels."
-    if content_name(path).suffix not in ("", ".txt") or reader_of(path, form) is not reader_of("a.txt"):
+    tabs = reader_of(path, form) is reader_of("a.txt")
+    if not tabs or content_name(path).suffix not in ("", ".txt"):
         return False
     line, _ = next(text_lines(path, form.encoding), (None, None))
     return bool(line) and "\t" not in line

@@ -77,7 +77,7 @@ def _several_classes(cell, form: TaskForm, known: Sequence[str]) -> tuple[str, .
         cell = [part for part in cell.split(form.separator) if part.strip()]
     cell = cell if isinstance(cell, list) else [cell]
     if any(isinstance(part, float) and math.isfinite(part) and part != int(part) for part in cell):
-        raise DataError(f"the label {str(cell)[:40]} has shares of classes; a class is there or not")
+        raise DataError(f"the label {str(cell)[:40]} has fractions; a class is there or not")
     parts = [class_name(part) for part in cell]
     ones = [float(part) for part in parts if part in ("0", "1", "0.0", "1.0")]
     count = len(parts)  # an array, and no numbers of classes: 0 or 1 for each, or one of them twice
@@ -278,8 +278,8 @@ def _tell_rare(path, counts: Counter, places: dict[str, str], rows: int) -> None
     "Warn of classes that are so rare that a column, or a header, may be mistaken."
     once = [name for name, count in counts.items() if count == 1]
     if rows >= 10 and 2 * len(counts) > rows:
-        note(f"{path}: {len(counts):,} classes in {rows:,} rows; is this the column of the "
-             "label? For a number to predict, the problem is 'regression'")
+        note(f"{path}: {len(counts):,} classes in {rows:,} rows; is this the column of the label? "
+             "For a number to predict, the problem is 'regression'")
     elif 0 < len(once) < len(counts):
         note(f"{path}: {len(once):,} of {len(counts):,} classes occur only once, such as "
              f"{once[0][:40]!r} ({places[once[0]]}); if that row is a header, set header "
@@ -397,7 +397,8 @@ def read_origins(
     first = next(rows, {})
     if PROVENANCE not in first:
         return None
-    told = [re.match(r"(\d+)(: .* > .*)?$", str(row.get(PROVENANCE))) for row in chain([first], rows)]
+    told = [re.match(r"(\d+)(: .* > .*)?$", str(row.get(PROVENANCE)))
+            for row in chain([first], rows)]
     if not any(match and match[2] for match in told):  # a column of another meaning
         return None
     return [int(match[1]) if match else -row for row, match in enumerate(told, start=1)]

@@ -213,7 +213,8 @@ def leading_metric(
 ) -> str:
     "The metric that chooses checkpoints; ValueError for one that the problem does not have."
     count = max(2, len(names))
-    logits, labels = {"single": (np.eye(count), range(count)), "multi": ([[0.0, 1.0]], [[0.0, 1.0]]),
+    logits, labels = {"single": (np.eye(count), range(count)),
+                      "multi": ([[0.0, 1.0]], [[0.0, 1.0]]),
                       "regression": ([[0.0]], [1.0]),
                       "tokens": (np.eye(len(names)), [[*range(len(names))]])}.get(problem, ([], []))
     known = (["answer_f1", "exact_match"] if problem == "spans" else

@@ -86,8 +86,8 @@ def _open_member(path) -> BufferedReader:
             if "xl/workbook.xml" in names:
                 raise DataError(f"{path}: is an Excel workbook; save its sheet as CSV")
             if len(names) != 1:
-                raise DataError(f"{path}: the zip file holds {len(names)} files ({some_of(names)}); "
-                                "unpack it and name the file that is meant")
+                raise DataError(f"{path}: the zip file holds {len(names)} files "
+                                f"({some_of(names)}); unpack it and name the file that is meant")
             return BufferedReader(archive.open(names[0]), 1 << 20)
     except (BadZipFile, RuntimeError) as error:  # damaged, or protected by a password
         raise DataError(f"{path}: cannot be read ({error})") from error
@@ -544,12 +544,12 @@ class Tags(tuple):
 
 NO_LABEL = -100  # stands where a word piece has no class of its own; losses leave it out
 
-# %% ../nbs/00c_formats.ipynb #bc8efc26
+# %% ../nbs/00c_formats.ipynb #a80f1afe
 def words_text(words: Sequence[str]) -> str:
     "A text of words, apart by single spaces; a space within a word becomes a no-break space."
     return " ".join(word.replace(" ", "\u00a0") for word in words)
 
-
+# %% ../nbs/00c_formats.ipynb #bc8efc26
 def join_words(
     words: list[str],  # as they stand in a file
     tags: Tags,  # a class for each

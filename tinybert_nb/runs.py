@@ -76,8 +76,8 @@ def identify_model(model: str | Path) -> dict:  # a folder, a hub id or a studen
     known = {"version": MODEL_VERSION}
     if _is_size(str(model)):
         return known | {"name": str(model)}
-    place = Path(teacher_source(str(model)))
-    if not place.is_dir():
+    place = Path(teacher_source(str(model))).resolve()
+    if not place.is_dir():  # a hub id
         return known | {"name": str(model)} | _revision(str(model))
     hashes = [_file_hash(path, *_stamp(path)) for path in weight_files(place)]
     config = {name: value for name, value in _read_json(place / "config.json").items()

@@ -23,7 +23,7 @@ class TrainingSettings:
     batch_size: int = 32  # rows an update, on all processes together (paper: 32)
     tokens_per_batch: int | None = None  # rows times longest row, at most; replaces batch_size
     learning_rate: float = 5e-5  # peak of the schedule
-    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (authors, stage one: constant)
+    schedule: Literal["linear", "constant"] = "linear"  # after warm-up (stage one, authors: flat)
     warmup: float = 0.1  # fraction of updates with a rising rate (authors: 0.1; in stage one 0)
     weight_decay: float = 0.01  # none on biases and LayerNorm (authors' program: 0.01)
     max_gradient_norm: float = 1.0  # of all gradients together (authors: 1, each tensor by itself)

@@ -6,8 +6,8 @@
 __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'deciding_settings', 'make_optimizer', 'rate_factor', 'cut_batch', 'History',
            'read_history', 'RunningMeans', 'tensorboard_writer', 'Stopped', 'noted_signals', 'Progress', 'processes',
            'runtime_conditions', 'make_accelerator', 'Evaluation', 'TrainingRun', 'not_finite', 'settle',
-           'forward_backward', 'with_smaller_pieces', 'unused_parameters', 'clip_gradient', 'update', 'note_terms',
-           'look', 'look_is_due', 'keep_snapshot', 'keep_state', 'go_on', 'stop_or_save', 'train']
+           'forward_backward', 'with_smaller_pieces', 'unused_parameters', 'update', 'note_terms', 'look',
+           'look_is_due', 'keep_snapshot', 'keep_state', 'go_on', 'stop_or_save', 'train']
 
 # %% ../nbs/07_training.ipynb #658e4701
 import json
@@ -425,14 +425,6 @@ def unused_parameters(run: TrainingRun, batch: dict[str, Tensor]) -> list[nn.Par
         nodes += found
     return [parameter for parameter in run.alone.parameters() if id(parameter) not in used]
 
-# %% ../nbs/07_training.ipynb #e94d3a17
-def clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate looks for overflow itself
-    "Clip the gradient of all parameters together and give its norm before that."
-    for parameter in run.unused or ():
-        parameter.grad = None
-    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.settings.max_gradient_norm)
-    return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
-
 # %% ../nbs/07_training.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     "One optimiser step, its latest known terms; FloatingPointError and MemoryError as above."
@@ -453,7 +445,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
             with_smaller_pieces(run, batch, error)
             set_random_state(*chance)
     shown = settle(run)
-    norm = clip_gradient(run)
+    norm = _clip_gradient(run)
     run.unsettled = (run.step + 1, rows, list(terms), torch.stack(
         [value.float() for value in (*terms.values(), norm)]))
     if run.waits:
@@ -464,6 +456,14 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     run.optimizer.zero_grad()
     run.step += 1
     return shown
+
+
+def _clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate looks for overflow itself
+    "Clip the gradient of all parameters together and give its norm before that."
+    for parameter in run.unused or ():
+        parameter.grad = None
+    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.settings.max_gradient_norm)
+    return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
 
 # %% ../nbs/07_training.ipynb #bbbd9736
 def note_terms(run: TrainingRun) -> None:

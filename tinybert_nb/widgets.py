@@ -31,7 +31,7 @@ def still_html(widget: ipywidgets.Widget) -> str:
         return widget.value
     return "".join(still_html(child) for child in getattr(widget, "children", ()))
 
-
+# %% ../nbs/14_widgets.ipynb #c05b93e1
 class Displayed:
     "Shows its `widget` where a cell ends with it; a CSS class there has the name of its own class."
 
