@@ -81,6 +81,7 @@ def jupyterlab(folder: Path):
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
         "HF_HUB_OFFLINE": "1",
         "TINYBERT_NB_RUNS": str(RUNS),  # what was trained when notebooks were tested is there
         "TINYBERT_NB_DATA": os.environ.get("TINYBERT_NB_DATA", str(ROOT / "data")),

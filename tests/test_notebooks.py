@@ -358,7 +358,9 @@ def anchors_of(path: Path) -> set[str]:
 
 
 def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
-    """Relative links and pictures of a file that lead to no file of the repository, or no section."""
+    """Relative links and pictures of a file that lead to no file of the repository, or no section.
+
+    Nor may they lead to a section of another notebook: JupyterLab opens it at its top the first time."""
     targets = re.findall(r"\]\(\s*<?([^)\s>]+)|\b(?:href|src)=[\"']([^\"']+)", without_code(markdown))
     broken = []
     for target in map("".join, targets):
@@ -367,7 +369,8 @@ def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
         name, _, anchor = unquote(target).partition("#")
         goal = (path.parent / name).resolve() if name else path
         inside = not name.startswith("/") and goal.is_relative_to(root.resolve())
-        if not (inside and goal.exists()) or anchor and anchor not in anchors_of(goal):
+        elsewhere = name and goal.suffix == ".ipynb"
+        if not (inside and goal.exists()) or anchor and (elsewhere or anchor not in anchors_of(goal)):
             broken.append(target)
     return broken
 
@@ -390,8 +393,8 @@ def test_link_rule_finds_each_kind_of_fault(tmp_path):
     cell = {"cell_type": "markdown", "source": ["# One\n", "## How *it* works: [see](x)"]}
     path = tmp_path / "nbs" / "b.ipynb"
     path.write_text(json.dumps({"cells": [cell]}))
-    good = ["../a.md", "../a.md#a-b-c", "#One", "b.ipynb#How-it-works:-see", "https://x.org/#y"]
-    bad = ["a.md", "../a.md#no-heading", "../a.md#A", "#one", "b.ipynb#How", "/a.md", "../../etc"]
+    good = ["../a.md", "../a.md#a-b-c", "#One", "#How-it-works:-see", "b.ipynb", "https://x.org/#y"]
+    bad = ["a.md", "../a.md#no-heading", "../a.md#A", "#one", "b.ipynb#One", "/a.md", "../../etc"]
     text = " ".join(f"[x]({target})" for target in good + bad) + " `[x](code)` <img src='no.png'>"
     assert broken_links(text, path, tmp_path) == [*bad, "no.png"]
 
