@@ -158,7 +158,7 @@ function ticks(seen, panel) {
 function paintScale(bar, seen, panel, palette) {
   const [what, gradient, numbers] = bar.children;
   what.textContent = panel === 2 ? `difference of ${seen.view}, same scale` :
-    `attention ${seen.view}, one scale for all heads`;
+    `${seen.view}, one scale for all heads`;
   const { ground, much, more, less } = palette;
   const stops = isSigned(seen, panel) ? [less, ground, more] : [ground, much];
   gradient.style.background = `linear-gradient(to right, ${stops.map(css).join(", ")})`;
