@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig
 
-from tinybert_nb.data import make_loader
+from tinybert_nb.batches import make_loader
 from tinybert_nb.distiller import Distiller, Term
 from tinybert_nb.intermediate import IntermediateStep
 from tinybert_nb.layer_map import uniform_map

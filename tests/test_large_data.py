@@ -73,7 +73,7 @@ def large(count: int, folder: Path) -> dict:
     rows, tokenizer = encoded(folder / "large.txt", folder / "cache")
     encoded_after = time.time() - started
 
-    from tinybert_nb.data import make_loader
+    from tinybert_nb.batches import make_loader
 
     loader, seen = make_loader(rows, tokenizer, seed=0, tokens=1024, multiple_of=8), 0
     for epoch, batches in ((0, 2000), (1, 200)):

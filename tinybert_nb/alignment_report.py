@@ -22,7 +22,8 @@ from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_plots import (plot_alignment_course, plot_disagreement, plot_habits,
                                          plot_head_grid, plot_layer_grid)
 from .attention_view import informative_head, largest_score, static_text
-from .data import UnknownTokens, make_loader, read_examples
+from .batches import make_loader
+from .data import UnknownTokens, read_examples
 from .files import check_output
 from .formats import TaskForm
 from .layer_map import LayerMap, parse_layer_map

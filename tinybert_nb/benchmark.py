@@ -37,7 +37,8 @@ from transformers import (AttentionInterface, AttentionMaskInterface, BertConfig
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from .assets import DEFAULT_TEACHER, movie_reviews
-from .data import MODEL_INPUTS, encode_examples, make_loader, pad_batch, read_examples
+from .batches import make_loader, pad_batch
+from .data import MODEL_INPUTS, encode_examples, read_examples
 from .distiller import Distiller, Term, reference_distiller
 from .evaluation import hardware, predict
 from .intermediate import IntermediateStep, intermediate_terms, switch_off_dropout

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .data import MODEL_INPUTS, pad_batch
+from .batches import pad_batch
+from .data import MODEL_INPUTS
 from .masked_lm import find_head
 from .models import load_masked_lm, load_tokenizer, positions_of
 from .training import processes

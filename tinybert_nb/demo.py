@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 
 from .alignment import attention_pair, mean_alignment
 from .assets import DEFAULT_TEACHER, movie_reviews
-from .data import (encode_examples, fingerprint, make_loader, read_examples,
-                              write_examples)
+from .batches import make_loader
+from .data import encode_examples, fingerprint, read_examples, write_examples
 from .evaluation import hardware, results_table, summarise
 from .files import check_output
 from .models import labels_of, load_classifier, load_config, load_tokenizer

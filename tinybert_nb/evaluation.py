@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .data import (MODEL_INPUTS, Example, encode_examples, label_names, make_loader,
-                              pad_batch, positive_class, read_examples, target_of)
+from .batches import make_loader, pad_batch
+from .data import (MODEL_INPUTS, Example, encode_examples, label_names, positive_class,
+                              read_examples, target_of)
 from .formats import NO_LABEL, TaskForm
 from .models import (count_parameters, fitting_length, labels_of, load_classifier,
                                 load_config, load_tokenizer, logits_of, problem_of)
@@ -58,7 +59,7 @@ NOWHERE = -1e4  # the logit of a place that cannot be chosen: a probability of z
 @torch.inference_mode()
 def predict(
     model: PreTrainedModel,  # a classifier; put into eval mode, and back afterwards
-    loader: DataLoader,  # every row once (see data.make_loader)
+    loader: DataLoader,  # every row once (see batches.make_loader)
 ) -> Tensor:  # (rows, words or places; classes) float32 on the CPU, in the order of the rows
     "The logits of every row, or of every word or place of it."
     was_training = model.training

@@ -18,9 +18,10 @@ from .card import save_student
 from .distiller import (Distiller, Term, deepest_layer, needed_layers, teacher_targets,
                                    up_to_layer)
 from .layer_map import HeadMap, LayerMap, parse_head_map, parse_layer_map
-from .models import (check_start, check_vocabulary, has_head, is_checkpoint,
-                                load_config, load_projections, load_tokenizer, new_student,
-                                student_config, student_from_teacher, without_weights)
+from .models import (check_vocabulary, has_head, is_checkpoint, load_config,
+                                load_projections, load_tokenizer, new_student, student_config,
+                                without_weights)
+from .initialization import check_start, student_from_teacher
 from .plan import plan_problems
 from .projections import Projections, projections_from
 from .settings import IntermediateSettings

@@ -13,8 +13,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .distiller import COMPARED, Distiller, Term, value_at
 from .layer_map import HeadMap, LayerMap, parse_head_map, uniform_map
-from .models import (check_start, check_vocabulary, count_parameters,
-                                feed_forward_width, positions_of, without_weights)
+from .models import (check_vocabulary, count_parameters, feed_forward_width,
+                                positions_of, without_weights)
+from .initialization import check_start
 from .projections import Projections
 
 # %% ../nbs/06b_plan.ipynb #0fcc0767

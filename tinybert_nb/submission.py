@@ -14,7 +14,8 @@ from io import StringIO
 from pathlib import Path
 
 from .assets import workplace
-from .data import Example, encode_examples, make_loader
+from .batches import make_loader
+from .data import Example, encode_examples
 from .evaluation import predict
 from .files import check_output
 from .formats import DataError, TaskForm, records

@@ -27,7 +27,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .assets import DEFAULT_TEACHER, data_folder
 from .augmentation import augment_file, out_path
 from .card import save_student
-from .data import (encode_file, encoding_of, fingerprint, make_loader, match_labels,
+from .batches import make_loader
+from .data import (encode_file, encoding_of, fingerprint, match_labels,
                               own_positive_class, positive_class, scan_labels, split_off)
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
