@@ -349,7 +349,8 @@ def _write_corpus(sentences: Iterable, tokenizer, folder: Path):
     kind = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<i4"
     places, documents, unknown, begun = 0, 0, UnknownTokens(), False
     with (open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends,
-          progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2, leave=False) as progress):
+          progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2,
+                       leave=False) as progress):
         for portion in _in_portions(sentences):
             tokens, begun = encode_sentences(portion, tokenizer, begun, unknown)
             tokens = np.array(tokens, dtype=kind)

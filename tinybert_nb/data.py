@@ -580,38 +580,6 @@ def target_of(
     return label
 
 # %% ../nbs/01_data.ipynb #a1041123
-def _classes(labels: list[str], tokenizer, max_length: int) -> dict[str, int]:
-    "Give each label its class number; `DataError` for a length the tokenizer does not allow."
-    if not 4 <= max_length <= tokenizer.model_max_length:
-        raise DataError(f"max_length is {max_length}; this tokenizer allows 4 to "
-                        f"{tokenizer.model_max_length}")
-    return {str(name): number for number, name in enumerate(labels)}
-
-
-def _encode(examples: list[Example], tokenizer, classes, max_length: int, first_row: int = 0):
-    "Encode examples as columns, one list each, and count those that were cut."
-    if isinstance(examples[0].label, Answers):
-        parts = zip(*((each.text_a, each.text_b, each.label) for each in examples))
-        return encode_questions(*parts, tokenizer, max_length, first_row), 0
-    encoded = _tokens(examples, tokenizer, truncation=True, max_length=max_length)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    full = [example for example, length in zip(examples, lengths) if length == max_length]
-    columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
-    columns["label"] = [target_of(example.label, classes) for example in examples]
-    if isinstance(examples[0].label, Tags):
-        columns["label"] = [spread_tags(of_words, encoded.word_ids(number))
-                            for number, of_words in enumerate(columns["label"])]
-    columns["row"] = list(range(first_row, first_row + len(examples)))
-    columns["length"] = lengths
-    return columns, count_longer(full, tokenizer, max_length)
-
-
-def _warn_of_cuts(cut: int, count: int, max_length: int):
-    "Say how many examples were cut, if any, where the caller's caller stands."
-    if cut:
-        note(f"{cut} of {count} examples have more than {max_length} tokens and were cut")
-
-# %% ../nbs/01_data.ipynb #2d6e9f3a
 @dataclass
 class UnknownTokens:
     "Counts the unknown tokens of texts while they are encoded, and keeps some of the words."
@@ -650,6 +618,37 @@ def _count_unknown(unknown: UnknownTokens, columns: dict, examples: list[Example
     texts = columns.get("text") or (f"{each.text_a} {each.text_b or ''}" for each in examples)
     unknown.add(columns["input_ids"], texts, tokenizer, tokenizer.num_special_tokens_to_add(pair))
 
+
+def _classes(labels: list[str], tokenizer, max_length: int) -> dict[str, int]:
+    "Give each label its class number; `DataError` for a length the tokenizer does not allow."
+    if not 4 <= max_length <= tokenizer.model_max_length:
+        raise DataError(f"max_length is {max_length}; this tokenizer allows 4 to "
+                        f"{tokenizer.model_max_length}")
+    return {str(name): number for number, name in enumerate(labels)}
+
+
+def _encode(examples: list[Example], tokenizer, classes, max_length: int, first_row: int = 0):
+    "Encode examples as columns, one list each, and count those that were cut."
+    if isinstance(examples[0].label, Answers):
+        parts = zip(*((each.text_a, each.text_b, each.label) for each in examples))
+        return encode_questions(*parts, tokenizer, max_length, first_row), 0
+    encoded = _tokens(examples, tokenizer, truncation=True, max_length=max_length)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    full = [example for example, length in zip(examples, lengths) if length == max_length]
+    columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
+    columns["label"] = [target_of(example.label, classes) for example in examples]
+    if isinstance(examples[0].label, Tags):
+        columns["label"] = [spread_tags(of_words, encoded.word_ids(number))
+                            for number, of_words in enumerate(columns["label"])]
+    columns["row"] = list(range(first_row, first_row + len(examples)))
+    columns["length"] = lengths
+    return columns, count_longer(full, tokenizer, max_length)
+
+
+def _warn_of_cuts(cut: int, count: int, max_length: int):
+    "Say how many examples were cut, if any, where the caller's caller stands."
+    if cut:
+        note(f"{cut} of {count} examples have more than {max_length} tokens and were cut")
 
 # %% ../nbs/01_data.ipynb #172c7d45
 def encode_examples(

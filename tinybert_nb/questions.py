@@ -158,7 +158,7 @@ def plain_words(text: str) -> list[str]:
     kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", kept).split()
 
-
+# %% ../nbs/00d_questions.ipynb #3f197482
 def plain_characters(text: str) -> list[str]:
     "The tokens that CMRC's measures compare: Chinese characters, and runs of other letters."
     kept = "".join(letter for letter in text.lower() if not _is_punctuation(letter))
@@ -178,7 +178,7 @@ def answer_tokens(
     by_characters = any(_NO_SPACES.search(answer) for answer in answers)
     return [*map(plain_characters if by_characters else plain_words, answers)]
 
-
+# %% ../nbs/00d_questions.ipynb #fcd150d2
 def shared_words(
     said: str,
     gold: str,

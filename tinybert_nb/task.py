@@ -144,7 +144,7 @@ def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     "How many updates the settings ask for."
     return settings.steps or settings.epochs * len(loader)
 
-
+# %% ../nbs/11_task.ipynb #750dd1ae
 class PhasedLoader:
     "The batches of several loaders, so many of each, one loader after the other."
 

@@ -23,7 +23,7 @@ def in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
 
-
+# %% ../nbs/00_terminal.ipynb #796a0b9b
 def log_line(message: str) -> None:
     "Write a line beside progress bars: to standard error, in a notebook to the cell's output."
     tqdm.write(message, file=sys.stdout if in_notebook() else sys.stderr)
@@ -32,7 +32,7 @@ def log_line(message: str) -> None:
 class Note(UserWarning):
     "Something to know about the data or a run; nothing failed."
 
-
+# %% ../nbs/00_terminal.ipynb #79b5eba5
 def note(message: str) -> None:
     "Issue a `Note`; the same text is shown once."
     warnings.warn(message, Note, stacklevel=2)

@@ -216,8 +216,9 @@ class Progress:
         self.rate_before = known.get("tokens_per_second", 0.0)
         self.tokens, self.start, self.written = 0, time.perf_counter(), 0.0
         self.from_step = run.step
-        self.line = progress_bar(total=run.total_steps, initial=run.step, desc=run.stage, unit="update",
-                         dynamic_ncols=True, **({} if shown else {"disable": True}))
+        self.line = progress_bar(total=run.total_steps, initial=run.step, desc=run.stage,
+                                 unit="update", dynamic_ncols=True,
+                                 **({} if shown else {"disable": True}))
 
     def advance(self, tokens: int, values: dict[str, float]) -> None:
         "One update more, over so many real tokens."
