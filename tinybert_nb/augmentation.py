@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 from .assets import file_sha256
 from .candidates import Candidates, Gap, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
-from .data import PROVENANCE, fingerprint, read_examples, read_label, scan_labels
+from .data import fingerprint, read_examples, read_label, scan_labels
 from .formats import (PACKED, DataError, RowWriter, TaskForm, located_rows, reader_of,
                                  text_lines, writer_of)
 from .masked_lm import packaged_masked_lm
 from .models import whole_file
 from .runs import as_json, differences, environment, identify_model, write_json
+from .splits import PROVENANCE
 from .submission import answer_texts
 from .training import processes
 from .vectors import WordVectors, load_vectors, train_vectors

@@ -148,15 +148,15 @@ def answer_questions(
             for number, (score, words) in best.items()}
 
 # %% ../nbs/00d_questions.ipynb #e5fb31ce
-_HAN_OR_KANA = ("\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-                "\U00020000-\U0003ffff")
-_NO_SPACES = re.compile(f"[{_HAN_OR_KANA}\u3000-\u303f\uff00-\uffef]")  # or their punctuation
-
-
 def plain_words(text: str) -> list[str]:
     "The words that SQuAD's measures compare."
     kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+
+# %% ../nbs/00d_questions.ipynb #15500a1b
+_HAN_OR_KANA = ("\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+                "\U00020000-\U0003ffff")
+_NO_SPACES = re.compile(f"[{_HAN_OR_KANA}\u3000-\u303f\uff00-\uffef]")  # or their punctuation
 
 
 def plain_characters(text: str) -> list[str]:
@@ -178,7 +178,7 @@ def answer_tokens(
     by_characters = any(_NO_SPACES.search(answer) for answer in answers)
     return [*map(plain_characters if by_characters else plain_words, answers)]
 
-
+# %% ../nbs/00d_questions.ipynb #efa70ddc
 def shared_words(
     said: str,
     gold: str,

@@ -31,7 +31,7 @@ from .assets import DEFAULT_TEACHER, data_folder
 from .augmentation import AugmentationSettings, augment_file, out_path
 from .card import save_student
 from .data import (encode_file, fingerprint, make_loader, match_labels,
-                              own_positive_class, positive_class, scan_labels, split_off)
+                              own_positive_class, positive_class, scan_labels)
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
@@ -43,6 +43,7 @@ from .models import (is_checkpoint, load_classifier, load_config, load_tokenizer
                                 student_config)
 from .questions import Answers, count_longer_answers
 from .runs import environment, finished_or, identify_model, read_call, write_json
+from .splits import split_off
 from .trace import Trace, trace_forward
 from .training import (Evaluation, TrainingSettings, deciding_settings, processes,
                                   train)
@@ -70,7 +71,7 @@ def with_dev(
     eval_path: str | Path | None,  # None: a tenth of the training rows is split off
     form: TaskForm,
 ) -> tuple[str | Path, str | Path, TaskForm]:  # both files, and their form
-    "A task's two files; where there is only one, `data.split_off` makes two of it."
+    "A task's two files; where there is only one, `splits.split_off` makes two of it."
     if eval_path is not None:
         return train_path, eval_path, form
     parts, positive = split_off(train_path, form), own_positive_class(train_path, form)
@@ -139,7 +140,7 @@ def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     "How many updates the settings ask for."
     return settings.steps or settings.epochs * len(loader)
 
-
+# %% ../nbs/11_task.ipynb #ce806248
 class PhasedLoader:
     "The batches of several loaders, so many of each, one loader after the other."
 
