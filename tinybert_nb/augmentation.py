@@ -23,8 +23,7 @@ import numpy as np
 from .assets import file_sha256
 from .candidates import Candidates, Gap, VectorsOnly, open_masked_words
 from .chinese import chinese_reviews, chinese_teacher
-from .data import (PROVENANCE, UnknownTokens, fingerprint, good_rows, read_examples,
-                              read_label)
+from .data import UnknownTokens, fingerprint, good_rows, read_examples, read_label
 from .files import check_output, written_here
 from .formats import (PACKED, DataError, RowWriter, TaskForm, content_name, reader_of,
                                  rows_identity, text_lines, words_text, writer_of)
@@ -32,6 +31,7 @@ from .masked_lm import packaged_masked_lm
 from .models import load_tokenizer, whole_file
 from .runs import as_json, differences, environment, identify_model, write_json
 from .settings import AugmentationSettings
+from .splits import PROVENANCE
 from .submission import answer_texts
 from .terminal import log_line, note, progress_bar
 from .training import processes

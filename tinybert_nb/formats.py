@@ -356,8 +356,8 @@ def _at(cells: list[str], place: str) -> list[str]:
 def _stands_apart(label: str, below: list[str], form: TaskForm) -> bool:
     "Whether a label is of another kind than those below it."
     if form.problem == "regression":
-        numbers = [cell for cell in below if re.fullmatch(r"[-+.\d]+(e[-+]?\d+)?", cell, re.I)]
-        return not re.search(r"\d", label) and 2 * len(numbers) > len(below)
+        is_number = re.compile(r"[-+.\d]+(e[-+]?\d+)?", re.IGNORECASE).fullmatch
+        return not is_number(label) and 2 * sum(map(bool, map(is_number, below))) > len(below)
     cut = form.separator if form.problem == "multi" else "\t"
     counts = Counter(part.strip() for cell in below for part in cell.split(cut))
     return (1 < len(counts) <= counts.total() / 2

@@ -292,8 +292,9 @@ def load_tokenizer(
         if unused and "do_lower_case" not in get_tokenizer_config(source):  # no file says it
             tokenizer, unused = AutoTokenizer.from_pretrained(source, do_lower_case=False), False
     except Exception as error:  # the tokenizers library has no narrower kind
-        raise ValueError(f"{name}: its tokenizer cannot be opened ({str(error).splitlines()[0]}): "
-                         "copy all its files from where the weights come from") from error
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name}: its tokenizer cannot be opened ({reason}): copy all its files "
+                         "from where the weights come from") from error
     _check_tokenizer(tokenizer, config, name)
     if unused:
         note(f"{name}: do_lower_case in tokenizer_config.json lower-cases all text, but the "

@@ -148,15 +148,27 @@ def answer_questions(
             for number, (score, words) in best.items()}
 
 # %% ../nbs/00d_questions.ipynb #e5fb31ce
+def plain_words(text: str) -> list[str]:
+    "The words that SQuAD's measures compare."
+    kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+
+# %% ../nbs/00d_questions.ipynb #15500a1b
 _HAN_OR_KANA = ("\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
                 "\U00020000-\U0003ffff")
 _NO_SPACES = re.compile(f"[{_HAN_OR_KANA}\u3000-\u303f\uff00-\uffef]")  # or their punctuation
 
 
-def plain_words(text: str) -> list[str]:
-    "The words that SQuAD's measures compare."
-    kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+def plain_characters(text: str) -> list[str]:
+    "The tokens that CMRC's measures compare: Chinese characters, and runs of other letters."
+    kept = "".join(letter for letter in text.lower() if not _is_punctuation(letter))
+    return re.findall(f"[{_HAN_OR_KANA}]|[^\\s{_HAN_OR_KANA}]+", kept)
+
+
+def _is_punctuation(letter: str) -> bool:
+    "Of either width: a full-width tilde is a symbol to Unicode, and so is the plain one."
+    plain = unicodedata.normalize("NFKC", letter)
+    return unicodedata.category(letter)[0] == "P" or plain in string.punctuation
 
 # %% ../nbs/00d_questions.ipynb #3f197482
 def plain_characters(text: str) -> list[str]:
@@ -177,6 +189,21 @@ def answer_tokens(
     "The words of answers, or their characters if one of them holds Chinese or Japanese."
     by_characters = any(_NO_SPACES.search(answer) for answer in answers)
     return [*map(plain_characters if by_characters else plain_words, answers)]
+
+# %% ../nbs/00d_questions.ipynb #efa70ddc
+def shared_words(
+    said: str,
+    gold: str,
+) -> float:  # 0 to 1
+    "F1 of two answers: over words as SQuAD has it, or over characters as CMRC 2018 has it."
+    ours, theirs = answer_tokens(said, gold)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    shared = (Counter(ours) & Counter(theirs)).total()
+    if _NO_SPACES.search(said + gold):
+        matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+        shared = matcher.find_longest_match().size
+    return 2 * shared / (len(ours) + len(theirs))
 
 # %% ../nbs/00d_questions.ipynb #fcd150d2
 def shared_words(

@@ -9,7 +9,6 @@ __all__ = ['PROVENANCE', 'read_origins', 'similar_rows', 'split_off']
 import json
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,6 +22,7 @@ from .assets import data_folder, file_sha256, workplace
 from .data import Example, fingerprint, read_examples
 from .formats import DataError, Tags, TaskForm, located_rows
 from .questions import Answers, plain_characters
+from .terminal import note
 
 # %% ../nbs/01e_splits.ipynb #f3d09fc5
 PROVENANCE = "provenance"  # the column in which augmentation says where a row came from
@@ -127,9 +127,9 @@ def split_off(
         _write_split(path, examples, settings, target)
     about = json.loads((target / "about.json").read_text(encoding="utf-8"))
     if about["similar"] > about["rows"] / 100:
-        warnings.warn(f"{path}: {about['similar']:,} of the {about['rows']:,} rows that were split "
-                      "off as a dev set are like training rows but for a few words, so it is too "
-                      "easy: name an eval file, or set similar_together", stacklevel=2)
+        note(f"{path}: {about['similar']:,} of the {about['rows']:,} rows that were split off as a "
+             "dev set are like training rows but for a few words, so it is too easy: name an eval "
+             "file, or set similar_together")
     return target / "train.jsonl", target / "dev.jsonl"
 
 

@@ -29,7 +29,7 @@ from .augmentation import augment_file, out_path
 from .card import save_student
 from .batches import make_loader
 from .data import (encode_file, encoding_of, fingerprint, match_labels,
-                              own_positive_class, positive_class, scan_labels, split_off)
+                              own_positive_class, positive_class, scan_labels)
 from .distiller import Distiller, Term, kept_answers
 from .evaluation import (evaluate_classifier, gold_of, labelled, leading_metric,
                                     majority_row, measure_answers, measure_checkpoints, predict)
@@ -46,6 +46,7 @@ from .runs import (check_run, environment, finished_or, identify_model, read_cal
 from .settings import (AugmentationSettings, DistillSettings, FinetuneSettings,
                                   StageOneSettings, StageSettings, StageTwoSettings,
                                   TrainingSettings)
+from .splits import split_off
 from .terminal import log_line, note
 from .trace import Trace, trace_forward
 from .training import Evaluation, deciding_settings, processes, train
@@ -73,7 +74,7 @@ def with_dev(
     eval_path: str | Path | None,  # None: a tenth of the training rows is split off
     form: TaskForm,
 ) -> tuple[str | Path, str | Path, TaskForm]:  # both files, and their form
-    "A task's two files; where there is only one, `data.split_off` makes two of it."
+    "A task's two files; where there is only one, `splits.split_off` makes two of it."
     if eval_path is not None:
         return train_path, eval_path, form
     parts, positive = split_off(train_path, form), own_positive_class(train_path, form)
@@ -143,6 +144,30 @@ def _width_step(settings: StageSettings) -> int:
 def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     "How many updates the settings ask for."
     return settings.steps or settings.epochs * len(loader)
+
+# %% ../nbs/11_task.ipynb #ce806248
+class PhasedLoader:
+    "The batches of several loaders, so many of each, one loader after the other."
+
+    def __init__(self, phases: Sequence[tuple[DataLoader, int]]):  # loader and number of batches
+        self.phases, self._skip = phases, 0
+
+    def __len__(self):
+        return sum(updates for _, updates in self.phases)
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        "Leave out the first `skip` batches of the next iteration; there is one epoch."
+        self._skip = skip
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        skip, self._skip = self._skip, 0
+        for loader, updates in self.phases:
+            done, skip = min(skip, updates), max(0, skip - updates)
+            while done < updates:
+                loader.batch_sampler.set_epoch(*divmod(done, len(loader)))
+                for batch in islice(loader, updates - done):
+                    yield batch
+                    done += 1
 
 # %% ../nbs/11_task.ipynb #750dd1ae
 class PhasedLoader:
