@@ -18,11 +18,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 
 from .assets import data_folder, file_sha256
 from .formats import (DataError, Tags, TaskForm, find_columns, join_words,

@@ -170,18 +170,6 @@ def _is_punctuation(letter: str) -> bool:
     plain = unicodedata.normalize("NFKC", letter)
     return unicodedata.category(letter)[0] == "P" or plain in string.punctuation
 
-# %% ../nbs/00d_questions.ipynb #3f197482
-def plain_characters(text: str) -> list[str]:
-    "The tokens that CMRC's measures compare: Chinese characters, and runs of other letters."
-    kept = "".join(letter for letter in text.lower() if not _is_punctuation(letter))
-    return re.findall(f"[{_HAN_OR_KANA}]|[^\\s{_HAN_OR_KANA}]+", kept)
-
-
-def _is_punctuation(letter: str) -> bool:
-    "Of either width: a full-width tilde is a symbol to Unicode, and so is the plain one."
-    plain = unicodedata.normalize("NFKC", letter)
-    return unicodedata.category(letter)[0] == "P" or plain in string.punctuation
-
 # %% ../nbs/00d_questions.ipynb #0afab1ae
 def answer_tokens(
     *answers: str,  # that are compared with each other
@@ -191,21 +179,6 @@ def answer_tokens(
     return [*map(plain_characters if by_characters else plain_words, answers)]
 
 # %% ../nbs/00d_questions.ipynb #efa70ddc
-def shared_words(
-    said: str,
-    gold: str,
-) -> float:  # 0 to 1
-    "F1 of two answers: over words as SQuAD has it, or over characters as CMRC 2018 has it."
-    ours, theirs = answer_tokens(said, gold)
-    if not ours or not theirs:
-        return float(ours == theirs)
-    shared = (Counter(ours) & Counter(theirs)).total()
-    if _NO_SPACES.search(said + gold):
-        matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
-        shared = matcher.find_longest_match().size
-    return 2 * shared / (len(ours) + len(theirs))
-
-# %% ../nbs/00d_questions.ipynb #fcd150d2
 def shared_words(
     said: str,
     gold: str,

@@ -169,30 +169,6 @@ class PhasedLoader:
                     yield batch
                     done += 1
 
-# %% ../nbs/11_task.ipynb #750dd1ae
-class PhasedLoader:
-    "The batches of several loaders, so many of each, one loader after the other."
-
-    def __init__(self, phases: Sequence[tuple[DataLoader, int]]):  # loader and number of batches
-        self.phases, self._skip = phases, 0
-
-    def __len__(self):
-        return sum(updates for _, updates in self.phases)
-
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        "Leave out the first `skip` batches of the next iteration; there is one epoch."
-        self._skip = skip
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        skip, self._skip = self._skip, 0
-        for loader, updates in self.phases:
-            done, skip = min(skip, updates), max(0, skip - updates)
-            while done < updates:
-                loader.batch_sampler.set_epoch(*divmod(done, len(loader)))
-                for batch in islice(loader, updates - done):
-                    yield batch
-                    done += 1
-
 # %% ../nbs/11_task.ipynb #21839509
 def rows_seen(
     phases: Sequence[tuple[DataLoader, int]],  # as `PhasedLoader` takes them
