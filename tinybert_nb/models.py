@@ -6,8 +6,8 @@
 __all__ = ['STUDENT_SIZES', 'CHINESE_VOCABULARY', 'PROBLEMS', 'WEIGHT_FILES', 'CHECKPOINT_RECORD', 'parse_size', 'is_checkpoint',
            'feed_forward_width', 'student_config', 'problem_of', 'labels_of', 'head_class', 'first_linear',
            'find_classifier', 'has_head', 'logits_of', 'new_student', 'without_weights', 'count_parameters',
-           'load_config', 'weight_files', 'check_weights', 'is_cased', 'load_tokenizer', 'check_vocabulary',
-           'positions_of', 'fitting_length', 'load_classifier', 'load_encoder', 'load_masked_lm', 'whole_file',
+           'load_config', 'weight_files', 'check_weights', 'is_cased', 'positions_of', 'load_tokenizer',
+           'check_vocabulary', 'fitting_length', 'load_classifier', 'load_encoder', 'load_masked_lm', 'whole_file',
            'whole_folder', 'save_checkpoint', 'load_projections']
 
 # %% ../nbs/02_models.ipynb #1a294e85
@@ -279,6 +279,18 @@ def is_cased(pieces: Iterable[str]) -> bool:
     pieces = [piece for piece in pieces if not re.fullmatch(r"\[.*\]|<.*>", piece)]  # not [CLS]
     return 100 * sum(piece != piece.lower() for piece in pieces) > len(pieces)
 
+# %% ../nbs/02_models.ipynb #6d9b136a
+def positions_of(
+    model: PreTrainedModel,  # on any device, `meta` too
+) -> int:
+    "How many tokens of a text a model takes; without a limit a very large number."
+    limit = getattr(model.config, "max_position_embeddings", None) or -1
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            limit = module.num_embeddings - padding - 1  # RoBERTa's numbers begin after it
+    return limit if limit > 0 else sys.maxsize
+
 # %% ../nbs/02_models.ipynb #8e4b3f6d
 def load_tokenizer(
     name: str,  # folder or hub id
@@ -335,18 +347,6 @@ def check_vocabulary(
             f"{tokenizer.name_or_path} and {other.name_or_path} have different vocabularies: "
             f"{len(differ):,} of {len(numbers):,} pieces have another number ({some}): both models "
             "must read the same token numbers")
-
-# %% ../nbs/02_models.ipynb #6d9b136a
-def positions_of(
-    model: PreTrainedModel,  # on any device, `meta` too
-) -> int:
-    "How many tokens of a text a model takes; without a limit a very large number."
-    limit = getattr(model.config, "max_position_embeddings", None) or -1
-    for name, module in model.named_modules():
-        padding = getattr(module, "padding_idx", None)
-        if name.endswith("position_embeddings") and padding is not None:
-            limit = module.num_embeddings - padding - 1  # RoBERTa's numbers begin after it
-    return limit if limit > 0 else sys.maxsize
 
 # %% ../nbs/02_models.ipynb #3bb6225a
 def fitting_length(
