@@ -2,12 +2,13 @@
 
 from pathlib import Path
 import json
+import re
 import shutil
 import sys
 
 import pytest
 
-from conftest import ROOT, history_rows, run_command, succeeded, tinybert_nb
+from conftest import ROOT, SHORT, history_rows, run_command, succeeded, tinybert_nb
 from tinybert_nb import cli
 from tinybert_nb.cli import COMMANDS, FromFile, Table, main, options_of, read_words
 from tinybert_nb.evaluation import results_table
@@ -64,6 +65,38 @@ def test_overview_names_every_command_and_every_exit_code(said):
     assert code == 0
     words = out.replace(",", " ").split()
     assert [name for name in (*COMMANDS, "0", "1", "2", "130", "143") if name not in words] == []
+
+
+def test_help_needs_no_torch_and_is_whole():
+    """Help comes at once, and no comment of a field goes on where the help does not see it."""
+    program = """
+import sys
+from tinybert_nb.cli import COMMANDS, read_words
+for name in COMMANDS:
+    try:
+        read_words([name, "--help"])
+    except SystemExit as leave:
+        assert leave.code == 0
+print({"torch", "transformers", "datasets"} & {*sys.modules}, file=sys.stderr)
+"""
+    result = succeeded(run_command(sys.executable, "-c", program))
+    assert result.stderr == "set()\n"
+    clipped = [
+        (path.name, line)
+        for path in (ROOT / "tinybert_nb").glob("*.py")
+        for lines in [path.read_text(encoding="utf-8").splitlines()]
+        for line, following in zip(lines, lines[1:])
+        if re.match(r"    \w+: .* = .*#", line) and re.match(r"    #", following)
+    ]
+    assert clipped == []
+
+
+def test_a_log_holds_lines_of_progress_and_no_carriage_returns(tmp_path):
+    command = ["env", "-u", "TQDM_DISABLE", Path(sys.executable).parent / "tinybert-nb"]
+    words = ["finetune", *FILES, *SHORT, "--out", tmp_path / "run"]
+    result = succeeded(run_command(*command, *words))
+    assert "\r" not in result.stderr
+    assert [line for line in result.stderr.splitlines() if line.startswith("fine-tuning: 100%")]
 
 
 @pytest.mark.parametrize(
