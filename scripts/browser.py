@@ -166,9 +166,9 @@ class Watched:
             """() => {
                 const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
                 const told = cells.map(cell => cell.querySelector('.jp-InputPrompt').textContent);
+                const lines = [...document.querySelectorAll('.jp-Notebook .jp-RenderedText')];
                 return told.every(text => /\\[\\d+\\]/.test(text)) ||
-                    document.querySelector('[data-mime-type="application/vnd.jupyter.stderr"] .ansi-red-fg, ' +
-                        '[data-mime-type="application/vnd.jupyter.error"]');
+                    lines.some(line => line.textContent.includes('Traceback (most recent call'));
             }""", timeout=seconds * 1000)
-        failed = self.page.query_selector("[data-mime-type='application/vnd.jupyter.error']")
-        assert failed is None, failed.inner_text()[-2000:]
+        failed = self.page.locator(".jp-Notebook .jp-RenderedText", has_text="Traceback (most recent")
+        assert failed.count() == 0, failed.first.inner_text()[-2000:]

@@ -67,10 +67,16 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab over a copy of the notebooks, which it may write into."""
+    """JupyterLab over a copy of the notebooks, which it may write into and which exports nothing."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "nbs", folder / "nbs",
                     ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for path in (folder / "nbs").glob("*.ipynb"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["cells"] = [cell for cell in content["cells"]
+                            if "nbdev.nbdev_export()" not in "".join(cell["source"])]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    (folder / "broken.ipynb").write_text(json.dumps(notebook("1 + 1", "1 / 0", "2 + 2")))
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
     (folder / "monitor.ipynb").write_text(json.dumps(notebook(MONITOR, LIVE)))
@@ -116,6 +122,12 @@ class View:
                 .some((canvas, number) => canvas.toDataURL() !== before[number])""",
             arg=[f"{self.root} canvas", before], timeout=30_000)
         return self.pictures()
+
+
+def test_a_cell_that_fails_is_seen(lab, watched):
+    watched.open_notebook(lab, "broken.ipynb")
+    with pytest.raises(AssertionError, match="ZeroDivisionError: division by zero"):
+        watched.run_all(60)
 
 
 def other_end(view: View) -> str:
