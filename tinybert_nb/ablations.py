@@ -147,7 +147,8 @@ def _measured(systems, files, settings, form) -> list[dict]:
         majority, measured = measure_once(
             checkpoint.parent / "measured", {"checkpoint": checkpoint}, test, train,
             settings.finetune.max_length, settings.seed, form, quiet=True)
-        rows += [measured | {"system": name}] if rows else [majority, measured]
+        measured["system"] = name
+        rows += [measured] if rows else [majority, measured]
     return rows
 
 # %% ../nbs/17c_ablations.ipynb #a2f24558
