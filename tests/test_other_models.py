@@ -123,9 +123,12 @@ def test_weights_without_a_tokenizer_are_refused(tmp_path, model, command, capsy
         path.unlink()
     out = tmp_path / "out"
     files = ["--train", TRAIN, "--eval", EVAL, "--teacher", model, "--out", out]
+    student = ["--student", "1l-8-32f"]
     words = {
         "evaluate": [model, "--eval", EVAL],
-        "general": ["--teacher", model, "--corpus", TRAIN, "--held-out", EVAL, "--out", out],
+        "stage-one": [*files, *student],
+        "general": ["--teacher", model, *student, "--corpus", TRAIN, "--held-out", EVAL,
+                    "--out", out],
         "align": ["--teacher", model, "--student", model, "--out", out],
     }.get(command, files)
     said = refused(capsys, command, *words)

@@ -170,11 +170,11 @@ def commands(work, model, out):
     text = ["--corpus", work / "corpus.txt", "--held-out", work / "corpus.txt"]
     return {
         "finetune": ["--teacher", model, *task, "--out", out],
-        "stage-one": ["--teacher", model, "--student", "1l-24", *task, "--out", out],
+        "stage-one": ["--teacher", model, "--student", "1l-24-32f", *task, "--out", out],
         "stage-two": ["--teacher", model, "--student", model, *task, "--out", out],
-        "distill": ["--teacher", model, "--student", "1l-24", *task, "--out", out],
-        "ablate": ["--teacher", model, "--student", "1l-24", *task, "--out", out],
-        "general": ["--teacher", model, "--student", "1l-24", *text, "--out", out],
+        "distill": ["--teacher", model, "--student", "1l-24-32f", *task, "--out", out],
+        "ablate": ["--teacher", model, "--student", "1l-24-32f", *task, "--out", out],
+        "general": ["--teacher", model, "--student", "1l-24-32f", *text, "--out", out],
         "masked-lm": ["--model", model, *text, "--out", out],
         "convert": ["--source", model, "--out", out],
         "align": ["--teacher", model, "--student", model, "--out", out],

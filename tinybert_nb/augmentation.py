@@ -356,7 +356,7 @@ def made_from(path, settings: AugmentationSettings, form: TaskForm, provenance: 
         return file_sha256(name) if name and Path(name).is_file() else name
 
     def model(name):
-        return identify_model(name) if name and name != "packaged" else name
+        return name if name in (None, "packaged", "none") else identify_model(name)
 
     named = {"masked_lm": model(settings.masked_lm), "teacher": model(settings.teacher),
              "vectors": content(settings.vectors),
@@ -458,9 +458,9 @@ def _open_maker(source, settings, form, candidates) -> BlockMaker:
     some = [words_text(row[column]) if isinstance(row[column], list) else row[column]
             for row in islice(source.rows(), 100) for column in source.texts]
     candidates = candidates or open_candidates(settings, mostly_chinese(some))
-    tokenizers = [candidates.masked.tokenizer] if isinstance(candidates, Candidates) else []
-    tokenizers += [load_tokenizer(settings.teacher)] if settings.teacher else []
-    for tokenizer in tokenizers:
+    tokenizers = [candidates.masked.tokenizer if isinstance(candidates, Candidates) else None,
+                  load_tokenizer(settings.teacher) if settings.teacher else None]
+    for tokenizer in (each for each in tokenizers if each is not None):
         unknown = UnknownTokens()
         encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
         unknown.add(encoded, some, tokenizer)

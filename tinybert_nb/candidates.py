@@ -319,6 +319,8 @@ class Candidates:
 class VectorsOnly:
     "Stands in for `MaskedWords` where there is no model: vectors answer for every word."
 
+    tokenizer = None
+
     def __init__(
         self,
         count: int = 15,  # candidates for each gap
