@@ -411,7 +411,10 @@ class Compare(Table, Formed):
         rows, away = compare(self.runs, self.eval, self.form, self.out, self.max_length)
         for why in away:
             log_line(f"left out: {why}")
-        print(scoreboard(rows, self.style), end="")
+        if self.style == "text" and sys.stdout.isatty():
+            show(scoreboard(rows, "markdown"))
+        else:
+            print(scoreboard(rows, self.style), end="")
         self.keep(rows)
 
 # %% ../nbs/18_cli.ipynb #c5632a43

@@ -26,6 +26,7 @@ from .runs import environment, finished_or, identify_model, write_json
 from .settings import (DistillSettings, FinetuneSettings, StageOneSettings,
                                   StageTwoSettings)
 from .task import distill_student, finetune, measure_once
+from .terminal import show
 from .training import read_history
 
 # %% ../nbs/17_demo.ipynb #e6330373
@@ -214,7 +215,7 @@ def run_demo(
              f"table. Made by: {command}",
              f"Mean over {len(chosen.seeds)} seed(s); latency on {hardware()}."]
     page = write_report(out, chosen, rows, steps, about)
-    print(f"\n{results_table(rows)}\n\nhardware: {hardware()}")
+    show(f"\n{results_table(rows)}\n\nhardware: {hardware()}")
     print("attention, Kullback-Leibler divergence from the teacher: " + ", ".join(
         f"{step} {mean_of(found, 'probability_kl'):.3f}" for step, found in steps.items()))
     print(f"rows: {out / 'results.json'}\nreport with pictures: {page}\n"
