@@ -151,7 +151,8 @@ def try_everything(watched: Watched, name: str) -> None:
     assert view.chosen() == place + 1
     page.focus(f"{view.root} input[type='range'] >> nth=0")
     view.changes(lambda: page.keyboard.press(other_end(view)))
-    assert page.inner_text(f"{view.root} output").startswith(("1 of ", "12 of "))
+    head, heads = page.inner_text(f"{view.root} output").split(" of ")
+    assert head in ("1", heads)
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
     view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
     watched.screenshot(name)
