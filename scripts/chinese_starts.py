@@ -1,4 +1,4 @@
-"""What each half of the Chinese model's start is worth: the table of nbs/09b_chinese.
+"""What each half of the Chinese model's start is worth: the table of nbs/07_recipes/01_chinese_teacher.
 
     .venv/bin/python scripts/chinese_starts.py FOLDER [NAME ...]
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import json
 import sys
 
-from tinybert_nb.chinese import chinese_texts, start_model
-from tinybert_nb.masked_lm import train_masked_lm
-from tinybert_nb.settings import MaskedLMSettings
-from tinybert_nb.models import load_encoder, load_tokenizer, new_student, save_checkpoint
+from tinybert_nb.models.loading import load_encoder, load_tokenizer, new_student, save_checkpoint
+from tinybert_nb.recipes.chinese_teacher import chinese_texts, start_model
+from tinybert_nb.recipes.masked_lm import train_masked_lm
+from tinybert_nb.training.settings import MaskedLMSettings
 
 # name -> whether words begin as word2vec vectors, positions as sines; share of masked pieces
 STARTS = {

@@ -1,4 +1,4 @@
-"""How often a Chinese variant keeps its label, by a teacher's answers: the figures of nbs/10d_augmentation.
+"""How often a Chinese variant keeps its label, by a teacher's answers: the figures of nbs/06_augmentation/03_augmenter.
 
     .venv/bin/python scripts/chinese_variants.py FOLDER
 
@@ -10,13 +10,12 @@ Work is kept in FOLDER: what is finished is not done again.
 from pathlib import Path
 import sys
 
-from tinybert_nb.augmentation import augment_file
-from tinybert_nb.settings import AugmentationSettings
-from tinybert_nb.chinese import chinese_reviews, start_model
-from tinybert_nb.data import read_examples, write_examples
-from tinybert_nb.submission import answer_texts
-from tinybert_nb.task import finetune
-from tinybert_nb.settings import FinetuneSettings
+from tinybert_nb.data.examples import read_examples, write_examples
+from tinybert_nb.evaluation.submission import answer_texts
+from tinybert_nb.recipes.augmented_files import augment_file
+from tinybert_nb.recipes.chinese_teacher import chinese_reviews, start_model
+from tinybert_nb.recipes.task_distillation import finetune
+from tinybert_nb.training.settings import AugmentationSettings, FinetuneSettings
 
 LENGTH = 128
 

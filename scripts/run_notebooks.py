@@ -1,7 +1,7 @@
 """Run the notebooks through nbdev_test and leave proof of every cell that ran.
 
     .venv/bin/python scripts/run_notebooks.py                         # every notebook
-    .venv/bin/python scripts/run_notebooks.py nbs/05_losses.ipynb     # only these
+    .venv/bin/python scripts/run_notebooks.py nbs/03_distillation/00_losses.ipynb     # only these
 
 nbdev_test says only that a notebook did not fail; a notebook whose cells were all left out does not
 fail either. So each notebook that runs here leaves build/executed/NAME.json: the cells that really

@@ -19,7 +19,7 @@ from get_chromium import INSTALL, find_chromium
 
 VIEW = ".tinybert-attention[data-drawn]"
 SHOWN = """\
-from tinybert_nb.widgets import AttentionExplorer
+from tinybert_nb.analysis.explorer import AttentionExplorer
 
 explorer = AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
 explorer.view.head, explorer.view.token = 1, 0

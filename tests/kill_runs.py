@@ -20,14 +20,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig
 
-from tinybert_nb.batches import make_loader
-from tinybert_nb.distiller import Distiller, Term
-from tinybert_nb.intermediate import IntermediateStep
-from tinybert_nb.layer_map import uniform_map
-from tinybert_nb.models import new_student, whole_folder
-from tinybert_nb.projections import Projections
-from tinybert_nb.training import Evaluation, train
-from tinybert_nb.settings import TrainingSettings
+from tinybert_nb.data.batches import make_loader
+from tinybert_nb.distillation.distiller import Distiller, Term
+from tinybert_nb.distillation.layer_map import uniform_map
+from tinybert_nb.distillation.projections import Projections
+from tinybert_nb.models.loading import new_student, whole_folder
+from tinybert_nb.training.intermediate import IntermediateStep
+from tinybert_nb.training.loop import Evaluation, train
+from tinybert_nb.training.settings import TrainingSettings
 
 SIZES = dict(vocab_size=60, intermediate_size=48, max_position_embeddings=24)
 

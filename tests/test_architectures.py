@@ -27,17 +27,17 @@ from transformers import (
 )
 
 from conftest import tinybert_nb
-from tinybert_nb.alignment import read_text
-from tinybert_nb.evaluation import measure_checkpoints
-from tinybert_nb.general import general as distill_general
-from tinybert_nb.settings import GeneralSettings
-from tinybert_nb.masked_lm import train_masked_lm
-from tinybert_nb.settings import MaskedLMSettings
-from tinybert_nb.models import load_classifier, load_encoder
-from tinybert_nb.submission import answer_texts
-from tinybert_nb.task import distill, stage_one, stage_two
-from tinybert_nb.settings import (DistillSettings, FinetuneSettings, StageOneSettings,
-                                  StageTwoSettings)
+from tinybert_nb.analysis.alignment import read_text
+from tinybert_nb.evaluation.metrics import measure_checkpoints
+from tinybert_nb.evaluation.submission import answer_texts
+from tinybert_nb.models.loading import load_classifier, load_encoder
+from tinybert_nb.recipes.general_distillation import general as distill_general
+from tinybert_nb.recipes.masked_lm import train_masked_lm
+from tinybert_nb.recipes.task_distillation import distill, stage_one, stage_two
+from tinybert_nb.training.settings import GeneralSettings
+from tinybert_nb.training.settings import MaskedLMSettings
+from tinybert_nb.training.settings import (
+    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
 
 WORDS = "a film that is warm funny dull cold and never ends".split()
 VOCABULARY = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", *WORDS]

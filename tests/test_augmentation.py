@@ -26,7 +26,7 @@ def save_masked_lm(folder: Path) -> Path:
     from transformers import BertConfig, BertForMaskedLM
     import torch
 
-    from tinybert_nb.models import load_tokenizer, save_checkpoint
+    from tinybert_nb.models.loading import load_tokenizer, save_checkpoint
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(TEACHER)
@@ -145,8 +145,8 @@ def test_a_teacher_is_asked_whether_the_label_holds(options, small_data, teacher
     assert counts["tries"] - counts.get("alike", 0) == kept + counts.get("contradicted", 0)
     assert counts["contradicted"] > 0 and "given another class by the teacher and dropped" in told.stdout
 
-    from tinybert_nb.data import read_examples
-    from tinybert_nb.submission import answer_texts
+    from tinybert_nb.data.examples import read_examples
+    from tinybert_nb.evaluation.submission import answer_texts
 
     originals = {example.text_a for example in read_examples(small_data["train"])}
     variants = [example for example in read_examples(out) if example.text_a not in originals]
@@ -157,9 +157,9 @@ def test_a_teacher_is_asked_whether_the_label_holds(options, small_data, teacher
 def test_chinese_words_are_cut_hidden_and_kept_in_number(tmp_path):
     from transformers import BertConfig, BertForMaskedLM
 
-    from tinybert_nb.chinese import character_tokenizer, character_vocabulary
-    from tinybert_nb.models import save_checkpoint
-    from tinybert_nb.words import is_chinese
+    from tinybert_nb.recipes.chinese_teacher import character_tokenizer, character_vocabulary
+    from tinybert_nb.models.loading import save_checkpoint
+    from tinybert_nb.augmentation.words import is_chinese
 
     texts = ["酒店房间很干净，早餐也不错。", "电脑太慢了，客服态度很差！"]
     tokenizer = character_tokenizer(character_vocabulary(texts, least=1), tmp_path / "vocabulary")
@@ -182,7 +182,7 @@ def augment_bare(*words) -> subprocess.CompletedProcess:
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     barred = [each.split(">")[0] for each in settings["DEFAULT"]["augmentation_requirements"].split()]
     assert barred == ["gensim", "jieba"]
-    program = f"import sys\nsys.modules.update(dict.fromkeys({barred}))\nfrom tinybert_nb.cli import main\nmain()"
+    program = f"import sys\nsys.modules.update(dict.fromkeys({barred}))\nfrom tinybert_nb.cli.commands import main\nmain()"
     return run_command(sys.executable, "-c", program, "augment", *words)
 
 
@@ -226,8 +226,8 @@ def test_what_is_asked_wrongly_is_said(words, said, masked_lm, tmp_path):
 
 def measure(count: int, folder: Path) -> dict:
     """Augment so many texts with twenty tries each; memory of the process at its peak, in MiB."""
-    from tinybert_nb.augmentation import augment_file
-    from tinybert_nb.settings import AugmentationSettings
+    from tinybert_nb.recipes.augmented_files import augment_file
+    from tinybert_nb.training.settings import AugmentationSettings
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", tries=20)

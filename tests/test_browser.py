@@ -14,13 +14,13 @@ from playwright.sync_api import sync_playwright
 from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
 from get_chromium import INSTALL, find_chromium
-from tinybert_nb.attention_view import static_text
+from tinybert_nb.analysis.attention_view import static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
 EXPLORED = f".AttentionExplorer {VIEW}"  # a page may hold other views too
 REPORTED = "[data-sight='text-0'][data-drawn]"  # the first of a report
 EXPLORER = """\
-from tinybert_nb.widgets import AttentionExplorer
+from tinybert_nb.analysis.explorer import AttentionExplorer
 
 explorer = AttentionExplorer(bert(6), bert(3), tokenizer, text="a warm, funny film.")
 explorer
@@ -30,11 +30,11 @@ MONITOR = """\
 from pathlib import Path
 from tempfile import mkdtemp
 
-from tinybert_nb.assets import DEFAULT_TEACHER
-from tinybert_nb.models import load_encoder, load_tokenizer
-from tinybert_nb.monitor import AlignmentMonitor
-from tinybert_nb.task import finetune, stage_one
-from tinybert_nb.settings import FinetuneSettings, StageOneSettings
+from tinybert_nb.analysis.monitor import AlignmentMonitor
+from tinybert_nb.data.catalogue import DEFAULT_TEACHER
+from tinybert_nb.models.loading import load_encoder, load_tokenizer
+from tinybert_nb.recipes.task_distillation import finetune, stage_one
+from tinybert_nb.training.settings import FinetuneSettings, StageOneSettings
 
 place = Path(mkdtemp())
 lines = Path("data/train.txt").read_text(encoding="utf-8").splitlines()
@@ -253,7 +253,7 @@ def report(tmp_path_factory):
     """A page that was written from two models with random weights."""
     folder = tmp_path_factory.mktemp("report")
     script = f"""{MODELS}
-from tinybert_nb.models import save_checkpoint
+from tinybert_nb.models.loading import save_checkpoint
 
 for name, layers in (("teacher", 6), ("student", 3)):
     save_checkpoint("{folder}/" + name, bert(layers), tokenizer)
@@ -380,7 +380,7 @@ def test_lab_opens_on_the_start_page_and_its_links_lead_on(lab, watched):
 
 def test_a_link_to_a_section_lands_on_it(lab, watched):
     page, (address, token) = watched.page, lab
-    page.goto(f"{address}/lab/tree/nbs/05_losses.ipynb?token={token}&reset")
+    page.goto(f"{address}/lab/tree/nbs/03_distillation/00_losses.ipynb?token={token}&reset")
     is_open(page, "05_losses.ipynb", "Losses")
     section = page.locator(".jp-RenderedMarkdown h2:has-text('A batch in pieces')")
     assert section.bounding_box()["y"] > 1100  # below the window

@@ -33,8 +33,8 @@ def encoded(path: Path, cache: Path):
     """A file's rows, with the packaged teacher's tokenizer, which comes along."""
     from transformers import AutoTokenizer
 
-    from tinybert_nb.assets import DEFAULT_TEACHER, teacher_source
-    from tinybert_nb.data import encode_file, scan_labels
+    from tinybert_nb.data.catalogue import DEFAULT_TEACHER, teacher_source
+    from tinybert_nb.data.examples import encode_file, scan_labels
 
     tokenizer = AutoTokenizer.from_pretrained(teacher_source(DEFAULT_TEACHER))
     return encode_file(path, tokenizer, scan_labels(path), cache=cache), tokenizer
@@ -73,7 +73,7 @@ def large(count: int, folder: Path) -> dict:
     rows, tokenizer = encoded(folder / "large.txt", folder / "cache")
     encoded_after = time.time() - started
 
-    from tinybert_nb.batches import make_loader
+    from tinybert_nb.data.batches import make_loader
 
     loader, seen = make_loader(rows, tokenizer, seed=0, tokens=1024, multiple_of=8), 0
     for epoch, batches in ((0, 2000), (1, 200)):
@@ -94,7 +94,7 @@ def large(count: int, folder: Path) -> dict:
 
 def once(path: Path, cache: Path) -> dict:
     """Say that all is imported, wait for the start, encode."""
-    for name in ("datasets", "transformers", "tinybert_nb.data"):
+    for name in ("datasets", "transformers", "tinybert_nb.data.examples"):
         import_module(name)
     print("ready", flush=True)
     sys.stdin.readline()

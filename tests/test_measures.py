@@ -10,16 +10,17 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from conftest import TEACHER, history_rows
-from tinybert_nb.cli import WordsError, read_words
-from tinybert_nb.evaluation import measure_checkpoints, training_of
-from tinybert_nb.formats import TaskForm
-from tinybert_nb.glue import glue_form
-from tinybert_nb.models import load_tokenizer, save_checkpoint
-from tinybert_nb.runs import rerun
-from tinybert_nb.scoreboard import Entry, score, scoreboard
-from tinybert_nb.task import distill, finetune, load_task, tell_long_answers, with_dev
-from tinybert_nb.settings import (DistillSettings, FinetuneSettings, StageOneSettings,
-                                  StageTwoSettings)
+from tinybert_nb.cli.commands import WordsError, read_words
+from tinybert_nb.data.formats import TaskForm
+from tinybert_nb.data.glue import glue_form
+from tinybert_nb.data.splits import with_dev
+from tinybert_nb.evaluation.metrics import measure_checkpoints, training_of
+from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
+from tinybert_nb.models.loading import load_tokenizer, save_checkpoint
+from tinybert_nb.recipes.task_distillation import distill, finetune, load_task, tell_long_answers
+from tinybert_nb.training.runs import rerun
+from tinybert_nb.training.settings import (
+    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
 
 TINY = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
 
@@ -127,7 +128,7 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
         (Path(out) / "aug_train.txt").write_text("".join(line.replace("film", f"film {n}") for line in lines for n in range(3)))
         return Path(out) / "aug_train.txt"
 
-    monkeypatch.setattr("tinybert_nb.task.augmented", three_of_each)
+    monkeypatch.setattr("tinybert_nb.recipes.task_distillation.augmented", three_of_each)
     brief = {"epochs": 1, "batch_size": 20}
     recipe = DistillSettings(FinetuneSettings(**brief), StageOneSettings(any_teacher=True, **brief), StageTwoSettings(**brief),
                              augment=True, augment_stage_two=False)

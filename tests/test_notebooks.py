@@ -273,7 +273,7 @@ def test_readme_lists_every_notebook():
 
 
 def test_readmes_table_of_tasks_is_that_of_the_rows():
-    from tinybert_nb.ablations import tasks_table
+    from tinybert_nb.studies.ablations import tasks_table
 
     studies = json.loads((ROOT / "nbs/ablations/studies.json").read_text(encoding="utf-8"))
     table = tasks_table({task: study["rows"] for task, study in studies.items()})
@@ -423,7 +423,7 @@ def test_the_start_page_lists_every_walkthrough():
 
 @pytest.mark.parametrize("notebook", WALKTHROUGHS[1:], ids=name_of)
 def test_a_walkthrough_says_what_it_downloads_and_where_its_runs_lie(notebook):
-    from tinybert_nb.assets import ASSETS
+    from tinybert_nb.data.catalogue import ASSETS
 
     needed = NEEDED.get(notebook.stem, ["all-MiniLM-L6-v2", "movie-reviews"])
     megabytes = round(sum(ASSETS[name].download for name in needed) / 1e6)
@@ -447,11 +447,11 @@ def test_imports_only_run_downwards(notebook):
 @pytest.mark.parametrize(
     "source, fault",
     [
-        ("def f():\n    from tinybert_nb.training import train", "training"),
+        ("def f():\n    from tinybert_nb.training.loop import train", "training"),
         ("from .training import train", "training"),
         ("from . import training", "training"),
         ("from tinybert_nb import training", "training"),
-        ("import tinybert_nb.training", "training"),
+        ("import tinybert_nb.training.loop", "training"),
         ("from torch import *", "everything from torch"),
         ("import pypi_simple", "pypi_simple at the top"),
         ("try:\n    import datasets\nexcept ImportError:\n    pass", "datasets at the top"),
@@ -465,7 +465,7 @@ def test_import_rule_finds_each_kind_of_fault(source, fault):
 
 
 def test_import_rule_allows_what_is_allowed():
-    source = "import json\nimport torch\nfrom tinybert_nb.data import x\n"
+    source = "import json\nimport torch\nfrom tinybert_nb.data.examples import x\n"
     source += "def f():\n    import huggingface_hub"
     assert import_faults(source, 3, {"data": 1}) == []
 

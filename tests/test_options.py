@@ -10,9 +10,9 @@ import pytest
 
 from conftest import ROOT, SHORT, history_rows, run_command, succeeded, tinybert_nb
 from tinybert_nb import cli
-from tinybert_nb.cli import COMMANDS, FromFile, Table, main, options_of, read_words
-from tinybert_nb.evaluation import results_table
-from tinybert_nb.runs import run_status, status_table
+from tinybert_nb.cli.commands import COMMANDS, FromFile, Table, main, options_of, read_words
+from tinybert_nb.evaluation.metrics import results_table
+from tinybert_nb.training.runs import run_status, status_table
 
 FILES = ["--train", ROOT / "data/train.txt", "--eval", ROOT / "data/eval.txt"]
 YAML = "# a comment\nepochs: 7\nlearning_rate: 1e-4\nprecision: no\nteacher: runs/other\n"
@@ -71,7 +71,7 @@ def test_help_needs_no_torch_and_is_whole():
     """Help comes at once, and no comment of a field goes on where the help does not see it."""
     program = """
 import sys
-from tinybert_nb.cli import COMMANDS, read_words
+from tinybert_nb.cli.commands import COMMANDS, read_words
 for name in COMMANDS:
     try:
         read_words([name, "--help"])
@@ -205,8 +205,8 @@ def test_json_of_plan_is_what_is_printed(said, tmp_path):
 
 def test_json_of_bench_is_what_is_printed(said, tmp_path, monkeypatch):
     rows = [{"procedure": "reference", "seconds": 1.5}]
-    monkeypatch.setattr("tinybert_nb.benchmark.run_benchmark", lambda settings: rows)
-    monkeypatch.setattr("tinybert_nb.benchmark.benchmark_table", json.dumps)
+    monkeypatch.setattr("tinybert_nb.studies.benchmark.run_benchmark", lambda settings: rows)
+    monkeypatch.setattr("tinybert_nb.studies.benchmark.benchmark_table", json.dumps)
     code, out, _ = said("bench", "--json", tmp_path / "rows.json")
     assert code == 0 and json.loads(out) == rows
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
@@ -266,7 +266,7 @@ def test_status_finds_the_runs_below_a_folder_and_refuses_one_without(said, teac
 
 def test_status_needs_no_torch(teacher_run):
     program = (
-        "import sys; from tinybert_nb.cli import main; main(['status', sys.argv[1]]);"
+        "import sys; from tinybert_nb.cli.commands import main; main(['status', sys.argv[1]]);"
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
     result = succeeded(run_command(sys.executable, "-c", program, teacher_run))

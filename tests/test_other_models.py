@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from conftest import EVAL, TRAIN
-from tinybert_nb.cli import main
-from tinybert_nb.data import read_examples
-from tinybert_nb.evaluation import measure_checkpoints
-from tinybert_nb.formats import TaskForm
-from tinybert_nb.models import load_classifier, load_tokenizer, save_checkpoint
-from tinybert_nb.task import ensemble_targets, load_task, teacher_answers
+from tinybert_nb.cli.commands import main
+from tinybert_nb.data.examples import read_examples
+from tinybert_nb.data.formats import TaskForm
+from tinybert_nb.evaluation.metrics import measure_checkpoints
+from tinybert_nb.models.loading import load_classifier, load_tokenizer, save_checkpoint
+from tinybert_nb.recipes.task_distillation import ensemble_targets, load_task, teacher_answers
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LABELS = ["negative", "positive"]

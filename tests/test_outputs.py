@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from tinybert_nb.cli import main
-from tinybert_nb.runs import identify_model
-from tinybert_nb.task import finetune, load_task, teacher_answers
-from tinybert_nb.settings import FinetuneSettings
+from tinybert_nb.cli.commands import main
+from tinybert_nb.recipes.task_distillation import finetune, load_task, teacher_answers
+from tinybert_nb.training.runs import identify_model
+from tinybert_nb.training.settings import FinetuneSettings
 
 LABELS = ["negative", "positive"]
 WORDS = "a good bad Good Bad film FILM".split()
@@ -21,7 +21,7 @@ def write_model(folder, labels=LABELS, lower=True, words=WORDS, **config):
     """A tiny classifier; always the same weights."""
     from transformers import BertConfig, BertTokenizer
 
-    from tinybert_nb.models import new_student, save_checkpoint
+    from tinybert_nb.models.loading import new_student, save_checkpoint
 
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     settings = BertConfig(
@@ -85,7 +85,7 @@ def test_the_same_weights_made_into_another_model(work, change, part):
     model, files = work / "x/best", (work / "train.txt", work / "eval.txt")
 
     def logits():
-        from tinybert_nb.models import load_config, load_tokenizer
+        from tinybert_nb.models.loading import load_config, load_tokenizer
 
         task = load_task(*files, load_tokenizer(model), 16, model)
         return dict(zip(load_config(model).id2label.values(), teacher_answers(model, task, "eval").T))
@@ -136,7 +136,7 @@ def test_a_run_of_an_older_version_is_refused_in_a_sentence(work):
 
 
 def test_measured_once_for_the_same_models_files_and_length(work):
-    from tinybert_nb.task import measure_once
+    from tinybert_nb.recipes.task_distillation import measure_once
 
     files, systems = (work / "eval.txt", work / "train.txt"), {"x": work / "x/best"}
     rows = measure_once(work / "measured", systems, *files, 16, 0)

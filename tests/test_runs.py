@@ -8,12 +8,12 @@ import sys
 import time
 
 from conftest import ROOT
-from tinybert_nb.runs import finished_or, run_status
+from tinybert_nb.training.runs import finished_or, run_status
 
 WORK = """
 import json, os, sys, time
 from pathlib import Path
-from tinybert_nb.runs import finished_or
+from tinybert_nb.training.runs import finished_or
 out, seconds = Path(sys.argv[1]), float(sys.argv[2])
 def work():
     out.with_name(f"worked-{os.environ.get('RANK', 0)}").write_text("")

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tinybert_nb.training import Evaluation, processes, train
-from tinybert_nb.settings import TrainingSettings
+from tinybert_nb.training.loop import Evaluation, processes, train
+from tinybert_nb.training.settings import TrainingSettings
 
 
 class Line(nn.Module):
