@@ -48,7 +48,7 @@ def fingerprint(notebook: Path) -> str:
     """SHA-256 over the notebook, every module and this script: what a proof holds for."""
     files = [
         notebook.resolve(),
-        *sorted((ROOT / "tinybert_nb").glob("*.py")),
+        *sorted((ROOT / "tinybert_nb").rglob("*.py")),
         Path(__file__).resolve(),
     ]
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()

@@ -71,7 +71,7 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "nbs", folder / "nbs",
                     ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for path in (folder / "nbs").glob("*.ipynb"):
+    for path in (folder / "nbs").rglob("*.ipynb"):
         content = json.loads(path.read_text(encoding="utf-8"))
         content["cells"] = [cell for cell in content["cells"]
                             if "nbdev.nbdev_export()" not in "".join(cell["source"])]
@@ -373,19 +373,19 @@ def test_lab_opens_on_the_start_page_and_its_links_lead_on(lab, watched):
     watched.screenshot("start")
     follow(page, "01_first_distillation.ipynb")
     is_open(page, "01_first_distillation", "Distil your first BERT")
-    follow(page, "02_models.ipynb")
-    is_open(page, "02_models.ipynb", "Models")
+    follow(page, "02_models/00_loading.ipynb")
+    is_open(page, "00_loading.ipynb", "Models")
     watched.screenshot("start-module")
 
 
 def test_a_link_to_a_section_lands_on_it(lab, watched):
     page, (address, token) = watched.page, lab
     page.goto(f"{address}/lab/tree/nbs/03_distillation/00_losses.ipynb?token={token}&reset")
-    is_open(page, "05_losses.ipynb", "Losses")
+    is_open(page, "00_losses.ipynb", "Losses")
     section = page.locator(".jp-RenderedMarkdown h2:has-text('A batch in pieces')")
     assert section.bounding_box()["y"] > 1100  # below the window
     follow(page, "#A-batch-in-pieces")
-    is_open(page, "05_losses.ipynb", "A batch in pieces")
+    is_open(page, "00_losses.ipynb", "A batch in pieces")
     watched.screenshot("section")
 
 
@@ -524,9 +524,9 @@ def test_a_still_picture_stays_when_the_kernel_has_ended(lab, watched):
     watched.errors = [text for text in watched.errors if "widget model not found" not in text]
 
 
-@pytest.mark.parametrize("name", ["14_widgets", "14b_playground", "14d_workbench"])
+@pytest.mark.parametrize("name", ["05_explorer", "07_workbench", "08_playground"])
 def test_a_module_notebook_leaves_its_widgets_as_they_were_shown(name, lab, watched):
-    watched.open_notebook(lab, f"nbs/{name}.ipynb")
+    watched.open_notebook(lab, f"nbs/09_analysis/{name}.ipynb")
     watched.run_all(300)
     shown = watched.page.locator(".jp-OutputArea .jupyter-widgets >> visible=true")
     assert shown.count() and watched.page.locator("[role='alert'] >> visible=true").count() == 0

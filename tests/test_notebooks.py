@@ -15,15 +15,14 @@ from run_notebooks import all_notebooks, fingerprint, proof_path, run
 
 NOTEBOOKS = all_notebooks()
 WALKTHROUGHS = [path for path in NOTEBOOKS if path.parent.name == "walkthroughs"]
-NUMBERED = [
-    path for path in NOTEBOOKS if re.match(r"\d\d[a-z]?_", path.name) and path.parent == ROOT / "nbs"
-]
+ROOMS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.parent.name)]
+MODULES = sorted(path for path in (ROOT / "tinybert_nb").rglob("*.py") if path.stem[0] != "_")
 FLAGS = {"slow", "gpu", "network"}
 LAST_CODE = "#| hide\nimport nbdev; nbdev.nbdev_export()"
-CORE_ENDS = 13  # modules below this place are the core
+CORE_ENDS = 9  # wings with a smaller number are the core
 CORE_IMPORTS = {"torch", "transformers", "accelerate", "numpy", "scipy", "tqdm", "sklearn"}
 CORE_IMPORTS |= {"safetensors"}
-ABOVE_CORE = {"matplotlib": 13, "ipywidgets": 14, "IPython": 13}
+ABOVE_CORE = {"matplotlib", "ipywidgets", "anywidget", "IPython"}
 
 
 def name_of(path: Path) -> str:
@@ -43,23 +42,25 @@ def directives(source: str) -> set[str]:
 
 
 def module_of(notebook: Path) -> str | None:
-    """The module a notebook exports to."""
+    """The module a notebook exports to, `wing.room`."""
     found = [
-        re.search(r"^#\| default_exp (\w+)\s*$", cell["source"], re.MULTILINE)
+        re.search(r"^#\| default_exp ([\w.]+)\s*$", cell["source"], re.MULTILINE)
         for cell in cells_of(notebook)
     ]
     return next((match.group(1) for match in found if match), None)
 
 
-def place_of(notebook: Path) -> float:
-    """A notebook's place in the one direction: `02b_...` stands between `02_...` and `03_...`."""
-    number, letter = re.match(r"(\d\d)([a-z]?)_", notebook.name).groups()
-    return int(number) + (ord(letter) - ord("a") + 1) / 27 if letter else int(number)
+def position_of(notebook: Path) -> tuple[int, int]:
+    """The numbers of a notebook's wing and room: a module imports only from smaller ones."""
+    return int(notebook.parent.name[:2]), int(notebook.name[:2])
 
 
-def module_places() -> dict[str, float]:
-    """Each module's place in the one direction."""
-    return {module_of(path): place_of(path) for path in NUMBERED}
+def source_of(module: str) -> str:
+    """The exported source of `wing.room`."""
+    return (ROOT / "tinybert_nb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+
+
+POSITIONS = {module_of(path): position_of(path) for path in ROOMS}
 
 
 def must_run(notebook: Path) -> list[str]:
@@ -68,23 +69,19 @@ def must_run(notebook: Path) -> list[str]:
     return [cell["id"] for cell in cells if cell["source"].strip() != LAST_CODE]
 
 
-def project_imports(tree: ast.Module) -> set[str]:
-    """The modules of this package that a module imports, inside functions too."""
-    found = set()
+def project_imports(tree: ast.Module, module: str) -> set[str]:
+    """The modules of this package, `wing.room`, that a module imports, inside functions too."""
+    found, home = set(), ["tinybert_nb", *module.split(".")]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            full = ("tinybert_nb." if node.level else "") + (node.module or "")
-            names = (
-                [full]
-                if "." in full.rstrip(".")
-                else [f"{full.rstrip('.')}.{item.name}" for item in node.names]
-            )
+            base = home[:-node.level] if node.level else []
+            full = [*base, *(node.module or "").split(".")] if node.module else base
+            if full[0] == "tinybert_nb":
+                found |= {".".join([*full, item.name][1:3]) for item in node.names}
         elif isinstance(node, ast.Import):
-            names = [item.name for item in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("tinybert_nb.")}
-    return found - {"__version__"}
+            names = [item.name.split(".") for item in node.names]
+            found |= {".".join(name[1:3]) for name in names if name[0] == "tinybert_nb"}
+    return {name for name in found if name and name != "__version__"}
 
 
 def packages(nodes) -> set[str]:
@@ -106,13 +103,13 @@ def outside_functions(tree: ast.AST):
             yield from outside_functions(node)
 
 
-def import_faults(source: str, place: float, places: dict[str, float]) -> list[str]:
-    """What is wrong with the imports of the module at this place."""
-    tree = ast.parse(source)
+def import_faults(source: str, module: str, positions: dict[str, tuple]) -> list[str]:
+    """What is wrong with the imports of `wing.room`."""
+    tree, position = ast.parse(source), positions[module]
     faults = [
-        f"imports {name}, which is not above it"
-        for name in sorted(project_imports(tree))
-        if places.get(name, 100) >= place
+        f"imports {name}, which is not before it"
+        for name in sorted(project_imports(tree, module))
+        if positions.get(name, (100, 0)) >= position
     ]
     faults += [
         f"takes everything from {node.module}"
@@ -121,12 +118,9 @@ def import_faults(source: str, place: float, places: dict[str, float]) -> list[s
     ]
     anywhere = packages(ast.walk(tree))
     faults += [f"imports {name}" for name in sorted(anywhere & {"fastcore", "nbdev"})]
-    faults += [
-        f"imports {name}, which belongs from {first} on"
-        for name, first in ABOVE_CORE.items()
-        if name in anywhere and place < first
-    ]
-    if place < CORE_ENDS:
+    if position < (CORE_ENDS, 0):
+        faults += [f"imports {name}, which the core does without"
+                   for name in sorted(anywhere & ABOVE_CORE)]
         at_top = packages(outside_functions(tree))
         faults += [f"imports {name} at the top" for name in sorted(at_top - CORE_IMPORTS)]
     return faults
@@ -244,9 +238,11 @@ def test_flagged_cells_are_leaves():
 def test_modules_are_what_the_notebooks_export(project_copy):
     result = run_command(Path(sys.executable).parent / "nbdev_export", folder=project_copy)
     assert result.returncode == 0, result.stderr
-    made = {path.name: path.read_bytes() for path in (project_copy / "tinybert_nb").glob("*.py")}
-    here = {path.name: path.read_bytes() for path in (ROOT / "tinybert_nb").glob("*.py")}
-    assert sorted(made) == sorted(here)
+    made, here = (
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
+        for root in (project_copy / "tinybert_nb", ROOT / "tinybert_nb")
+    )
+    assert len(made) > len(ROOMS) and sorted(made) == sorted(here)
     assert [name for name in made if made[name] != here[name]] == [], "run `make export`"
 
 
@@ -438,20 +434,33 @@ def test_a_walkthrough_says_what_it_downloads_and_where_its_runs_lie(notebook):
 # Imports ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("notebook", NUMBERED, ids=name_of)
-def test_imports_only_run_downwards(notebook):
-    source = (ROOT / "tinybert_nb" / f"{module_of(notebook)}.py").read_text(encoding="utf-8")
-    assert import_faults(source, place_of(notebook), module_places()) == []
+@pytest.mark.parametrize("notebook", ROOMS, ids=name_of)
+def test_imports_only_from_earlier_wings_and_smaller_numbers(notebook):
+    module = module_of(notebook)
+    assert import_faults(source_of(module), module, POSITIONS) == []
+
+
+def test_every_room_has_a_number_and_a_module_of_its_own():
+    """`nbs/01_data/04_examples.ipynb` exports `data.examples`; every module comes from a notebook."""
+    paths = [path.relative_to(ROOT / "nbs").with_suffix("").parts for path in ROOMS]
+    assert [f"{wing[3:]}.{room[3:]}" for wing, room in paths] == [*map(module_of, ROOMS)]
+    assert len({*POSITIONS.values()}) == len(ROOMS)
+    there = [path.relative_to(ROOT / "tinybert_nb").with_suffix("").parts for path in MODULES]
+    assert {".".join(parts) for parts in there} == {*POSITIONS}
 
 
 @pytest.mark.parametrize(
     "source, fault",
     [
-        ("def f():\n    from tinybert_nb.training.loop import train", "training"),
-        ("from .training import train", "training"),
-        ("from . import training", "training"),
-        ("from tinybert_nb import training", "training"),
-        ("import tinybert_nb.training.loop", "training"),
+        ("def f():\n    from tinybert_nb.training.loop import train", "training.loop"),
+        ("from ..training.loop import train", "training.loop"),
+        ("from ..training import loop", "training.loop"),
+        ("from .. import training", "training"),
+        ("from tinybert_nb.training import loop", "training.loop"),
+        ("import tinybert_nb.training.loop", "training.loop"),
+        ("from .trace import Trace", "models.trace"),
+        ("from . import trace", "models.trace"),
+        ("from .loading import load_encoder", "models.loading"),
         ("from torch import *", "everything from torch"),
         ("import pypi_simple", "pypi_simple at the top"),
         ("try:\n    import datasets\nexcept ImportError:\n    pass", "datasets at the top"),
@@ -460,20 +469,23 @@ def test_imports_only_run_downwards(notebook):
     ],
 )
 def test_import_rule_finds_each_kind_of_fault(source, fault):
-    faults = import_faults(source, 3, {"data": 1, "training": 7})
+    positions = {"data.formats": (1, 2), "models.loading": (2, 1), "models.trace": (2, 2),
+                 "training.loop": (4, 2)}
+    faults = import_faults(source, "models.loading", positions)
     assert any(fault in text for text in faults), faults
 
 
 def test_import_rule_allows_what_is_allowed():
-    source = "import json\nimport torch\nfrom tinybert_nb.data.examples import x\n"
+    source = "import json\nimport torch\nfrom ..data.formats import x\nfrom .sizes import y\n"
     source += "def f():\n    import huggingface_hub"
-    assert import_faults(source, 3, {"data": 1}) == []
+    positions = {"data.formats": (1, 9), "models.sizes": (2, 0), "models.loading": (2, 1)}
+    assert import_faults(source, "models.loading", positions) == []
 
 
 def test_core_needs_neither_pictures_nor_widgets():
-    core = [name for name, place in module_places().items() if place < CORE_ENDS]
-    assert core
-    blocked = ["matplotlib", "ipywidgets", "IPython", "fastcore", "nbdev", "pypi_simple", "pytest"]
+    core = [name for name, position in POSITIONS.items() if position < (CORE_ENDS, 0)]
+    assert len(core) > 20
+    blocked = [*ABOVE_CORE, "fastcore", "nbdev", "pypi_simple", "pytest"]
     program = (
         f"import sys, importlib\nfor name in {blocked}: sys.modules[name] = None\n"
         f"for name in {core}: importlib.import_module('tinybert_nb.' + name)"
@@ -484,11 +496,10 @@ def test_core_needs_neither_pictures_nor_widgets():
 
 def test_notes_and_status_lines_come_from_one_module():
     """A warning with a path, or a line on standard error, is a pink box in a notebook."""
-    modules = {path.stem: path.read_text(encoding="utf-8")
-               for path in (ROOT / "tinybert_nb").glob("*.py")}
-    assert [name for name, source in sorted(modules.items()) if "warnings.warn(" in source] == ["terminal"]
-    assert [name for name, source in sorted(modules.items())
-            if "sys.stderr" in source and name not in ("terminal", "cli")] == []
+    sources = {name: source_of(name) for name in POSITIONS}
+    assert [name for name in sources if "warnings.warn(" in sources[name]] == ["files.terminal"]
+    assert {name for name in sources if "sys.stderr" in sources[name]} == {
+        "files.terminal", "cli.commands"}
 
 
 def test_pyflakes_finds_nothing():
@@ -512,7 +523,7 @@ def test_notebook_opens_with_title_and_quote(notebook):
     ), "nbdev reads `- key: value` here as settings of its own"
 
 
-@pytest.mark.parametrize("notebook", NUMBERED, ids=name_of)
+@pytest.mark.parametrize("notebook", ROOMS, ids=name_of)
 def test_exported_cells_are_short(notebook):
     sources = [cell["source"] for cell in cells_of(notebook)]
     exported = [source for source in sources if {"export", "exporti"} & directives(source)]

@@ -83,7 +83,7 @@ print({"torch", "transformers", "datasets"} & {*sys.modules}, file=sys.stderr)
     assert result.stderr == "set()\n"
     clipped = [
         (path.name, line)
-        for path in (ROOT / "tinybert_nb").glob("*.py")
+        for path in (ROOT / "tinybert_nb").rglob("*.py")
         for lines in [path.read_text(encoding="utf-8").splitlines()]
         for line, following in zip(lines, lines[1:])
         if re.match(r"    \w+: .* = .*#", line) and re.match(r"    #", following)

@@ -23,7 +23,7 @@ def static_text(
     name: str,  # of a file in the package's folder `static`
 ) -> str:
     "The text of a script or style sheet that comes with the package."
-    return (files("tinybert_nb") / "static" / name).read_text(encoding="utf-8")
+    return (files("tinybert_nb.analysis") / "static" / name).read_text(encoding="utf-8")
 
 # %% ../../nbs/09_analysis/04_attention_view.ipynb #5b8e21c4
 def largest_score(
