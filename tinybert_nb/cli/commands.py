@@ -345,7 +345,8 @@ class Evaluate(Table, Formed):
 
     def run(self) -> None:
         "Measure, and print the table."
-        from tinybert_nb.evaluation.metrics import hardware, measure_checkpoints, results_table
+        from tinybert_nb.training.runs import hardware
+        from tinybert_nb.evaluation.metrics import measure_checkpoints, results_table
 
         rows = measure_checkpoints({name: name for name in self.checkpoints}, self.eval,
                                    self.train, self.max_length, form=self.form)
@@ -404,7 +405,8 @@ class Compare(Table, Formed):
 
     def run(self) -> None:
         "Measure, and print the table."
-        from tinybert_nb.evaluation.scoreboard import compare, scoreboard
+        from tinybert_nb.analysis.scoreboard_page import compare
+        from tinybert_nb.evaluation.scoreboard import scoreboard
 
         if self.out:
             check_pictures()

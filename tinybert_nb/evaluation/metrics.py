@@ -5,13 +5,11 @@
 # %% auto #0
 __all__ = ['NOWHERE', 'labelled', 'predict', 'classification_metrics', 'multi_label_metrics', 'regression_metrics',
            'split_answers', 'entity_counts', 'tag_counts', 'tag_metrics', 'measure_answers', 'leading_metric',
-           'gold_of', 'evaluate_classifier', 'hardware', 'latency', 'measure_model', 'system_row', 'majority_row',
-           'System', 'open_system', 'training_of', 'measure_checkpoints', 'summarise', 'in_words', 'results_table']
+           'gold_of', 'evaluate_classifier', 'latency', 'measure_model', 'system_row', 'majority_row', 'System',
+           'open_system', 'training_of', 'measure_checkpoints', 'summarise', 'in_words', 'results_table']
 
 # %% ../../nbs/05_evaluation/00_metrics.ipynb #4e562a6a
 import json
-import os
-import platform
 import re
 import statistics
 import time
@@ -246,19 +244,6 @@ def _metrics(model, logits, rows, form) -> dict[str, float]:
     "The metrics of a model's own problem, with its own names for the classes."
     problem = problem_of(model.config)
     return measure_answers(problem, logits, gold_of(rows, problem), labels_of(model.config), form)
-
-# %% ../../nbs/05_evaluation/00_metrics.ipynb #e16e25cc
-def hardware() -> str:
-    "What the figures were measured on, in words."
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        named = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = named[0].split(":")[1].strip() if named else name
-    words = f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        words = f"{torch.cuda.get_device_name()}; {words}"
-    return f"{words}, torch {torch.__version__}"
 
 # %% ../../nbs/05_evaluation/00_metrics.ipynb #fb7fe3d9
 @torch.inference_mode()

@@ -20,10 +20,10 @@ from ..augmentation.word_vectors import load_vectors
 from ..augmentation.words import is_chinese, load_stop_words
 from ..data.catalogue import DEFAULT_TEACHER, data_folder, movie_reviews
 from ..data.examples import read_examples
-from ..evaluation.metrics import hardware
 from ..files.terminal import progress_bar
 from ..models.loading import load_masked_lm, load_tokenizer
 from ..training.loop import processes
+from ..training.runs import hardware
 from ..training.settings import AugmentationBenchSettings, AugmentationSettings
 
 # %% ../../nbs/10_studies/04_augmentation_benchmark.ipynb #c524e31e

@@ -43,7 +43,7 @@ from ..distillation.distiller import Distiller, Term, reference_distiller
 from ..distillation.layer_map import LayerMap, uniform_map
 from ..distillation.plan import forward_flops
 from ..distillation.projections import Projections
-from ..evaluation.metrics import hardware, predict
+from ..evaluation.metrics import predict
 from ..files.terminal import progress_bar
 from ..models.loading import (
     is_checkpoint, load_classifier, load_tokenizer, new_student, positions_of, student_config)
@@ -51,6 +51,7 @@ from ..recipes.task_distillation import StageTwoStep, stage_two_terms
 from ..training.intermediate import (
     IntermediateStep, intermediate_terms, switch_off_dropout)
 from ..training.loop import make_optimizer
+from ..training.runs import hardware
 from ..training.settings import (
     BenchSettings, IntermediateSettings, StageTwoSettings, TrainingSettings)
 
@@ -556,7 +557,8 @@ def memory_rows(
     length: int,  # word pieces the reference pads to
 ) -> list[dict]:
     "Rows of kind `memory`; RuntimeError with the last line of a process that failed."
-    program = "import sys; from tinybert_nb.studies.benchmark import memory_worker as m; m(sys.argv[1])"
+    program = ("import sys; from tinybert_nb.studies.benchmark import memory_worker; "
+               "memory_worker(sys.argv[1])")
     rows = []
     for name in progress_bar(procedure_names(settings, stage), desc="memory", leave=False):
         told = json.dumps([name, asdict(settings), stage, length])

@@ -20,13 +20,13 @@ from ..analysis.figures import (
 from ..data.batches import make_loader
 from ..data.catalogue import DEFAULT_TEACHER, movie_reviews
 from ..data.examples import encode_examples, fingerprint, read_examples, write_examples
-from ..evaluation.metrics import hardware, results_table, summarise
+from ..evaluation.metrics import results_table, summarise
 from ..files.storage import check_output
 from ..files.terminal import show
 from ..models.loading import labels_of, load_classifier, load_config, load_tokenizer
 from ..recipes.task_distillation import distill_student, finetune, measure_once
 from ..training.loop import read_history
-from ..training.runs import environment, finished_or, identify_model, write_json
+from ..training.runs import environment, finished_or, hardware, identify_model, write_json
 from ..training.settings import (
     DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
 
