@@ -125,6 +125,11 @@ def test_words_that_are_no_call_give_exit_code_2(said, words):
     assert (code, out) == (2, "") and err.strip()
 
 
+def test_a_list_without_a_value_is_refused_before_anything_is_read(said):
+    code, _, error = said("align", "--teacher", "x", "--student", "y", "--text")
+    assert code == 1 and error.strip() == "tinybert-nb: text is empty: give it one sentence or more"
+
+
 def test_command_name_may_have_an_underscore():
     command, settings = read_words(["stage_one", *map(str, FILES), "--teacher", "x"])
     assert type(command).__name__ == "StageOne" and settings.epochs == 2

@@ -439,6 +439,8 @@ class Align:
         check_pictures()
         from tinybert_nb.alignment_report import align_folders
 
+        if not self.text:
+            raise ValueError("text is empty: give it one sentence or more")
         if self.text_pair and len(self.text_pair) != len(self.text):
             raise ValueError(f"{len(self.text)} of text and {len(self.text_pair)} of text-pair: "
                              "give each text its own, or none at all")
