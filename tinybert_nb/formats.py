@@ -351,8 +351,8 @@ def _csv_cells(path, form: TaskForm):
             except csv.Error as error:
                 cells, fault = [], f"is no CSV ({error})"
                 if form.bad_rows == "skip" and "end of data" in fault and reader.line_num > begin:
-                    raise DataError(f"{path}:{begin}: the quotation mark of a cell is never closed, "
-                                    f"so all up to line {reader.line_num} would be skipped; close "
+                    raise DataError(f"{path}:{begin}: the quotation mark of a cell is never closed,"
+                                    f" so all up to line {reader.line_num} would be skipped; close "
                                     "it") from error
             span = range(begin, reader.line_num + 1)
             fault = next((damaged[number] for number in span if number in damaged), fault)
@@ -435,8 +435,8 @@ def _header(first: list[tuple], path, form, commas: bool) -> tuple[list[str] | N
     if fault and (found or lacking):
         raise DataError(f"{path}:{number}: the header cannot be read: {fault}")
     if doubt and not (form.text or form.text_b or form.label):
-        raise DataError(f"{path}:{number}: is this first row ({_shown(cells)}) a header? Perhaps, as "
-                        f"{doubt}. If it is a row, set header to no; else name the columns of text "
+        raise DataError(f"{path}:{number}: is this first row ({_shown(cells)}) a header? Perhaps, "
+                        f"as {doubt}. If it is a row, set header to no; else name the columns of text "
                         "and label")
     if doubt:
         note(f"{path}: its first row ({_shown(cells)}) is taken for a header, as {doubt}; "
