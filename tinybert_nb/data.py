@@ -46,6 +46,8 @@ def class_name(
     "A class as a string, equal numbers as one: 1 of 1, 1.0 and true. `DataError` for no class."
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"the label is {value}, which is no class")
+    if isinstance(value, (list, dict)):
+        raise DataError(f"the label holds {str(value)[:40]}, which is no class")
     if isinstance(value, (bool, int, float)):
         value = str(int(value)) if value == int(value) else str(value)
     if value is None or not str(value).strip():
