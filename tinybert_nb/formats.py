@@ -436,8 +436,8 @@ def _header(first: list[tuple], path, form, commas: bool) -> tuple[list[str] | N
         raise DataError(f"{path}:{number}: the header cannot be read: {fault}")
     if doubt and not (form.text or form.text_b or form.label):
         raise DataError(f"{path}:{number}: is this first row ({_shown(cells)}) a header? Perhaps, "
-                        f"as {doubt}. If it is a row, set header to no; else name the columns of text "
-                        "and label")
+                        f"as {doubt}. If it is a row, set header to no; else name the columns of "
+                        "text and label")
     if doubt:
         note(f"{path}: its first row ({_shown(cells)}) is taken for a header, as {doubt}; "
              "if it is a row, set header to no")
