@@ -61,6 +61,8 @@ CUT = {
 ATTENTION_HIDDEN = {  # their queries and keys cannot be read
     "MPNet": MPNetConfig(**SIZES),
     "BigBird": BigBirdConfig(**SIZES, attention_type="original_full"),
+    "BigBird in blocks": BigBirdConfig(  # hidden states are padded to whole blocks
+        **dict(SIZES, max_position_embeddings=36), block_size=4, num_random_blocks=1),
     "Megatron-BERT": MegatronBertConfig(**SIZES),
 }
 UNLIKE_BERT = {
@@ -128,7 +130,7 @@ def test_a_student_is_cut_from_its_teacher(tmp_path, name):
 def test_a_student_without_attention_losses(tmp_path, name):
     with pytest.raises(ValueError, match="attention cannot be read .*set their weights to 0"):
         both_stages(tmp_path, ATTENTION_HIDDEN[name])
-    student = both_stages(tmp_path, ATTENTION_HIDDEN[name], attention_weight=0.0)
+    student = both_stages(tmp_path, ATTENTION_HIDDEN[name], attention_weight=0.0, max_length=35)
     assert sizes_of(student.config) == (2, 16, 4, 24)
 
 
