@@ -128,7 +128,7 @@ def test_a_student_is_cut_from_its_teacher(tmp_path, name):
 @pytest.mark.parametrize("name", ATTENTION_HIDDEN)
 @pytest.mark.filterwarnings("ignore")
 def test_a_student_without_attention_losses(tmp_path, name):
-    with pytest.raises(ValueError, match="attention cannot be read .*set their weights to 0"):
+    with pytest.raises(ValueError, match="attention cannot be read .*attention_weight=0"):
         both_stages(tmp_path, ATTENTION_HIDDEN[name])
     student = both_stages(tmp_path, ATTENTION_HIDDEN[name], attention_weight=0.0, max_length=35)
     assert sizes_of(student.config) == (2, 16, 4, 24)
