@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .data import MODEL_INPUTS
 from .models import (feed_forward_width, find_classifier, first_linear, has_head,
                                 new_student, without_weights)
-from .trace import trace_forward
 
 # %% ../nbs/02a_initialization.ipynb #89bec4bf
 @torch.inference_mode()
@@ -29,10 +29,10 @@ def principal_components(
     teacher.eval()
     moment = 0
     for batch in batches:
-        inputs = {name: tensor.to(teacher.device) for name, tensor in batch.items()}
-        trace = trace_forward(teacher.base_model, inputs, attention=())
-        mask = trace.attention_mask.bool()
-        real = torch.cat([state[mask] for state in trace.hidden_states]).double()
+        inputs = {name: batch[name].to(teacher.device) for name in MODEL_INPUTS if name in batch}
+        states = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
+        mask = inputs["attention_mask"].bool()  # BigBird's states are padded to whole blocks
+        real = torch.cat([state[:, :mask.shape[1]][mask] for state in states]).double()
         moment = moment + real.T @ real
     teacher.train(was_training)
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues
