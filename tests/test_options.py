@@ -103,6 +103,7 @@ def test_a_log_holds_lines_of_progress_and_no_carriage_returns(tmp_path):
     "words, right",
     [
         (["finetun"], "finetune"),
+        (["--versoin"], "there is no option --versoin: did you mean --version?"),
         (["stage_on"], "stage-one"),
         (["evaluat", "--help"], "evaluate"),
         (["stage-one", "--epoch", "3", *FILES, "--teacher", "x"], "--epochs"),

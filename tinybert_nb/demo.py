@@ -19,6 +19,7 @@ from .batches import make_loader
 from .data import encode_examples, fingerprint, read_examples, write_examples
 from .evaluation import hardware, results_table, summarise
 from .files import check_output
+from .intermediate import check_pair
 from .models import labels_of, load_classifier, load_config, load_tokenizer
 from .plots import (html_report, plot_alignment_change, plot_attention_triptych,
                                plot_heads, plot_history, plot_layer_map, plot_results, png_bytes)
@@ -198,6 +199,8 @@ def run_demo(
     print(f"Demo, preset {preset}: {chosen.duration} on two CPU cores. Finished steps in {out} are "
           "kept: if you stop it, the same command goes on.", flush=True)
     check_output(out, [teacher], "results.json", ["results.json", "report.html", "attention.png"])
+    for student in chosen.students:  # before a teacher is trained
+        check_pair(student, load_config(teacher), chosen.recipe.stage_one)
     files = prepare_data(chosen, out)
     rows = []
     for number, seed in enumerate(chosen.seeds, start=1):
