@@ -34,10 +34,11 @@ from tinybert_nb.models.loading import load_classifier, load_encoder
 from tinybert_nb.recipes.general_distillation import general as distill_general
 from tinybert_nb.recipes.masked_lm import train_masked_lm
 from tinybert_nb.recipes.task_distillation import distill, stage_one, stage_two
-from tinybert_nb.training.settings import GeneralSettings
-from tinybert_nb.training.settings import MaskedLMSettings
+from tinybert_nb.studies.ablations import ablate
+from tinybert_nb.studies.demo import run_demo
 from tinybert_nb.training.settings import (
-    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
+    DistillSettings, FinetuneSettings, GeneralSettings, MaskedLMSettings, StageOneSettings,
+    StageTwoSettings)
 
 WORDS = "a film that is warm funny dull cold and never ends".split()
 VOCABULARY = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", *WORDS]
@@ -61,6 +62,8 @@ CUT = {
 ATTENTION_HIDDEN = {  # their queries and keys cannot be read
     "MPNet": MPNetConfig(**SIZES),
     "BigBird": BigBirdConfig(**SIZES, attention_type="original_full"),
+    "BigBird in blocks": BigBirdConfig(  # hidden states are padded to whole blocks
+        **dict(SIZES, max_position_embeddings=36), block_size=4, num_random_blocks=1),
     "Megatron-BERT": MegatronBertConfig(**SIZES),
 }
 UNLIKE_BERT = {
@@ -126,9 +129,9 @@ def test_a_student_is_cut_from_its_teacher(tmp_path, name):
 @pytest.mark.parametrize("name", ATTENTION_HIDDEN)
 @pytest.mark.filterwarnings("ignore")
 def test_a_student_without_attention_losses(tmp_path, name):
-    with pytest.raises(ValueError, match="attention cannot be read .*set their weights to 0"):
+    with pytest.raises(ValueError, match="attention cannot be read .*attention_weight=0"):
         both_stages(tmp_path, ATTENTION_HIDDEN[name])
-    student = both_stages(tmp_path, ATTENTION_HIDDEN[name], attention_weight=0.0)
+    student = both_stages(tmp_path, ATTENTION_HIDDEN[name], attention_weight=0.0, max_length=35)
     assert sizes_of(student.config) == (2, 16, 4, 24)
 
 
@@ -159,6 +162,16 @@ def test_what_cannot_be_is_said_before_the_teacher_is_trained(tmp_path, problem)
     teacher = write_teacher(tmp_path / "teacher", config)
     with pytest.raises(ValueError, match=message):
         distill(*write_rows(tmp_path), str(teacher), student, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ablations_and_demo_ask_too_before_the_teacher_is_trained(tmp_path):
+    teacher, (train, dev) = write_teacher(tmp_path / "teacher", UNLIKE_BERT["ALBERT"]), write_rows(tmp_path)
+    files = {"train": train, "dev": dev, "test": None}
+    with pytest.raises(ValueError, match="cannot start from this teacher's weights"):
+        ablate(files, str(teacher), STUDENT, tmp_path / "run")
+    with pytest.raises(ValueError, match="cannot start from this teacher's weights"):
+        run_demo("tiny", tmp_path / "run", str(teacher))
     assert not (tmp_path / "run").exists()
 
 

@@ -103,6 +103,7 @@ def test_a_log_holds_lines_of_progress_and_no_carriage_returns(tmp_path):
     "words, right",
     [
         (["finetun"], "finetune"),
+        (["--versoin"], "there is no option --versoin: did you mean --version?"),
         (["stage_on"], "stage-one"),
         (["evaluat", "--help"], "evaluate"),
         (["stage-one", "--epoch", "3", *FILES, "--teacher", "x"], "--epochs"),
@@ -123,6 +124,11 @@ def test_wrong_word_is_answered_with_the_nearest_right_one(said, words, right):
 def test_words_that_are_no_call_give_exit_code_2(said, words):
     code, out, err = said(*words)
     assert (code, out) == (2, "") and err.strip()
+
+
+def test_a_list_without_a_value_is_refused_before_anything_is_read(said):
+    code, _, error = said("align", "--teacher", "x", "--student", "y", "--text")
+    assert code == 1 and error.strip() == "tinybert-nb: text is empty: give it one sentence or more"
 
 
 def test_command_name_may_have_an_underscore():

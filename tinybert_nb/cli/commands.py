@@ -441,6 +441,8 @@ class Align:
         check_pictures()
         from tinybert_nb.analysis.alignment_report import align_folders
 
+        if not self.text:
+            raise ValueError("text is empty: give it one sentence or more")
         if self.text_pair and len(self.text_pair) != len(self.text):
             raise ValueError(f"{len(self.text)} of text and {len(self.text_pair)} of text-pair: "
                              "give each text its own, or none at all")
@@ -720,7 +722,8 @@ def _known_options(options: dict[str, Any]) -> set[str]:
 def _spelt(name: str, values: list[str], hint) -> list[str]:
     "An option with its values as tyro takes them; ~ at the start of a path is written out."
     if get_origin(hint) is not list:  # a list holds sentences
-        values = [re.sub(r"^((?:\w[\w-]*=)?)(~[^/]*)(?=/|$)",
+        end = "(?=/)" if hint is str else "(?=/|$)"  # a text may be a ~, as --separator is
+        values = [re.sub(r"^((?:\w[\w-]*=)?)(~[^/]*)" + end,
                          lambda found: found[1] + os.path.expanduser(found[2]), value)
                   for value in values]
     if hint not in (None, bool) and len(values) == 1:
@@ -756,7 +759,7 @@ ABOUT = """Distil a small BERT from a large one, step by step or in one go.
 
 Exit codes: 0 done; 1 not done, or not the same, as a sentence says; 2 words or a settings file
 that cannot be taken as they are; 130 stopped by Ctrl-C and 143 by SIGTERM, and a sentence says
-what is saved."""
+what is saved. --version tells the version."""
 
 
 def read_words(words: list[str]) -> list:  # the command and, if it has settings, those
@@ -769,8 +772,9 @@ def read_words(words: list[str]) -> list:  # the command and, if it has settings
         tyro.cli(Union[tuple(COMMANDS.values())], args=["--help"], prog="tinybert-nb",
                  description=ABOUT)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        said = f"there is no command {name}" if name else "no command is named"
+        kind = "option" if name.startswith("-") else "command"
+        near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
+        said = f"there is no {kind} {name}" if name else "no command is named"
         raise WordsError(said + (f": did you mean {near[0]}?" if near else
                                  f": choose from {', '.join(COMMANDS)}") + " (--help tells more)")
     command, parts, files = COMMANDS[name], [COMMANDS[name]], []

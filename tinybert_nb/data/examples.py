@@ -46,16 +46,19 @@ def class_name(
     "A class as a string, equal numbers as one: 1 of 1, 1.0 and true. `DataError` for no class."
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"the label is {value}, which is no class")
+    if isinstance(value, (list, dict)):
+        raise DataError(f"the label holds {str(value)[:40]}, which is no class")
     if isinstance(value, (bool, int, float)):
         value = str(int(value)) if value == int(value) else str(value)
     if value is None or not str(value).strip():
         raise DataError("the label is empty")
     name = str(value).strip()
-    if not known or not name.isdecimal():
-        return name
-    if int(name) >= len(known):
-        raise DataError(f"the label is {name}, and classes has names for 0 to {len(known) - 1}")
-    return known[int(name)]
+    digits = name.removesuffix(".0")
+    number = int(digits) if known and digits.isdecimal() else None
+    if known and (name not in known if number is None else number >= len(known)):
+        raise DataError(f"the label is {name[:40]}, and classes has names for 0 to "
+                        f"{len(known) - 1}: {some_of(known)}")
+    return name if number is None else known[number]
 
 
 def _several_classes(cell, form: TaskForm, known: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ __all__ = ['PACKED', 'PAIRS', 'TEXTS', 'LABELS', 'LONGEST_CELL', 'LOOK_AHEAD', '
            'spread_tags', 'open_dataset', 'reader_of', 'located_rows', 'records', 'RowWriter', 'writer_of']
 
 # %% ../../nbs/01_data/02_formats.ipynb #13438539
+import codecs
 import csv
 import json
 import lzma
@@ -59,7 +60,7 @@ def _members(archive: ZipFile) -> list[str]:
 
 # %% ../../nbs/01_data/02_formats.ipynb #627ac9c2
 _PACKERS = {"bz2": rb"BZh[1-9]1AY&SY", "gzip": rb"\x1f\x8b", "lz4": rb"\x04\x22M\x18",
-            "xz": rb"\xfd7zXZ\x00", "zip": rb"PK\x03\x04", "zstd": rb"\x28\xb5/\xfd"}
+            "xz": rb"\xfd7zXZ\x00", "zip": rb"PK(\x03\x04|\x05\x06)", "zstd": rb"\x28\xb5/\xfd"}
 
 
 def _open(path) -> BufferedReader:
@@ -112,6 +113,8 @@ def _byte_lines(stream: BufferedReader, encoding: str, path) -> tuple[Iterable[b
     for begin, what in _NOT_TEXT.items():
         if re.match(begin, head):
             raise DataError(f"{path}: is {what}")
+    if any(re.match(begin, head) for begin in _PACKERS.values()):
+        raise DataError(f"{path}: holds a packed file that is packed again; unpack it once")
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked:
         note(f"{path}: read as {marked.upper()}, as its byte-order mark says")
@@ -123,6 +126,9 @@ def _byte_lines(stream: BufferedReader, encoding: str, path) -> tuple[Iterable[b
                         "convert it")
     encoding = marked or encoding or "utf-8"
     try:
+        if head and not marked and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
+            raise DataError(f"{path}: begins with no byte-order mark; set encoding to "
+                            f"{encoding}-le or {encoding}-be")
         if "\n".encode(encoding) == b"\n":
             return stream, encoding
     except LookupError as error:
@@ -224,6 +230,9 @@ class TaskForm:
     def __post_init__(self):
         if self.longest_answer < 1:
             raise ValueError(f"longest_answer is {self.longest_answer}: it must be at least 1")
+        names = [name.strip() for name in self.classes.split(self.separator or None)]
+        if self.classes and len({*names} - {""}) < len(names):
+            raise ValueError(f"classes is {self.classes!r}: give each class a name of its own")
 
 # %% ../../nbs/01_data/02_formats.ipynb #73d8a4e9
 def rows_identity(form: TaskForm) -> dict:
@@ -341,6 +350,10 @@ def _csv_cells(path, form: TaskForm):
                 return
             except csv.Error as error:
                 cells, fault = [], f"is no CSV ({error})"
+                if form.bad_rows == "skip" and "end of data" in fault and reader.line_num > begin:
+                    raise DataError(f"{path}:{begin}: the quotation mark of a cell is never closed,"
+                                    f" so all up to line {reader.line_num} would be skipped; close "
+                                    "it") from error
             span = range(begin, reader.line_num + 1)
             fault = next((damaged[number] for number in span if number in damaged), fault)
             if begin > 1 or not _SEPARATOR.fullmatch(delimiter.join(cells)):
@@ -421,6 +434,10 @@ def _header(first: list[tuple], path, form, commas: bool) -> tuple[list[str] | N
     lacking = bool(form.text) != bool(form.label)  # and to be found by a usual name
     if fault and (found or lacking):
         raise DataError(f"{path}:{number}: the header cannot be read: {fault}")
+    if doubt and not (form.text or form.text_b or form.label):
+        raise DataError(f"{path}:{number}: is this first row ({_shown(cells)}) a header? Perhaps, "
+                        f"as {doubt}. If it is a row, set header to no; else name the columns of "
+                        "text and label")
     if doubt:
         note(f"{path}: its first row ({_shown(cells)}) is taken for a header, as {doubt}; "
              "if it is a row, set header to no")

@@ -31,6 +31,11 @@ def forward_flops(
     return 2 * length * layers * per_token
 
 # %% ../../nbs/03_distillation/04_plan.ipynb #d889b0bb
+_WEIGHTS = {  # of terms that read attention: the setting that leaves one out
+    "attention": "attention_weight", "queries": "query_relation_weight",
+    "keys": "key_relation_weight", "values": "value_relation_weight"}
+
+
 def plan_problems(
     teacher: PreTrainedModel,  # on any device, `meta` too
     student: PreTrainedModel,
@@ -49,10 +54,11 @@ def plan_problems(
     except ValueError as error:
         problems.append(str(error))
     kinds = {COMPARED[term.what][0] for term in terms}
+    reading = [f"{_WEIGHTS[term.what]}=0" for term in terms if term.what in _WEIGHTS]
     for name, model in (("teacher", teacher), ("student", student)):
-        if kinds & {"attention", "relation"} and not model._supports_attention_backend:
+        if reading and not model._supports_attention_backend:
             problems.append(f"the {name}'s attention cannot be read ({type(model).__name__}): "
-                            "leave out attention and relation terms (set their weights to 0)")
+                            f"leave out what compares it ({', '.join(reading)})")
     if "prediction" in kinds and ours.num_labels != theirs.num_labels:
         problems.append(f"the teacher answers {theirs.num_labels} classes, the student "
                         f"{ours.num_labels}: build both for the same labels")

@@ -31,7 +31,8 @@ def principal_components(
     for batch in batches:
         inputs = {name: batch[name].to(teacher.device) for name in MODEL_INPUTS if name in batch}
         states = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
-        real = torch.cat([state[inputs["attention_mask"].bool()] for state in states]).double()
+        mask = inputs["attention_mask"].bool()  # BigBird's states are padded to whole blocks
+        real = torch.cat([state[:, :mask.shape[1]][mask] for state in states]).double()
         moment = moment + real.T @ real
     teacher.train(was_training)
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues

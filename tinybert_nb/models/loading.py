@@ -288,7 +288,7 @@ def positions_of(
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.endswith("position_embeddings") and padding is not None:
-            limit = module.num_embeddings - padding - 1  # RoBERTa's numbers begin after it
+            limit = len(module.weight) - padding - 1  # RoBERTa's numbers begin after it
     return limit if limit > 0 else sys.maxsize
 
 # %% ../../nbs/02_models/00_loading.ipynb #8e4b3f6d

@@ -172,7 +172,8 @@ def trace_forward(
     output = model(**inputs, output_hidden_states=wanted)
     recorder.closed = True
     _check_gradient(encoder, recorder, output)
-    states = tuple(state if hidden_states is None or number in hidden_states else None
+    length = batch["attention_mask"].shape[1]  # some encoders pad to whole blocks (BigBird)
+    states = tuple(state[:, :length] if hidden_states is None or number in hidden_states else None
                    for number, state in enumerate(output.get("hidden_states") or ()))
     columns = zip(*(layer or (None,) * 4 for layer in recorder.layers))
     queries, keys, kept_values, windows = tuple(columns) or ((),) * 4

@@ -21,9 +21,10 @@ from ..data.formats import TaskForm
 from ..data.splits import with_dev
 from ..evaluation.metrics import in_words
 from ..files.storage import check_output
-from ..models.loading import is_checkpoint, load_config
+from ..models.loading import feed_forward_width, is_checkpoint, load_config
 from ..recipes.task_distillation import (
     Rows, augmented, finetune, measure_once, stage_one, stage_two, train_baseline)
+from ..training.intermediate import check_pair
 from ..training.runs import environment, write_json
 from ..training.settings import AblationSettings, DistillSettings
 
@@ -76,6 +77,10 @@ def _folder(kind: str, changes: dict) -> str:
     return f"{kind}-" + ("-".join(f"{name}-{value}" for name, value in changes.items()) or "as-is")
 
 
+def _stage_one_changes(variant: Variant) -> dict:
+    return ({"start": "random"} if variant.random_start else {}) | (variant.stage_one or {})
+
+
 def run_variant(
     variant: Variant,
     rows: Rows,  # what stage one reads
@@ -86,12 +91,11 @@ def run_variant(
     settings: DistillSettings,  # with this seed
 ) -> Path:  # the checkpoint folder of its student
     "Both stages of one variant, as far as it has them."
-    start = {"start": "random"} if variant.random_start else {}
     if variant.random_start and is_checkpoint(student):
         config = load_config(student)
         student = (f"{config.num_hidden_layers}l-{config.hidden_size}-"
-                   f"{config.num_attention_heads}h-{config.intermediate_size}f")
-    first = start | (variant.stage_one or {})
+                   f"{config.num_attention_heads}h-{feed_forward_width(config)}f")
+    first = _stage_one_changes(variant)
     taught = place / _folder("one", first | ({} if variant.augment else {"augment": False}))
     one = stage_one(*rows[:2], teacher, student, taught,
                     replace(settings.seeded(settings.stage_one), **first), form=rows[2])
@@ -119,6 +123,9 @@ def ablate(
     names = chosen_variants(settings)
     check_output(out, [*files.values(), teacher, student], "rows.json",
                  ["rows.json", "ablations.png"])
+    for name in names:  # before a teacher is trained
+        check_pair(student, load_config(teacher),
+                   replace(settings.stage_one, **_stage_one_changes(VARIANTS[name])))
     plain = files["train"], files["dev"], form
     if settings.augment:
         plain = with_dev(*plain)

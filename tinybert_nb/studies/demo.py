@@ -25,6 +25,7 @@ from ..files.storage import check_output
 from ..files.terminal import show
 from ..models.loading import labels_of, load_classifier, load_config, load_tokenizer
 from ..recipes.task_distillation import distill_student, finetune, measure_once
+from ..training.intermediate import check_pair
 from ..training.loop import read_history
 from ..training.runs import environment, finished_or, hardware, identify_model, write_json
 from ..training.settings import (
@@ -199,6 +200,8 @@ def run_demo(
     print(f"Demo, preset {preset}: {chosen.duration} on two CPU cores. Finished steps in {out} are "
           "kept: if you stop it, the same command goes on.", flush=True)
     check_output(out, [teacher], "results.json", ["results.json", "report.html", "attention.png"])
+    for student in chosen.students:  # before a teacher is trained
+        check_pair(student, load_config(teacher), chosen.recipe.stage_one)
     files = prepare_data(chosen, out)
     rows = []
     for number, seed in enumerate(chosen.seeds, start=1):
