@@ -7,6 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= runs/demo
+# Notebooks for `make check`.
+NB ?=
 # Further words for JupyterLab, for example --no-browser.
 LAB_FLAGS ?=
 # Further words for pip, for example the address of an index with CPU builds of torch.
@@ -17,15 +19,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LAB_PAGE := /lab/tree/nbs/walkthroughs/00_start.ipynb
 
-.PHONY: help install data demo lab bench test export clean
+.PHONY: help install data demo lab bench check test export clean
 
 help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
 	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
-	@echo 'make test     run every notebook, then tests/'
+	@echo 'make check    export in sync, lint, form, changed notebooks   NB=nbs/01_data/05_batches.ipynb'
+	@echo 'make test     run every notebook that changed since it passed, then tests/'
 	@echo 'make bench    measure speed and memory'
-	@echo 'make export   notebooks to modules, clean notebooks, README'
+	@echo 'make export   notebooks to modules, clean notebooks, README, ARCHITECTURE'
 	@echo 'make install  only prepare $(VENV)'
 	@echo 'make clean    remove what was built (keeps $(VENV), data and runs)'
 
@@ -64,8 +67,13 @@ lab: $(READY)
 bench: $(READY)
 	@$(BIN)/tinybert-nb bench
 
-# Every notebook once, through nbdev_test; then pytest, which also reads what the notebooks left as
-# proof of execution. Both always run; either can fail the target. What they need is fetched first,
+# What to do after each change, in a minute; NB names notebooks, else those that differ from the
+# last commit.
+check: $(READY)
+	@$(BIN)/python scripts/check.py $(NB)
+
+# Every notebook that changed since it passed, through nbdev_test; then pytest, which also reads what
+# the notebooks left as proof of execution. Both always run; either can fail the target. What they need is fetched first,
 # so from there on no hub is asked.
 test: export HF_HUB_OFFLINE := 1
 test: export TQDM_DISABLE := 1
@@ -84,6 +92,7 @@ export: $(READY)
 	@$(BIN)/nbdev_clean
 	@$(BIN)/nbdev_export
 	@$(BIN)/python scripts/make_readme.py
+	@$(BIN)/python scripts/make_architecture.py
 
 clean:
 	@rm -rf build dist ./*.egg-info .pytest_cache _proc _docs

@@ -1,6 +1,6 @@
 """Run the notebooks through nbdev_test and leave proof of every cell that ran.
 
-    .venv/bin/python scripts/run_notebooks.py                         # every notebook
+    .venv/bin/python scripts/run_notebooks.py        # all that have changed since they passed
     .venv/bin/python scripts/run_notebooks.py nbs/03_distillation/00_losses.ipynb     # only these
 
 nbdev_test says only that a notebook did not fail; a notebook whose cells were all left out does not
@@ -18,6 +18,7 @@ from shutil import rmtree
 from unittest.mock import patch
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -44,14 +45,73 @@ def proof_path(notebook: Path) -> Path:
     return PROOFS / "__".join(relative.parts)
 
 
+def all_modules() -> dict[str, Path]:
+    """Every module of the package, `wing.room` -> its file."""
+    package = ROOT / "tinybert_nb"
+    return {".".join(path.relative_to(package).with_suffix("").parts): path
+            for path in sorted(package.rglob("*.py")) if path.stem != "_modidx"}
+
+
+def modules_in(source: str, known: dict[str, Path]) -> set[str]:
+    """The modules of this package that a text names: imports, and dotted names in strings.
+
+    A text that runs the command, or imports from the package as a whole, names all."""
+    if re.search(r"^\s*!.*\btinybert-nb\b|[\"'/]tinybert-nb[\"']|\bfrom tinybert_nb import",
+                 source, re.MULTILINE):
+        return {*known}
+    named = re.findall(r"\btinybert_nb\.([a-z_]+(?:\.[a-z_]+)?)", source)
+    return {module for name in named for module in known
+            if module == name or module.startswith(f"{name}.")}
+
+
+def needed_modules(notebook: Path) -> set[str]:
+    """The modules that a notebook imports, directly or by way of others; its own among them."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    known = all_modules()
+    found, new = set(), modules_in(code, known)
+    own = re.search(r"^#\| default_exp ([\w.]+)", code, re.MULTILINE)
+    new |= {own[1]} & {*known} if own else set()
+    while new:
+        found |= new
+        sources = {name: known[name].read_text(encoding="utf-8") for name in new}
+        new = {other for name, source in sources.items()
+               for other in modules_in(_absolute(source, name), known)} - found
+    return found
+
+
+def _absolute(source: str, module: str) -> str:
+    """A module's source with its relative imports written out."""
+    wing = module.rpartition(".")[0]
+    source = re.sub(r"\bfrom \.\.(?=[a-z])", "from tinybert_nb.", source)
+    return re.sub(r"\bfrom \.(?=[a-z])", f"from tinybert_nb.{wing}.", source)
+
+
 def fingerprint(notebook: Path) -> str:
-    """SHA-256 over the notebook, every module and this script: what a proof holds for."""
-    files = [
-        notebook.resolve(),
-        *sorted((ROOT / "tinybert_nb").rglob("*.py")),
-        Path(__file__).resolve(),
-    ]
+    """SHA-256 over what a proof holds for: the notebook, all that it needs, and this script.
+
+    That is the modules that it imports, directly or not, the scripts and styles beside them, the
+    committed data, and the versions of all packages."""
+    notebook = notebook.resolve()
+    known = all_modules()
+    modules = [known[name] for name in sorted(needed_modules(notebook))]
+    beside = [path for wing in sorted({module.parent for module in modules})
+              for path in sorted((wing / "static").glob("*"))]
+    data = [path for path in sorted((ROOT / "data").glob("*")) if path.is_file()]
+    rows = [path for folder in ("ablations", "benchmark", "starts")
+            for path in sorted((ROOT / "nbs" / folder).glob("*.json"))]
+    files = [notebook, *modules, *beside, *data, *rows, ROOT / "constraints.txt",
+             ROOT / "settings.ini", Path(__file__).resolve()]
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+
+
+def is_proved(notebook: Path) -> bool:
+    """Whether the notebook passed, and nothing that it needs has changed since."""
+    path = proof_path(notebook)
+    if not path.exists():
+        return False
+    proof = json.loads(path.read_text(encoding="utf-8"))
+    return proof["passed"] and proof["fingerprint"] == fingerprint(notebook)
 
 
 @contextmanager
@@ -122,16 +182,26 @@ def _nbdev_test(**options) -> bool:
 
 
 def run(notebooks: list[Path] = ()) -> bool:
-    """Run these notebooks, or all side by side, each with its share of the cores."""
+    """Run these notebooks; without any, all that have changed since they passed, side by side."""
     os.chdir(ROOT)
     chosen = [Path(path).resolve() for path in notebooks]
-    for path in chosen or all_notebooks():
-        proof_path(path).unlink(missing_ok=True)
     if chosen:
+        for path in chosen:
+            proof_path(path).unlink(missing_ok=True)
         return all([_nbdev_test(path=str(path), n_workers=1) for path in chosen])
+    proved = {path for path in all_notebooks() if is_proved(path)}
+    left = [path for path in all_notebooks() if path not in proved]
+    if proved:
+        print(f"{len(proved)} notebooks passed before, and nothing that they need has changed; "
+              f"{len(left)} to run", flush=True)
+    for path in left:
+        proof_path(path).unlink(missing_ok=True)
+    if not left:
+        return True
     workers = max(1, min(num_cpus(), 8))
     os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus() // workers))
-    return _nbdev_test(path="nbs", n_workers=workers)
+    names = "|".join(sorted({re.escape(path.name) for path in left}))
+    return _nbdev_test(path="nbs", n_workers=workers, file_re=f"^(?:{names})$")
 
 
 if __name__ == "__main__":

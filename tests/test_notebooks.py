@@ -1,5 +1,6 @@
 """The notebooks: really executed, in sync with modules and README, importing downwards, in form."""
 
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 import ast
@@ -10,8 +11,10 @@ import sys
 import pytest
 
 from conftest import ROOT, cells_of, run_command, tracked_files
+import make_architecture
 from make_readme import render
-from run_notebooks import all_notebooks, fingerprint, proof_path, run
+import run_notebooks
+from run_notebooks import all_notebooks, fingerprint, needed_modules, proof_path, run
 
 NOTEBOOKS = all_notebooks()
 WALKTHROUGHS = [path for path in NOTEBOOKS if path.parent.name == "walkthroughs"]
@@ -58,6 +61,12 @@ def position_of(notebook: Path) -> tuple[int, int]:
 def source_of(module: str) -> str:
     """The exported source of `wing.room`."""
     return (ROOT / "tinybert_nb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+
+
+@cache
+def imports_of(module: str) -> set[str]:
+    """The modules of this package that `wing.room` imports itself."""
+    return project_imports(ast.parse(source_of(module)), module)
 
 
 POSITIONS = {module_of(path): position_of(path) for path in ROOMS}
@@ -235,7 +244,7 @@ def test_flagged_cells_are_leaves():
 # In sync ----------------------------------------------------------------------------------------
 
 
-def test_modules_are_what_the_notebooks_export(project_copy):
+def test_in_sync_modules_are_what_the_notebooks_export(project_copy):
     result = run_command(Path(sys.executable).parent / "nbdev_export", folder=project_copy)
     assert result.returncode == 0, result.stderr
     made, here = (
@@ -260,6 +269,11 @@ def test_readme_is_what_the_index_says():
     assert (ROOT / "README.md").read_text(encoding="utf-8") == render(
         ROOT / "nbs" / "index.ipynb"
     ), "run `make export`"
+
+
+def test_architecture_is_what_the_imports_say():
+    assert (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8") == make_architecture.render(), \
+        "run `make export`"
 
 
 def test_readme_lists_every_notebook():
@@ -371,7 +385,8 @@ def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
     return broken
 
 
-LINKING = [*NOTEBOOKS, ROOT / "README.md", ROOT / "data" / "README.md"]
+PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md")
+LINKING = [*NOTEBOOKS, *(ROOT / name for name in PAGES)]
 
 
 @pytest.mark.parametrize("path", LINKING, ids=name_of)
@@ -502,10 +517,49 @@ def test_notes_and_status_lines_come_from_one_module():
         "files.terminal", "cli.commands"}
 
 
-def test_pyflakes_finds_nothing():
-    files = [path for path in tracked_files() if path.suffix == ".py"]
-    result = run_command(sys.executable, "-m", "pyflakes", *files)
+def test_lint_finds_nothing():
+    result = run_command(Path(sys.executable).parent / "ruff", "check", "--no-cache", ".")
     assert result.returncode == 0, result.stdout
+
+
+# Proofs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", ROOMS, ids=name_of)
+def test_a_proof_depends_on_all_that_a_notebook_imports(notebook):
+    """Read in another way than `needed_modules` reads: by the syntax of the modules."""
+    found, new = set(), {module_of(notebook)}
+    while new:
+        found |= new
+        new = {name for module in new for name in imports_of(module)} - found
+    assert {name for name in found if name in POSITIONS} <= needed_modules(notebook)
+
+
+def test_a_proof_is_kept_until_something_changes(tmp_path, monkeypatch):
+    for name in ("settings.ini", "constraints.txt", "data/train.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    for name, source in (("below", ""), ("above", "from ..low.below import x"), ("beside", "")):
+        path = tmp_path / "tinybert_nb" / ("low" if name == "below" else "high") / f"{name}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(source)
+    path = tmp_path / "nbs" / "a.ipynb"
+    path.parent.mkdir()
+    cell = {"cell_type": "code", "source": "from tinybert_nb.high.above import x"}
+    path.write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(run_notebooks, "ROOT", tmp_path)
+    assert needed_modules(path) == {"high.above", "low.below"}
+    before = fingerprint(path)
+    (tmp_path / "tinybert_nb/high/beside.py").write_text("y = 1")
+    assert fingerprint(path) == before
+    for name in ("tinybert_nb/low/below.py", "constraints.txt", "data/train.txt", "nbs/a.ipynb"):
+        kept = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(kept + " ")
+        assert fingerprint(path) != before, name
+        (tmp_path / name).write_text(kept)
+    cell["source"] = "!tinybert-nb plan"
+    path.write_text(json.dumps({"cells": [cell]}))
+    assert needed_modules(path) == {"high.above", "low.below", "high.beside"}
 
 
 # Form -------------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""Check what changed since the last commit: in sync, lint, form, and the notebooks themselves.
+
+    .venv/bin/python scripts/check.py                                    # changed notebooks
+    .venv/bin/python scripts/check.py nbs/03_distillation/00_losses.ipynb
+
+What it does not do: run the other notebooks that use a changed module, and tests/ as a whole. That
+is `make test`, which runs each notebook again whose modules have changed.
+"""
+
+from pathlib import Path
+import os
+import subprocess
+import sys
+import time
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def changed_notebooks() -> list[str]:
+    """Notebooks that differ from the last commit, or are new."""
+    listed = subprocess.run(["git", "status", "--porcelain", "-z", "--untracked-files=all", "nbs"],
+                            cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = [line[3:] for line in listed.split("\0") if line[2:3] == " "]
+    return sorted(name for name in names if name.endswith(".ipynb") and (ROOT / name).exists())
+
+
+def steps(notebooks: list[str]) -> dict[str, list[str]]:
+    """What is checked -> the command."""
+    test = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    found = {
+        "exported modules, clean notebooks, README and ARCHITECTURE are in sync": [
+            *test, "tests/test_notebooks.py", "-k", "in_sync or clean or readme or architecture"],
+        "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
+        "imports, links and form": [
+            *test, "tests/test_notebooks.py", "tests/test_public_face.py", "-n", "2",
+            "-k", "not executed and not in_sync and not clean"],
+    }
+    if notebooks:
+        found[" ".join(notebooks)] = [
+            str(BIN / "python"), "scripts/run_notebooks.py", *notebooks]
+    return found
+
+
+def main() -> int:
+    """Run all steps, tell which failed; 0 if none did."""
+    notebooks = sys.argv[1:] or changed_notebooks()
+    environment = dict(os.environ, HF_HUB_OFFLINE="1", TQDM_DISABLE="1",
+                       TOKENIZERS_PARALLELISM="false")
+    failed = []
+    for name, command in steps(notebooks).items():
+        started = time.time()
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        verdict = "passed" if result.returncode == 0 else "FAILED"
+        print(f"{verdict} in {time.time() - started:.0f} s: {name}", flush=True)
+        if result.returncode:
+            failed.append(name)
+            print(result.stdout[-6000:] + result.stderr[-6000:], flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
