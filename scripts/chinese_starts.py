@@ -1,9 +1,10 @@
-"""What each half of the Chinese model's start is worth: the table of nbs/07_recipes/01_chinese_teacher.
+"""What each half of the Chinese model's initialization gains: the table of
+nbs/07_recipes/02_chinese_teacher.ipynb.
 
     .venv/bin/python scripts/chinese_starts.py FOLDER [NAME ...]
 
-Trains from every start (or those named), 800 updates each, some five minutes of one core. Work is
-kept in FOLDER: what is finished is only printed, and what was stopped goes on.
+Trains from every initialization (or those named), 800 updates each, some five minutes on one core.
+Runs are stored in FOLDER: finished ones are only printed, interrupted ones resume.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,11 @@ import json
 import sys
 
 from tinybert_nb.models.loading import load_encoder, load_tokenizer, new_student, save_checkpoint
-from tinybert_nb.recipes.chinese_teacher import chinese_texts, start_model
+from tinybert_nb.recipes.chinese_teacher import chinese_texts, make_initial_model
 from tinybert_nb.recipes.masked_lm import train_masked_lm
 from tinybert_nb.training.settings import MaskedLMSettings
 
-# name -> whether words begin as word2vec vectors, positions as sines; share of masked pieces
+# name -> whether word embeddings are word2vec's, position embeddings sines; fraction of masked tokens
 STARTS = {
     "random": (False, False, 0.15),
     "sines": (False, True, 0.15),
@@ -29,14 +30,14 @@ STARTS = {
 
 
 def checkpoint(folder: Path, make: Callable[[Path], object]) -> Path:
-    """The checkpoint in a folder, made if it is not there."""
+    """The checkpoint in a folder, made if missing."""
     if not (folder / "config.json").is_file():
         make(folder)
     return folder
 
 
 def save_start(whole: Path, vectors: bool, sines: bool, folder: Path) -> None:
-    """A start with random words, or random positions, where it is not to have the others."""
+    """Save an initialization, with random word or position embeddings where not selected."""
     model = load_encoder(whole)
     plain = new_student(model.config, seed=0, head=False).embeddings
     for table, kept in (("word_embeddings", vectors), ("position_embeddings", sines)):
@@ -46,11 +47,11 @@ def save_start(whole: Path, vectors: bool, sines: bool, folder: Path) -> None:
 
 
 def main() -> None:
-    """Train from the starts and print what came out."""
+    """Train from each initialization and print the results."""
     folder, names = Path(sys.argv[1]), sys.argv[2:] or [*STARTS]
     texts = chinese_texts()
     lines = texts["train"].read_text(encoding="utf-8").splitlines()
-    whole = checkpoint(folder / "start", lambda place: start_model(lines, place))
+    whole = checkpoint(folder / "start", lambda place: make_initial_model(lines, place))
     print(f"{'start':10} {'top 15':>7} {'top 1':>7} {'loss':>7}")
     for name in names:
         vectors, sines, share = STARTS[name]

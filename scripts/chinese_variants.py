@@ -1,10 +1,12 @@
-"""How often a Chinese variant keeps its label, by a teacher's answers: the figures of nbs/06_augmentation/03_augmenter.
+"""How often Chinese augmented examples keep their label, by a teacher's predictions.
+
+The figures of nbs/07_recipes/03_augmented_files.ipynb.
 
     .venv/bin/python scripts/chinese_variants.py FOLDER
 
-Fine-tunes a teacher that has not read what the model of the candidates has, and asks it about 200
-test reviews and their variants, five tries at each, with three seeds. Some ten minutes of two cores.
-Work is kept in FOLDER: what is finished is not done again.
+Fine-tunes a teacher that was not pre-trained like the model of the candidates, and predicts 200
+test reviews and their augmented examples, five samples of each, with three seeds. Some ten minutes
+on two cores. Runs are stored in FOLDER and not repeated.
 """
 
 from pathlib import Path
@@ -13,26 +15,26 @@ import sys
 from tinybert_nb.data.examples import read_examples, write_examples
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.recipes.augmented_files import augment_file
-from tinybert_nb.recipes.chinese_teacher import chinese_reviews, start_model
-from tinybert_nb.recipes.task_distillation import finetune
+from tinybert_nb.recipes.chinese_teacher import chinese_reviews, make_initial_model
+from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.training.settings import AugmentationSettings, FinetuneSettings
 
 LENGTH = 128
 
 
 def fine_tuned(folder: Path, reviews: dict[str, Path]) -> Path:
-    """A teacher of 2,000 reviews."""
+    """A teacher fine-tuned on 2,000 reviews."""
     for part, count in (("train", 2000), ("dev", 200)):
         write_examples(read_examples(reviews[part])[:count], folder / f"{part}.txt")
     if not (folder / "start/config.json").is_file():
-        start_model((example.text_a for example in read_examples(reviews["train"])), folder / "start")
+        make_initial_model((example.text_a for example in read_examples(reviews["train"])), folder / "start")
     settings = FinetuneSettings(epochs=3, max_length=LENGTH, learning_rate=3e-4)
     finetune(folder / "train.txt", folder / "dev.txt", folder / "start", folder / "teacher", settings)
     return folder / "teacher/best"
 
 
 def main() -> None:
-    """Print the share of originals, and of each seed's variants, that the teacher gives their label."""
+    """Print how often the teacher predicts the label, for originals and for each seed's examples."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     reviews = chinese_reviews()
@@ -47,8 +49,8 @@ def main() -> None:
     found["all seeds"] = [each for name, some in found.items() if name != "originals" for each in some]
     print(f"{'':10} {'texts':>6} {'label kept':>11}")
     for name, some in found.items():
-        said = answer_texts(teacher, [(example.text_a,) for example in some], LENGTH)
-        kept = sum(answer == example.label for answer, example in zip(said, some))
+        predicted = answer_texts(teacher, [(example.text_a,) for example in some], LENGTH)
+        kept = sum(answer == example.label for answer, example in zip(predicted, some))
         print(f"{name:10} {len(some):6} {kept / len(some):11.3f}")
 
 

@@ -39,14 +39,15 @@ def tokenizer():
     """The packaged teacher's."""
     from transformers import AutoTokenizer
 
-    from tinybert_nb.data.catalogue import DEFAULT_TEACHER, teacher_source
+    from tinybert_nb.data.catalogue import DEFAULT_TEACHER
+    from tinybert_nb.data.download import teacher_source
 
     return AutoTokenizer.from_pretrained(teacher_source(DEFAULT_TEACHER))
 
 
 def measure(megabytes: float, folder: Path) -> dict:
     """Encode so much text and go through an epoch of it, joined and apart; what that took."""
-    from tinybert_nb.data.corpus import encode_corpus
+    from tinybert_nb.data.encoded_corpus import encode_corpus
     from tinybert_nb.data.packing import PackedBatches
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def once(path: Path, cache: Path) -> dict:
         import_module(name)
     print("ready", flush=True)
     sys.stdin.readline()
-    from tinybert_nb.data.corpus import encode_corpus
+    from tinybert_nb.data.encoded_corpus import encode_corpus
 
     corpus = encode_corpus(path, tokenizer(), cache=cache)
     return {"tokens": corpus.tokens, "sum": int(corpus.read(0, corpus.places).sum())}

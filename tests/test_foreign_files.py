@@ -10,8 +10,9 @@ import pytest
 from conftest import EVAL, ROOT, STUDENT, TEACHER, TRAIN, SHORT, run_command, succeeded, tinybert_nb
 from test_tasks import SMALL
 
-from tinybert_nb.data.examples import read_examples, scan_labels
-from tinybert_nb.data.formats import DataError, TaskForm
+from tinybert_nb.data.examples import read_examples
+from tinybert_nb.data.labels import scan_labels
+from tinybert_nb.data.task_form import DataError, TaskForm
 
 NEWS = [("3", "Wall St. Bears Claw Back", "Short-sellers, Wall Street's band, again."), ("2", "Giants win", "New York won."),
         ("3", "Oil prices soar", 'Iraq halts "all" exports.'), ("2", "Cup final", "It rained; nobody left.")] * 5
@@ -104,7 +105,7 @@ def tiny_masked_lm(folder):
     """A model that guesses at random: only the files matter here."""
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-    from tinybert_nb.data.catalogue import teacher_source
+    from tinybert_nb.data.download import teacher_source
 
     tokenizer = AutoTokenizer.from_pretrained(teacher_source(TEACHER))
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)

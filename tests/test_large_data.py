@@ -33,8 +33,10 @@ def encoded(path: Path, cache: Path):
     """A file's rows, with the packaged teacher's tokenizer, which comes along."""
     from transformers import AutoTokenizer
 
-    from tinybert_nb.data.catalogue import DEFAULT_TEACHER, teacher_source
-    from tinybert_nb.data.examples import encode_file, scan_labels
+    from tinybert_nb.data.catalogue import DEFAULT_TEACHER
+    from tinybert_nb.data.download import teacher_source
+    from tinybert_nb.data.encoding import encode_file
+    from tinybert_nb.data.labels import scan_labels
 
     tokenizer = AutoTokenizer.from_pretrained(teacher_source(DEFAULT_TEACHER))
     return encode_file(path, tokenizer, scan_labels(path), cache=cache), tokenizer

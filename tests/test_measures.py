@@ -17,7 +17,9 @@ from tinybert_nb.data.splits import with_dev
 from tinybert_nb.evaluation.metrics import measure_checkpoints, training_of
 from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
 from tinybert_nb.models.loading import load_tokenizer, save_checkpoint
-from tinybert_nb.recipes.task_distillation import distill, finetune, load_task, tell_long_answers
+from tinybert_nb.recipes.finetuning import finetune
+from tinybert_nb.recipes.task_data import load_task, warn_long_answers
+from tinybert_nb.recipes.task_distillation import distill
 from tinybert_nb.training.runs import rerun
 from tinybert_nb.training.settings import (
     DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
@@ -163,8 +165,8 @@ def test_answers_that_can_never_be_given_are_told(tmp_path, tokenizer):
             {"question": "Who?", "context": "He said so.", "answers": [{"text": "He", "answer_start": 0}]}]
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     form, load = TaskForm(problem="spans"), (tmp_path / "asked.jsonl", tmp_path / "asked.jsonl", tokenizer, 128)
-    with pytest.warns(UserWarning, match="2 of 4 answers have more than 30 tokens and can never be given: set longest_answer to 8."):
-        tell_long_answers(load_task(*load, form=form))
+    with pytest.warns(UserWarning, match="2 of 4 answers have more than 30 tokens and can never be predicted: set longest_answer to 8."):
+        warn_long_answers(load_task(*load, form=form))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tell_long_answers(load_task(*load, form=replace(form, longest_answer=90)))
+        warn_long_answers(load_task(*load, form=replace(form, longest_answer=90)))
