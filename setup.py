@@ -20,7 +20,7 @@ setup(
     keywords=settings["keywords"],
     url=settings["git_url"],
     packages=find_packages(include=["tinybert_nb", "tinybert_nb.*"]),
-    package_data={"tinybert_nb.analysis": ["static/*"]},
+    package_data={"tinybert_nb": ["py.typed"], "tinybert_nb.analysis": ["static/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={

@@ -1,6 +1,7 @@
 """What a command can be told: help, settings files, --json, exit codes; evaluate, status, rerun."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 import json
 import re
 import shutil
@@ -9,8 +10,9 @@ import sys
 import pytest
 
 from conftest import ROOT, SHORT, history_rows, run_command, succeeded, tinybert_nb
-from tinybert_nb import cli
-from tinybert_nb.cli.commands import COMMANDS, FromFile, Table, main, options_of, read_words
+from tinybert_nb.cli.arguments import options_of, shared_options
+from tinybert_nb.cli.commands import COMMANDS, command_of, main, parse_arguments
+from tinybert_nb.cli.option_groups import FromFile, Table
 from tinybert_nb.evaluation.metrics import results_table
 from tinybert_nb.training.runs import run_status, status_table
 
@@ -35,7 +37,7 @@ def said(capsys):
 
 def parts_of(command) -> list[type]:
     """The dataclasses whose fields are a command's options."""
-    settings = [cli.resolve_name(command.settings)] if issubclass(command, FromFile) else []
+    settings = [resolve_name(command.settings)] if issubclass(command, FromFile) else []
     return [command, *settings]
 
 
@@ -43,21 +45,40 @@ def parts_of(command) -> list[type]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_names_every_option_with_its_default(said, name):
-    code, out, err = said(name, "--help")
+def test_complete_help_names_every_option_with_its_comment_and_default(said, name):
+    code, out, err = said(name, "--help-all")
+    command = command_of(name)
     assert (code, err) == (0, "")
-    assert " ".join(COMMANDS[name].__doc__.split()[:5]) in " ".join(out.split())
-    options = [option for part in parts_of(COMMANDS[name]) for option in options_of(part)]
+    assert " ".join(command.__doc__.split()[:5]) in " ".join(out.split())
+    options = [option for part in parts_of(command) for option in options_of(part)]
+    options += shared_options(parts_of(command)[-1])
     named = [option for option in options if f"--{option}" in out]
     assert len(options) - len(named) <= 1, "all but what stands without a name are options"
-    assert out.count("(default:") + out.count("(required)") >= len(options)
+    assert out.count("(default:") + out.count("(required)") >= len({*options})
+    assert re.findall(r"--[\w.-]+(?: [\w{,}|\[\].-]+)?\s+\((?:default|required)", out) == []
     for kind, option in ((Table, "--json FILE"), (FromFile, "--settings-file FILE")):
-        assert (option in out) == issubclass(COMMANDS[name], kind)
+        assert (option in out) == issubclass(command, kind)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_short_and_leads_to_the_rest(said, name):
+    code, out, err = said(name, "--help")
+    complete = said(name, "--help-all")[1]
+    assert (code, err) == (0, "")
+    count = out.count("(default:") + out.count("(required)")
+    assert count <= 30 and (out == complete) == ("--help-all" not in out)
+    own = [option for option in options_of(command_of(name)) if f"--{option} " in complete]
+    if name == "distill":
+        assert 15 <= count <= 26 and "--stage-one.epochs INT" not in out
+    assert [option for option in ("out", "train", "teacher", "json") if option in own
+            and f"--{option} " not in out] == []
 
 
 def test_help_tells_where_a_default_comes_from(said):
-    out = " ".join(said("stage-two", "--help")[1].replace("│", " ").split())
+    out = " ".join(said("stage-two", "--help")[1].split())
     assert "of the soft targets (paper: 1) (default: 1.0)" in out
+    out = " ".join(said("distill", "--help")[1].split())
+    assert "(default: 3; stage-one 2; stage-two 2)" in out
 
 
 def test_overview_names_every_command_and_every_exit_code(said):
@@ -72,15 +93,15 @@ def test_help_needs_no_torch_and_is_whole():
     program = """
 import sys
 from tinybert_nb.cli.commands import COMMANDS, read_words
-for name in COMMANDS:
+for words in (["--help"], *([name, "--help"] for name in COMMANDS)):
     try:
-        read_words([name, "--help"])
+        read_words(words)
     except SystemExit as leave:
         assert leave.code == 0
-print({"torch", "transformers", "datasets"} & {*sys.modules}, file=sys.stderr)
+    heavy = {"torch", "transformers", "datasets", *(["tyro", "yaml", "tqdm"] if len(words) < 2 else [])}
+    assert not heavy & {*sys.modules}, (words, heavy & {*sys.modules})
 """
-    result = succeeded(run_command(sys.executable, "-c", program))
-    assert result.stderr == "set()\n"
+    succeeded(run_command(sys.executable, "-c", program))
     clipped = [
         (path.name, line)
         for path in (ROOT / "tinybert_nb").rglob("*.py")
@@ -132,7 +153,7 @@ def test_a_list_without_a_value_is_refused_before_anything_is_read(said):
 
 
 def test_command_name_may_have_an_underscore():
-    command, settings = read_words(["stage_one", *map(str, FILES), "--teacher", "x"])
+    command, settings = parse_arguments(["stage_one", *map(str, FILES), "--teacher", "x"])
     assert type(command).__name__ == "StageOne" and settings.epochs == 2
 
 
@@ -143,11 +164,11 @@ def test_command_name_may_have_an_underscore():
 def test_settings_file_is_read_and_words_win(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     words = ["finetune", *map(str, FILES), "--settings-file", str(tmp_path / name)]
-    command, settings = read_words(words)
+    command, settings = parse_arguments(words)
     assert (settings.epochs, settings.learning_rate, settings.precision) == (7, 1e-4, "no")
     assert command.teacher == "runs/other" and settings.batch_size == 32
     for order in (words + ["--epochs", "8"], [words[0], "--epochs", "8", *words[1:]]):
-        assert read_words(order)[1].epochs == 8
+        assert parse_arguments(order)[1].epochs == 8
 
 
 def test_settings_file_holds_the_settings_of_each_part(tmp_path):
@@ -155,10 +176,60 @@ def test_settings_file_holds_the_settings_of_each_part(tmp_path):
         "stage-one: {epochs: 4, dropout: yes}\nstage_two:\n  more_teachers: [a, b]\nalone: off\n"
     )
     words = ["distill", *map(str, FILES), f"--settings-file={tmp_path / 's.yaml'}"]
-    settings = read_words(words + ["--stage-one.no-dropout"])[1]
+    settings = parse_arguments(words + ["--stage-one.no-dropout"])[1]
     assert (settings.stage_one.epochs, settings.stage_one.dropout) == (4, False)
     assert settings.stage_two.more_teachers == ("a", "b")
     assert (settings.finetune.epochs, settings.alone) == (3, False)
+
+
+# Options that stages share ----------------------------------------------------------------------
+
+
+def stages_of(*words):
+    """The settings of `distill`, and those of its stages."""
+    recipe = parse_arguments(["distill", "--train", "x", *map(str, words)])[1]
+    return recipe, [recipe.finetune, recipe.stage_one, recipe.stage_two]
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_shared_option_sets_all_stages_and_a_stages_own_wins(own_first):
+    pairs = [["--seed", "3", "--precision=bf16", "--max_length", "64"], ["--stage-one.seed", "4"]]
+    recipe, stages = stages_of(*sum(pairs[::-1] if own_first else pairs, []))
+    assert [recipe.seed, *(stage.seed for stage in stages)] == [3, 3, 4, 3]
+    assert [recipe.seeded(stage).seed for stage in stages] == [3, 4, 3]
+    assert {(stage.precision, stage.max_length) for stage in stages} == {("bf16", 64)}
+    assert [stage.epochs for stage in stages] == [3, 2, 2]
+
+
+def test_shared_option_stands_in_a_settings_file_too(tmp_path):
+    (tmp_path / "s.yaml").write_text("stage_one: {epochs: 6, tf32: no}\nepochs: 4\ntf32: yes\nseed: 5\n")
+    file = ["--settings-file", tmp_path / "s.yaml"]
+    recipe, stages = stages_of(*file)
+    assert [stage.epochs for stage in stages] == [4, 6, 4] and recipe.seed == 5
+    assert [stage.tf32 for stage in stages] == [True, False, True]
+    assert [stage.epochs for stage in stages_of(*file, "--epochs", "1")[1]] == [1, 1, 1]
+    assert [stage.epochs for stage in stages_of(*file, "--stage-two.epochs", "1")[1]] == [4, 6, 1]
+    assert [stage.tf32 for stage in stages_of(*file, "--no-tf32")[1]] == [False, False, False]
+
+
+def test_every_option_of_a_stage_is_still_there():
+    recipe, (first, *_) = stages_of("--finetune.batch-size", "8", "--no-alone", "--stage-two.temperature=2")
+    assert (first.batch_size, recipe.alone, recipe.stage_two.temperature) == (8, False, 2.0)
+
+
+def test_studies_share_options_except_the_seed_that_they_set():
+    for name in ("ablate", "starts"):
+        settings = parse_arguments([name, "--train", "x", "--epochs", "1"])[1]
+        assert settings.finetune.epochs == settings.stage_one.epochs == settings.stage_two.epochs == 1
+    with pytest.raises(ValueError, match="there is no option --seed"):
+        parse_arguments(["starts", "--train", "x", "--seed", "1"])
+
+
+def test_misspelt_shared_option_is_answered(said, tmp_path):
+    assert "did you mean --epochs" in said("distill", *FILES, "--epoch", "3")[2]
+    (tmp_path / "s.yaml").write_text("precision: fp17\n")
+    err = said("distill", *FILES, "--settings-file", tmp_path / "s.yaml")[2]
+    assert "s.yaml:1: precision is fp17, and must be one of no, bf16, fp16" in err
 
 
 @pytest.mark.parametrize(
