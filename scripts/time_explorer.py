@@ -3,7 +3,7 @@
     .venv/bin/python scripts/time_explorer.py
 
 A teacher of six layers of 384 and a student of four, with random weights (what is drawn costs the
-same), on 64 and 512 word pieces. Prints the median and the range, in milliseconds.
+same), on 64 and 512 tokens. Prints the median and the range, in milliseconds.
 """
 
 from pathlib import Path
@@ -58,7 +58,7 @@ MOVES = {
 
 
 def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
-    """Milliseconds of every move, for a text of so many words."""
+    """Milliseconds of every move, for a text of this many words."""
     models = MODELS.replace("hidden_size=96", "hidden_size=384")
     (folder / "timed.ipynb").write_text(
         json.dumps(notebook(models, SHOWN.format(words=words))), encoding="utf-8")

@@ -1,5 +1,5 @@
-// The attention views of a report that was opened from disk: what JupyterLab's kernel answers there
-// is read here from the page itself. Each place holds the name of a JSON block
+// The attention views of a report opened from disk: the data that a kernel sends in JupyterLab
+// comes from the page itself. Each place holds the name of a JSON block
 //   {tokens, segments, layers, heads, windows, layer, head, token, largest, teacher, student}
 // whose last two are scores (layers, heads, query, key) in float16, base64.
 

@@ -1,15 +1,15 @@
-// Teacher | student | difference of one attention head, to be pointed at and walked through.
+// Teacher, student and difference of one attention head, interactive by pointer and keys.
 //
 // The same file draws in JupyterLab (as an anywidget) and in a report that is opened from disk. It
 // asks its model for
-//   sight   {tokens, segments, layers, heads, windows, layer, head, largest, teacher, student}: word
-//           pieces; to which text each belongs; per student layer the teacher layer beside it (null:
+//   sight   {tokens, segments, layers, heads, windows, layer, head, largest, teacher, student}:
+//           tokens; to which text each belongs; per student layer the teacher layer beside it (null:
 //           none); how many heads; per student layer both models' windows of local attention (null:
 //           none); which pair is shown, from 1; the largest absolute score of all heads; the pair's
 //           scores before the softmax, float32, row by row
 //   view    "probabilities" or "scores"
 //   token   the token whose attention is shown (the query), from 0
-// and tells it `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
+// and sets `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
 // set as textContent, and nothing is fetched.
 
 const WINDOWS = [32, 64, 128, 256, 512];
@@ -32,7 +32,7 @@ function floats(data) {
   return new Float32Array(bytes.slice().buffer);
 }
 
-// Of a row only the tokens at a distance below the layer's window get a share (null: all do).
+// In each row only the tokens within the window get a probability (null: all do).
 function softmaxRows(scores, size, window) {
   const shares = new Float32Array(scores.length);
   for (let row = 0; row < size; row++) {
@@ -51,7 +51,7 @@ function number(value, seen) {
   return value.toFixed(seen.most < 10 ? 2 : 1).replace(/^-(?=0\.0+$)/, "").replace("-", "−");
 }
 
-// A token within a sentence; one that is read from right to left turns nothing about around it.
+// A token within a sentence, isolated so that right-to-left text does not reorder what surrounds it.
 function isolated(token) {
   return `\u2068${token}\u2069`;
 }
@@ -129,7 +129,7 @@ function imageOf(seen, panel, [first, count], palette) {
   return drawn;
 }
 
-// One square picture; the row that is looked from is framed.
+// One square picture, with a frame around the row of the query.
 function paint(canvas, image, token, palette) {
   const sharp = window.devicePixelRatio || 1, count = image.width;
   const side = Math.round(canvas.clientWidth * sharp) || 260;
@@ -184,7 +184,7 @@ function label(side, tokens, pixels, upright) {
     }));
 }
 
-// Letters that no font of this machine can draw: they all look like the one that nobody has.
+// Letters that no font of this machine can draw: they look like an unassigned code point.
 function missingLetters(texts, family) {
   const pen = new OffscreenCanvas(32, 32).getContext("2d", { willReadFrequently: true });
   const drawn = letter => {
