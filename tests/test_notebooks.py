@@ -276,10 +276,13 @@ def test_architecture_is_what_the_imports_say():
         "run `make export`"
 
 
-def test_readme_lists_every_notebook():
-    listed = set(re.findall(r"^\| \[[^]]+\]\((nbs/[^)]+)\)", (ROOT / "README.md").read_text(), re.M))
-    there = {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} - {"nbs/index.ipynb"}
-    assert listed == there
+def test_readme_lists_every_walkthrough_and_architecture_every_room():
+    def listed(page):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        return set(re.findall(r"^\| \[[^]]+\]\((nbs/[^)]+)\)", text, re.M))
+
+    assert listed("README.md") == {name_of(path) for path in WALKTHROUGHS}
+    assert listed("ARCHITECTURE.md") == {name_of(path) for path in ROOMS}
 
 
 def test_readmes_table_of_tasks_is_that_of_the_rows():
