@@ -8,18 +8,19 @@ import sys
 import time
 
 from conftest import ROOT
-from tinybert_nb.training.runs import finished_or, run_status
+from tinybert_nb.training.runs import run_once
+from tinybert_nb.training.status import run_status
 
 WORK = """
 import json, os, sys, time
 from pathlib import Path
-from tinybert_nb.training.runs import finished_or
+from tinybert_nb.training.runs import run_once
 out, seconds = Path(sys.argv[1]), float(sys.argv[2])
 def work():
     out.with_name(f"worked-{os.environ.get('RANK', 0)}").write_text("")
     time.sleep(seconds)
     return {"rank": os.environ.get("RANK", "0")}
-print(json.dumps(finished_or(out, {"stage": "sleep"}, work)))
+print(json.dumps(run_once(out, {"stage": "sleep"}, work)))
 """
 
 
@@ -57,7 +58,7 @@ def test_running_then_killed_then_finished(tmp_path):
     process.kill()
     process.communicate()
     assert state(out) == "killed"
-    assert finished_or(out, {"stage": "sleep"}, lambda: {"rank": "now"}) == {"rank": "now"}
+    assert run_once(out, {"stage": "sleep"}, lambda: {"rank": "now"}) == {"rank": "now"}
     assert state(out) == "finished"
 
 
