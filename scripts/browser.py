@@ -29,7 +29,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
-from tinybert_nb.models.loading import load_tokenizer
+from tinybert_nb.models.tokenizers import load_tokenizer
 
 torch.manual_seed(0)
 tokenizer = load_tokenizer(DEFAULT_TEACHER)

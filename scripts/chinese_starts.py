@@ -13,7 +13,9 @@ from pathlib import Path
 import json
 import sys
 
-from tinybert_nb.models.loading import load_encoder, load_tokenizer, new_student, save_checkpoint
+from tinybert_nb.models.heads import new_student
+from tinybert_nb.models.loading import load_encoder, save_checkpoint
+from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.chinese_teacher import chinese_texts, make_initial_model
 from tinybert_nb.recipes.masked_lm import train_masked_lm
 from tinybert_nb.training.settings import MaskedLMSettings

@@ -48,10 +48,10 @@ def closure(wanted: list[Requirement]) -> dict:
             seen.add((name, extra))
             try:
                 found[name] = distribution(name)
-            except PackageNotFoundError:
+            except PackageNotFoundError as error:
                 raise SystemExit(
                     f"{name} is required but not installed: install the package first."
-                )
+                ) from error
             for line in found[name].requires or []:
                 needed = Requirement(line)
                 if needed.marker is None or needed.marker.evaluate({"extra": extra}):

@@ -24,7 +24,8 @@ from tinybert_nb.data.batches import make_loader
 from tinybert_nb.distillation.distiller import Distiller, Term
 from tinybert_nb.distillation.layer_map import uniform_map
 from tinybert_nb.distillation.projections import Projections
-from tinybert_nb.models.loading import new_student, whole_folder
+from tinybert_nb.files.storage import atomic_folder
+from tinybert_nb.models.heads import new_student
 from tinybert_nb.training.intermediate import IntermediateStep
 from tinybert_nb.training.loop import Evaluation, train
 from tinybert_nb.training.settings import TrainingSettings
@@ -64,7 +65,7 @@ def training(folder: Path) -> None:
     )
 
     def save(checkpoint):
-        with whole_folder(checkpoint) as unfinished:
+        with atomic_folder(checkpoint) as unfinished:
             save_file(step.state_dict(), unfinished / "model.safetensors")
 
     held_out = rows[:9]

@@ -28,12 +28,14 @@ from transformers import (
 
 from conftest import tinybert_nb
 from tinybert_nb.analysis.alignment import read_text
-from tinybert_nb.evaluation.metrics import measure_checkpoints
+from tinybert_nb.evaluation.measurement import measure_checkpoints
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.models.loading import load_classifier, load_encoder
-from tinybert_nb.recipes.general_distillation import general as distill_general
+from tinybert_nb.recipes.general_distillation import distill_general
 from tinybert_nb.recipes.masked_lm import train_masked_lm
-from tinybert_nb.recipes.task_distillation import distill, stage_one, stage_two
+from tinybert_nb.recipes.stage_one import stage_one
+from tinybert_nb.recipes.stage_two import stage_two
+from tinybert_nb.recipes.task_distillation import distill
 from tinybert_nb.studies.ablations import ablate
 from tinybert_nb.studies.demo import run_demo
 from tinybert_nb.training.settings import (

@@ -26,7 +26,8 @@ def save_masked_lm(folder: Path) -> Path:
     from transformers import BertConfig, BertForMaskedLM
     import torch
 
-    from tinybert_nb.models.loading import load_tokenizer, save_checkpoint
+    from tinybert_nb.models.tokenizers import load_tokenizer
+    from tinybert_nb.models.loading import save_checkpoint
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(TEACHER)

@@ -32,8 +32,10 @@ from tempfile import mkdtemp
 
 from tinybert_nb.analysis.monitor import AlignmentMonitor
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
-from tinybert_nb.models.loading import load_encoder, load_tokenizer
-from tinybert_nb.recipes.task_distillation import finetune, stage_one
+from tinybert_nb.models.loading import load_encoder, save_checkpoint
+from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.recipes.finetuning import finetune
+from tinybert_nb.recipes.stage_one import stage_one
 from tinybert_nb.training.settings import FinetuneSettings, StageOneSettings
 
 place = Path(mkdtemp())
@@ -253,7 +255,6 @@ def report(tmp_path_factory):
     """A page that was written from two models with random weights."""
     folder = tmp_path_factory.mktemp("report")
     script = f"""{MODELS}
-from tinybert_nb.models.loading import save_checkpoint
 
 for name, layers in (("teacher", 6), ("student", 3)):
     save_checkpoint("{folder}/" + name, bert(layers), tokenizer)

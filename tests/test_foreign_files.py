@@ -86,7 +86,7 @@ def test_a_table_read_the_wrong_way_round_is_noted(tmp_path):
 
 def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
     chance, texts = random.Random(0), ["# newdoc\n# newpar\n1\t\u3000\t_\tX\n"]  # no piece at all
-    for number in range(7):
+    for _ in range(7):
         name = chance.choice(["Ada", "Emmy"])
         texts.append(f"# text = {name}\n1\t{name}\tPROPN\tB-PER\n2\tpays\tVERB\tO\n3\t10 000\tNUM\tO\n")
     (tmp_path / "names.conllu").write_text("\n".join(texts), encoding="utf-8")

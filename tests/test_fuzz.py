@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from tinybert_nb.data.examples import read_examples
-from tinybert_nb.data.formats import DataError, TaskForm
+from tinybert_nb.data.task_form import DataError, TaskForm
 
 FORM = TaskForm(text="text", label="label")
 WORDS = "fine dull 好看 café naïve 🎬 “so” 'n' , . % $ 1.5 <b> \\n NaN null".split()

@@ -10,17 +10,19 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from conftest import TEACHER, history_rows
-from tinybert_nb.cli.commands import WordsError, read_words
-from tinybert_nb.data.formats import TaskForm
+from tinybert_nb.cli.arguments import UsageError
+from tinybert_nb.cli.commands import parse_arguments
 from tinybert_nb.data.glue import glue_form
-from tinybert_nb.data.splits import with_dev
-from tinybert_nb.evaluation.metrics import measure_checkpoints, training_of
+from tinybert_nb.data.splits import ensure_dev_split
+from tinybert_nb.data.task_form import TaskForm
+from tinybert_nb.evaluation.measurement import measure_checkpoints, training_record
 from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
-from tinybert_nb.models.loading import load_tokenizer, save_checkpoint
+from tinybert_nb.models.loading import save_checkpoint
+from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.task_data import load_task, warn_long_answers
 from tinybert_nb.recipes.task_distillation import distill
-from tinybert_nb.training.runs import rerun
+from tinybert_nb.training.rerun import rerun
 from tinybert_nb.training.settings import (
     DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
 
@@ -130,7 +132,7 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
         (Path(out) / "aug_train.txt").write_text("".join(line.replace("film", f"film {n}") for line in lines for n in range(3)))
         return Path(out) / "aug_train.txt"
 
-    monkeypatch.setattr("tinybert_nb.recipes.task_distillation.augmented", three_of_each)
+    monkeypatch.setattr("tinybert_nb.recipes.task_distillation.augment_training_file", three_of_each)
     brief = {"epochs": 1, "batch_size": 20}
     recipe = DistillSettings(FinetuneSettings(**brief), StageOneSettings(any_teacher=True, **brief), StageTwoSettings(**brief),
                              augment=True, augment_stage_two=False)
@@ -139,21 +141,21 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
     call = json.loads((tmp_path / "run/alone/settings.json").read_text())["call"]["arguments"]
     assert [Path(path).name for path in (call["before"]["train_path"], call["train_path"])] == ["aug_train.txt", "train.txt"]
     assert rerun(tmp_path / "run/alone", tmp_path / "again", {"finetune": finetune}) == []
-    assert training_of(tmp_path / "again/best") == training_of(tmp_path / "run/alone/best")
+    assert training_record(tmp_path / "again/best") == training_record(tmp_path / "run/alone/best")
 
 
 # Dev sets that are split off, and answers --------------------------------------------------------
 def test_the_options_are_read():
     words = ["--positive-class", "spam", "--longest-answer", "60", "--similar-together"]
-    command, _ = read_words(["finetune", "--train", "x.csv", *words])
+    command, _ = parse_arguments(["finetune", "--train", "x.csv", *words])
     assert command.form == TaskForm(positive_class="spam", longest_answer=60, similar_together=True)
-    with pytest.raises(WordsError, match="longest_answer is 0: it must be at least 1"):
-        read_words(["finetune", "--train", "x.csv", "--longest-answer", "0"])
+    with pytest.raises(UsageError, match="longest_answer is 0: it must be at least 1"):
+        parse_arguments(["finetune", "--train", "x.csv", "--longest-answer", "0"])
 
 
 def test_a_data_sets_own_order_outlives_the_split(duplicates):
     """The parts of a split are files; which class was the second is not to be guessed from them."""
-    _, dev, form = with_dev(f"{duplicates}/hub[train]", None, TaskForm(metric="f1"))
+    _, dev, form = ensure_dev_split(f"{duplicates}/hub[train]", None, TaskForm(metric="f1"))
     assert form.positive_class == "equivalent" and Path(dev).is_file()
     row = measure_checkpoints({"hub": duplicates / "sorted/best"}, dev, form=form)[1]
     assert row["positive_class"] == "equivalent"

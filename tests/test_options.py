@@ -13,8 +13,8 @@ from conftest import ROOT, SHORT, history_rows, run_command, succeeded, tinybert
 from tinybert_nb.cli.arguments import options_of, shared_options
 from tinybert_nb.cli.commands import COMMANDS, command_of, main, parse_arguments
 from tinybert_nb.cli.option_groups import FromFile, Table
-from tinybert_nb.evaluation.metrics import results_table
-from tinybert_nb.training.runs import run_status, status_table
+from tinybert_nb.evaluation.tables import results_table
+from tinybert_nb.training.status import run_status, status_table
 
 FILES = ["--train", ROOT / "data/train.txt", "--eval", ROOT / "data/eval.txt"]
 YAML = "# a comment\nepochs: 7\nlearning_rate: 1e-4\nprecision: no\nteacher: runs/other\n"
@@ -92,10 +92,10 @@ def test_help_needs_no_torch_and_is_whole():
     """Help comes at once, and no comment of a field goes on where the help does not see it."""
     program = """
 import sys
-from tinybert_nb.cli.commands import COMMANDS, read_words
+from tinybert_nb.cli.commands import COMMANDS, parse_arguments
 for words in (["--help"], *([name, "--help"] for name in COMMANDS)):
     try:
-        read_words(words)
+        parse_arguments(words)
     except SystemExit as leave:
         assert leave.code == 0
     heavy = {"torch", "transformers", "datasets", *(["tyro", "yaml", "tqdm"] if len(words) < 2 else [])}
@@ -283,7 +283,7 @@ def test_json_of_plan_is_what_is_printed(said, tmp_path):
 def test_json_of_bench_is_what_is_printed(said, tmp_path, monkeypatch):
     rows = [{"procedure": "reference", "seconds": 1.5}]
     monkeypatch.setattr("tinybert_nb.studies.benchmark.run_benchmark", lambda settings: rows)
-    monkeypatch.setattr("tinybert_nb.studies.benchmark.benchmark_table", json.dumps)
+    monkeypatch.setattr("tinybert_nb.studies.benchmark_tables.benchmark_table", json.dumps)
     code, out, _ = said("bench", "--json", tmp_path / "rows.json")
     assert code == 0 and json.loads(out) == rows
     assert json.loads((tmp_path / "rows.json").read_text()) == rows

@@ -10,10 +10,12 @@ import torch
 from conftest import EVAL, TRAIN
 from tinybert_nb.cli.commands import main
 from tinybert_nb.data.examples import read_examples
-from tinybert_nb.data.formats import TaskForm
-from tinybert_nb.evaluation.metrics import measure_checkpoints
-from tinybert_nb.models.loading import load_classifier, load_tokenizer, save_checkpoint
-from tinybert_nb.recipes.task_distillation import ensemble_targets, load_task, teacher_answers
+from tinybert_nb.data.task_form import TaskForm
+from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.models.loading import load_classifier, save_checkpoint
+from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.recipes.task_data import load_task
+from tinybert_nb.recipes.teacher_logits import ensemble_targets, cached_teacher_logits
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LABELS = ["negative", "positive"]
@@ -87,12 +89,12 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 def test_order_of_labels_in_the_file_does_not_matter(model):
     before = measure_checkpoints({"it": model}, EVAL)[1]["accuracy"]
-    logits = teacher_answers(str(model), load_task(TRAIN, EVAL, load_tokenizer(model)), "eval")
+    logits = cached_teacher_logits(str(model), load_task(TRAIN, EVAL, load_tokenizer(model)), "eval")
     rewrite_config(model, id2label={"1": "positive", "0": "negative"})
     task = load_task(TRAIN, EVAL, load_tokenizer(model), model=model)
     assert task.labels == LABELS
     assert measure_checkpoints({"it": model}, EVAL)[1]["accuracy"] == before
-    assert torch.equal(teacher_answers(str(model), task, "eval"), logits)
+    assert torch.equal(cached_teacher_logits(str(model), task, "eval"), logits)
 
 
 def test_twelve_classes_in_the_order_of_text(tmp_path):
@@ -197,7 +199,7 @@ def test_some_unknown_tokens_are_told_once_and_few_are_not(tmp_path, model, caps
 def test_each_teacher_reads_with_its_own_vocabulary(model, turned):
     tasks = [load_task(TRAIN, EVAL, load_tokenizer(each), 32, each) for each in (model, turned)]
     assert tasks[0].train["input_ids"][:] != tasks[1].train["input_ids"][:]
-    own = teacher_answers(str(model), tasks[0], "train")
+    own = cached_teacher_logits(str(model), tasks[0], "train")
     targets = ensemble_targets([*zip(map(str, (model, turned)), tasks)])
     torch.testing.assert_close(targets, own)
 

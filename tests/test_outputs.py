@@ -7,7 +7,9 @@ import shutil
 import pytest
 
 from tinybert_nb.cli.commands import main
-from tinybert_nb.recipes.task_distillation import finetune, load_task, teacher_answers
+from tinybert_nb.recipes.finetuning import finetune
+from tinybert_nb.recipes.task_data import load_task
+from tinybert_nb.recipes.teacher_logits import cached_teacher_logits
 from tinybert_nb.training.runs import identify_model
 from tinybert_nb.training.settings import FinetuneSettings
 
@@ -21,7 +23,8 @@ def write_model(folder, labels=LABELS, lower=True, words=WORDS, **config):
     """A tiny classifier; always the same weights."""
     from transformers import BertConfig, BertTokenizer
 
-    from tinybert_nb.models.loading import new_student, save_checkpoint
+    from tinybert_nb.models.heads import new_student
+    from tinybert_nb.models.loading import save_checkpoint
 
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     settings = BertConfig(
@@ -85,10 +88,11 @@ def test_the_same_weights_made_into_another_model(work, change, part):
     model, files = work / "x/best", (work / "train.txt", work / "eval.txt")
 
     def logits():
-        from tinybert_nb.models.loading import load_config, load_tokenizer
+        from tinybert_nb.models.loading import load_config
+        from tinybert_nb.models.tokenizers import load_tokenizer
 
         task = load_task(*files, load_tokenizer(model), 16, model)
-        return dict(zip(load_config(model).id2label.values(), teacher_answers(model, task, "eval").T))
+        return dict(zip(load_config(model).id2label.values(), cached_teacher_logits(model, task, "eval").T))
 
     before, known = logits(), identify_model(model)
     finetune(*files, model, work / "run", BRIEF)

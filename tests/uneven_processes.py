@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tinybert_nb.training.loop import Evaluation, processes, train
+from tinybert_nb.training.loop import Evaluation, train
+from tinybert_nb.training.processes import processes
 from tinybert_nb.training.settings import TrainingSettings
 
 

@@ -2,15 +2,15 @@
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> where it is defined. Everything else is imported from its module.
 _PUBLIC = {
-    "TaskForm": "tinybert_nb.data.formats:TaskForm",
+    "TaskForm": "tinybert_nb.data.task_form:TaskForm",
     "read_examples": "tinybert_nb.data.examples:read_examples",
     "load_classifier": "tinybert_nb.models.loading:load_classifier",
-    "load_tokenizer": "tinybert_nb.models.loading:load_tokenizer",
-    "student_config": "tinybert_nb.models.loading:student_config",
+    "load_tokenizer": "tinybert_nb.models.tokenizers:load_tokenizer",
+    "student_config": "tinybert_nb.models.sizes:student_config",
     "trace_forward": "tinybert_nb.models.trace:trace_forward",
     "Distiller": "tinybert_nb.distillation.distiller:Distiller",
     "Term": "tinybert_nb.distillation.distiller:Term",
@@ -21,13 +21,13 @@ _PUBLIC = {
     "DistillSettings": "tinybert_nb.training.settings:DistillSettings",
     "GeneralSettings": "tinybert_nb.training.settings:GeneralSettings",
     "AugmentationSettings": "tinybert_nb.training.settings:AugmentationSettings",
-    "measure_checkpoints": "tinybert_nb.evaluation.metrics:measure_checkpoints",
-    "results_table": "tinybert_nb.evaluation.metrics:results_table",
-    "finetune": "tinybert_nb.recipes.task_distillation:finetune",
-    "stage_one": "tinybert_nb.recipes.task_distillation:stage_one",
-    "stage_two": "tinybert_nb.recipes.task_distillation:stage_two",
+    "measure_checkpoints": "tinybert_nb.evaluation.measurement:measure_checkpoints",
+    "results_table": "tinybert_nb.evaluation.tables:results_table",
+    "finetune": "tinybert_nb.recipes.finetuning:finetune",
+    "stage_one": "tinybert_nb.recipes.stage_one:stage_one",
+    "stage_two": "tinybert_nb.recipes.stage_two:stage_two",
     "distill": "tinybert_nb.recipes.task_distillation:distill",
-    "distill_general": "tinybert_nb.recipes.general_distillation:general",
+    "distill_general": "tinybert_nb.recipes.general_distillation:distill_general",
     "augment_file": "tinybert_nb.recipes.augmented_files:augment_file",
     "AttentionExplorer": "tinybert_nb.analysis.explorer:AttentionExplorer",
 }
