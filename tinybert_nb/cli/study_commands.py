@@ -29,7 +29,8 @@ class Starts(Table, FromFile, TaskFiles):
 
     def run(self, settings) -> None:
         "Run what is not finished yet, and print the table."
-        from tinybert_nb.studies.initialization_study import compare_initializations, initialization_table
+        from tinybert_nb.studies.initialization_study import (
+            compare_initializations, initialization_table)
 
         files = {"train": self.train, "dev": self.eval, "test": self.test}
         rows = compare_initializations({self.task: files}, self.corpus, self.out, settings,
