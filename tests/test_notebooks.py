@@ -248,7 +248,8 @@ def test_in_sync_modules_are_what_the_notebooks_export(project_copy):
     result = run_command(Path(sys.executable).parent / "nbdev_export", folder=project_copy)
     assert result.returncode == 0, result.stderr
     made, here = (
-        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")
+         if path != root / "__init__.py"}  # the public names are written by hand
         for root in (project_copy / "tinybert_nb", ROOT / "tinybert_nb")
     )
     assert len(made) > len(ROOMS) and sorted(made) == sorted(here)

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from ..data.task_form import TaskForm
+from ..data.task_form import PAIRS, TEXTS, TaskForm
 from ..files.storage import check_output, write_json
 from ..files.terminal import log_line
 
@@ -27,10 +27,13 @@ FolderPath = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #b64651c1
 def _holds_rows(path: Path) -> bool:
-    "Whether a file holds the rows of a table, written before."
+    "Whether a file holds the rows of a table, written before; a data set's rows hold texts."
     with suppress(OSError, ValueError):
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        texts = {*TEXTS, *PAIRS.values()}
+        return isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and not any(
+            name.lower() in texts and isinstance(value, (str, list))
+            for row in rows for name, value in row.items())
     return False
 
 
