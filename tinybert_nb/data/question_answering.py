@@ -93,7 +93,7 @@ def _check_room(questions, tokenizer, max_length):
     for question in questions:
         length = len(tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"])
         if length > most:
-            raise DataError(f"the question {question[:60]!r} has {length} word pieces; with "
+            raise DataError(f"the question {question[:60]!r} has {length} tokens; with "
                             f"max_length {max_length} at most {most} leave room for the text")
 
 

@@ -211,7 +211,7 @@ class Distiller(nn.Module):
         self.terms = [term for term in terms if term.weight != 0]  # a weight of 0 costs nothing
         _check_terms(self.terms, layer_map, projections)
         self.layer_map, self.head_map, self.projections = layer_map, head_map, projections
-        self.progress = 0.0  # part of training done, for schedules; whoever trains sets it
+        self.progress = 0.0  # part of training done, for schedules; the training loop sets it
         self.share = None  # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
 
     def forward(

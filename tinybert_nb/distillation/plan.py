@@ -39,8 +39,8 @@ def plan_problems(
         if tokenizers:
             check_vocabulary(*tokenizers)
         elif tokenizers is None and ours.vocab_size != theirs.vocab_size:
-            problems.append(f"the teacher knows {theirs.vocab_size} word pieces, the student "
-                            f"{ours.vocab_size}: both must read the same vocabulary")
+            problems.append(f"the teacher's vocabulary has {theirs.vocab_size} tokens, the "
+                            f"student's {ours.vocab_size}: both must read the same vocabulary")
     except ValueError as error:
         problems.append(str(error))
     kinds = {COMPARED[term.what][0] for term in terms}

@@ -125,7 +125,7 @@ def load_masked_lm(
     inside = f"{model.base_model_prefix}."
     if not (fresh_head or all(key.startswith(inside) for key in info["missing_keys"])):
         raise ValueError(f"{name} has no masked-LM head, and one with random weights would answer "
-                         "all the same: train_masked_lm trains one, or name a model that has it")
+                         "anyway: train_masked_lm trains one, or name a model that has it")
     return _checked_loading(model, info, name, lambda key: not key.startswith(inside))
 
 # %% ../../nbs/02_models/02_loading.ipynb #4561a379

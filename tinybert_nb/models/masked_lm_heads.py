@@ -34,7 +34,7 @@ def find_head(
 def head_accuracy(
     states: Tensor,  # (batch, length, size of the head's own model)
     head: nn.Module,  # as `find_head` gives it
-    labels: Tensor,  # (batch, length), the right word piece where one is masked, -100 elsewhere
+    labels: Tensor,  # (batch, length), the original token where one is masked, -100 elsewhere
     tops: Sequence[int] = (1, 5, 15),
 ) -> dict[str, float]:  # masked_tokens; top_1, ...: shares of them; masked_loss: cross-entropy
     "Top-k accuracy and cross-entropy of a head at masked positions."
@@ -54,6 +54,6 @@ def mean_accuracy(rows: Iterable[dict[str, float]]) -> dict[str, float]:
     rows = list(rows)
     count = sum(row["masked_tokens"] for row in rows)
     if not count:
-        raise ValueError("no word piece is masked in these batches: there is nothing to measure")
+        raise ValueError("no token is masked in these batches: there is nothing to measure")
     return {name: sum(row[name] * row["masked_tokens"] for row in rows) / count
             for name in rows[0] if name != "masked_tokens"}

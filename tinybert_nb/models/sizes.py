@@ -28,7 +28,7 @@ STUDENT_SIZES = {  # layers, hidden size, attention heads, feed-forward width
     "bert-medium": (8, 512, 8, 2048),
     "minilm-6l-384": (6, 384, 12, 1536),  # the packaged teacher has this size
 }
-CHINESE_VOCABULARY = 21128  # word pieces of Google's Chinese BERT and those that follow it
+CHINESE_VOCABULARY = 21128  # tokens of Google's Chinese BERT and those that follow it
 
 # %% ../../nbs/02_models/00_sizes.ipynb #c19e9e9e
 def parse_size(

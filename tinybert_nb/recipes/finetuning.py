@@ -63,7 +63,7 @@ def train_classifier(
     out: str | Path,  # run folder
     stage: str,  # its name in the history
     watch: Callable[[dict], None] | None = None,  # called with every history row
-    before: Sequence[tuple[DataLoader, int]] = (),  # batches to read first, as `PhasedLoader`
+    before: Sequence[tuple[DataLoader, int]] = (),  # batches to train on first, as `PhasedLoader`
 ) -> dict:  # best and last value of the task's metric; updates and rows
     "Run a step that trains a classifier; the task's metric selects the best checkpoint."
     metric = task.metric

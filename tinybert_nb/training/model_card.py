@@ -122,13 +122,13 @@ KINDS = {  # by the name of the function that was called
         "embeddings, hidden states and attention. No label was used.",
         "Its classifier is not trained: stage two begins with this model.", _CLASSIFIER[1]),
     "stage_two": Kind("Stage two of TinyBERT's task distillation: over a task's texts it imitated "
-                      "its teacher's answers.", *_CLASSIFIER),
+                      "its teacher's predictions.", *_CLASSIFIER),
     "general": Kind(
         "TinyBERT's general distillation: over plain text it imitated the embeddings, hidden "
         "states and attention of a pre-trained teacher.",
         "It is trained for no task: fine-tune it, or begin task distillation with it.",
         task="feature-extraction"),
-    "train_masked_lm": Kind("Trained to name masked word pieces (BERT's masked language model).",
+    "train_masked_lm": Kind("Trained to predict masked tokens (BERT's masked language model).",
                             "Its guesses are those of a small model that has read little.",
                             "AutoModelForMaskedLM", "fill-mask"),
 }
@@ -140,7 +140,7 @@ def _models(model, comes_from) -> str:
     "This model and its sources, as a table."
     def sizes(config):
         return (f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
-                f"{config.num_attention_heads} heads, {config.vocab_size:,} word pieces")
+                f"{config.num_attention_heads} heads, a vocabulary of {config.vocab_size:,}")
 
     rows = [("this model", f"{sizes(model.config)}; {count_parameters(model):,} parameters", "")]
     for source in comes_from:
@@ -251,7 +251,7 @@ def _of_words(kind: Kind, config) -> Kind:
 # %% ../../nbs/04_training/07_model_card.ipynb #4fc4e043
 def _limits(kind, settings, row) -> str:
     length = settings.get("max_length") or settings.get("length")
-    limits = [kind.limit, *([f"It learnt from texts of up to {length} word pieces."]
+    limits = [kind.limit, *([f"It was trained on texts of up to {length} tokens."]
                             if length else []),
               *(["The figures above are of the texts that chose its checkpoint, and so flatter "
                  "it: measure on texts that it has never met."] if row else []),

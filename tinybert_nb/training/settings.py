@@ -221,7 +221,7 @@ class BenchSettings:
     rows: int = 1600  # texts a timed pass
     fixed_rows: int = 320  # of these, where all are padded to one length: each update costs alike
     repeats: int = 3  # timed passes of each procedure, taken in turn
-    length: tuple[int, ...] = (64, 128)  # word pieces the reference pads to; longer texts are cut
+    length: tuple[int, ...] = (64, 128)  # tokens the reference pads to; longer texts are truncated
     batch_size: int = 32  # texts an update
     epochs: int = 3  # of stage two: the teacher's one pass over the texts is spread over them
     dropout: bool = False  # also time stage one of this package with the student's dropout on
