@@ -75,7 +75,7 @@ class IntermediateSettings(TrainingSettings):
     learning_rate: float = 5e-4  # peak (authors' program: 5e-5)
     dropout: bool = False  # the student's dropout in this stage (authors' program: on)
     start: Literal["teacher", "random"] = "teacher"  # initial weights of a new student
-    layer_map: str = "uniform"  # (paper); or top, bottom, skip, last, last-2, or a list: 2,4,6
+    layer_map: str = "uniform"  # uniform (paper), top, bottom, skip, last, last-2, or a list: 2,4,6
     head_map: str = "same"  # for models whose heads differ in number: mean, or relation-12
     projections: Literal["two", "shared", "per-layer", "identity"] = "two"  # (paper: two)
     embedding_weight: float = 1.0  # of the embedding loss (paper: 1)
