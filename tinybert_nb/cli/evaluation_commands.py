@@ -166,6 +166,7 @@ class Rerun:
         from tinybert_nb.recipes.finetuning import finetune
         from tinybert_nb.recipes.stage_one import stage_one
         from tinybert_nb.recipes.stage_two import stage_two
+        from tinybert_nb.training.rerun import rerun
 
         out = self.out or self.folder.with_name(f"{self.folder.resolve().name}-rerun")
         functions = {
