@@ -16,7 +16,6 @@ import tyro
 from .option_groups import FilePath, FolderPath, Formed, Table, check_pictures
 from ..data.task_form import TaskForm
 from ..files.terminal import log_line, show
-from ..training.rerun import rerun
 from ..training.status import run_status, status_table
 
 # %% ../../nbs/11_cli/06_evaluation_commands.ipynb #1e449175
