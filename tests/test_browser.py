@@ -374,8 +374,8 @@ def test_lab_opens_on_the_start_page_and_its_links_lead_on(lab, watched):
     watched.screenshot("start")
     follow(page, "01_first_distillation.ipynb")
     is_open(page, "01_first_distillation", "Distil your first BERT")
-    follow(page, "02_models/00_loading.ipynb")
-    is_open(page, "00_loading.ipynb", "Models")
+    follow(page, "02_models/00_sizes.ipynb")
+    is_open(page, "00_sizes.ipynb", "Sizes")
     watched.screenshot("start-module")
 
 
