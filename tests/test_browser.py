@@ -255,6 +255,7 @@ def report(tmp_path_factory):
     """A page that was written from two models with random weights."""
     folder = tmp_path_factory.mktemp("report")
     script = f"""{MODELS}
+from tinybert_nb.models.loading import save_checkpoint
 
 for name, layers in (("teacher", 6), ("student", 3)):
     save_checkpoint("{folder}/" + name, bert(layers), tokenizer)
