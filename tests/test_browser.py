@@ -32,7 +32,7 @@ from tempfile import mkdtemp
 
 from tinybert_nb.analysis.monitor import AlignmentMonitor
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
-from tinybert_nb.models.loading import load_encoder, save_checkpoint
+from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.stage_one import stage_one
