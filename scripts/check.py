@@ -33,7 +33,8 @@ def steps(notebooks: list[str]) -> dict[str, list[str]]:
             *test, "tests/test_notebooks.py", "-k", "in_sync or clean or readme or architecture"],
         "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
         "imports, links and form": [
-            *test, "tests/test_notebooks.py", "tests/test_public_face.py", "-n", "2",
+            *test, "tests/test_notebooks.py", "tests/test_public_face.py", "tests/test_words.py",
+            "-n", "2",
             "-k", "not executed and not in_sync and not clean"],
     }
     if notebooks:

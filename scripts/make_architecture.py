@@ -7,7 +7,7 @@ from pathlib import Path
 import ast
 import re
 
-from run_notebooks import ROOT, _absolute, all_modules
+from run_notebooks import ROOT, absolute_imports, all_modules
 
 PAGE = ROOT / "ARCHITECTURE.md"
 INTRODUCTION = """\
@@ -55,7 +55,7 @@ def imports_of_wings() -> dict[str, set[str]]:
     known, found = wings(), {name: set() for name in wings()}
     for module, path in all_modules().items():
         wing = module.partition(".")[0]
-        source = _absolute(path.read_text(encoding="utf-8"), module)
+        source = absolute_imports(path.read_text(encoding="utf-8"), module)
         found.get(wing, set()).update(
             set(re.findall(r"\bfrom tinybert_nb\.([a-z_]+)", source)) & {*known} - {wing})
     return found

@@ -76,11 +76,11 @@ def needed_modules(notebook: Path) -> set[str]:
         found |= new
         sources = {name: known[name].read_text(encoding="utf-8") for name in new}
         new = {other for name, source in sources.items()
-               for other in modules_in(_absolute(source, name), known)} - found
+               for other in modules_in(absolute_imports(source, name), known)} - found
     return found
 
 
-def _absolute(source: str, module: str) -> str:
+def absolute_imports(source: str, module: str) -> str:
     """A module's source with its relative imports written out."""
     wing = module.rpartition(".")[0]
     source = re.sub(r"\bfrom \.\.(?=[a-z])", "from tinybert_nb.", source)

@@ -151,6 +151,8 @@ def form_faults(source: str) -> list[str]:
         node for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     ]
     public = [node.name for node in symbols if not node.name.startswith("_")]
+    if len(lines) > 60:
+        faults.append(f"an exported cell of {len(lines)} lines")
     if len(public) > 1:
         faults.append(f"one public symbol to a cell: {public}")
     for node in symbols:
@@ -600,6 +602,7 @@ def test_form_rule_finds_each_kind_of_fault():
     assert form_faults("#| export\ndef f():\n    # why\n\n    return 1") == []
     assert form_faults(long_line)[0].startswith("a line of 106 characters")
     assert "f has 41 lines of code" in form_faults(long_function)
+    assert form_faults("x = 1\n" * 61) == ["an exported cell of 61 lines"]
     assert form_faults("def f(): pass\nclass G: pass") == [
         "one public symbol to a cell: ['f', 'G']"
     ]

@@ -140,7 +140,7 @@ def parse_arguments(words: list[str]) -> list:  # the command and, if it has set
         sys.exit(0)
     return _parsed(name, words[1:], parts)
 
-
+# %% ../../nbs/11_cli/08_commands.ipynb #1e1a9ed3
 def _parsed(name, words, parts):
     "The dataclasses of a command and of its settings, filled from arguments."
     import tyro

@@ -124,7 +124,7 @@ class UnknownTokens:
         if share >= 0.05:
             note(said)
 
-
+# %% ../../nbs/01_data/12_encoding.ipynb #7e88d7f1
 def _count_unknown(unknown: UnknownTokens, columns: dict, examples: list[Example], tokenizer):
     "Count the unknown tokens of encoded examples."
     pair = examples[0].text_b is not None

@@ -138,7 +138,7 @@ def split_off(
              "file, or set similar_together")
     return target / "train.jsonl", target / "dev.jsonl"
 
-
+# %% ../../nbs/01_data/14_splits.ipynb #138ddcc9
 def _write_split(path, examples, settings, target):
     "Write both parts, and the number of dev rows similar to training rows."
     groups, alike = settings.get("origins"), None
@@ -165,7 +165,7 @@ def _write_split(path, examples, settings, target):
         for file in ("train.jsonl", "dev.jsonl", "about.json"):  # with the last, it is complete
             os.replace(temporary / file, target / file)
 
-
+# %% ../../nbs/01_data/14_splits.ipynb #23ff66a3
 def _chosen_rows(examples: list[Example], share: float, seed: int, groups=None) -> set[int]:
     "Choose a fraction of each class; rows of one group stay together."
     together, of_class = {}, {}

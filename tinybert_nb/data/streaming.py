@@ -123,7 +123,7 @@ class StreamedBatches(_Packed):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return _stream_batches(self)
 
-
+# %% ../../nbs/01_data/19_streaming.ipynb #3f6b8da4
 def _cutting(batches: StreamedBatches) -> dict:
     "Return the settings on which the batches depend."
     names = ("batch_size", "length", "documents", "short_share", "minimum", "block_tokens", "seed")

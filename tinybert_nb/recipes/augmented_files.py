@@ -312,7 +312,7 @@ def augment_file(
     together.wait_for_everyone()
     return json.loads(about.read_text(encoding="utf-8"))["found"]
 
-
+# %% ../../nbs/07_recipes/03_augmented_files.ipynb #95229b56
 def _fill(source, folder, settings, form, candidates) -> None:
     "Make the missing blocks; several processes divide them."
     together, maker = processes(), None

@@ -238,7 +238,7 @@ def train(
     run.accelerator.wait_for_everyone()
     return run.history.rows
 
-
+# %% ../../nbs/04_training/06_loop.ipynb #603834ae
 def _run_updates(run, progress, received):
     "Run the remaining updates."
     patience = run.settings.patience

@@ -158,7 +158,7 @@ def _record_state(out, state, message=""):
             **known, "pid": os.getpid(), "host": platform.node(), "updated": time.time(),
             "state": state, "message": message})
 
-
+# %% ../../nbs/04_training/11_runs.ipynb #632b8705
 def _begin(out, before, about, data):
     "Record what a run is made from, and the conditions of its earlier parts if it is resumed."
     now = run_conditions(about["call"])
