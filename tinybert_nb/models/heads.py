@@ -30,7 +30,7 @@ def problem_of(config: PreTrainedConfig) -> str:  # a key of `PROBLEMS`
 
 # %% ../../nbs/02_models/01_heads.ipynb #5b1e0c3a
 def labels_of(config: PreTrainedConfig) -> list[str]:  # the position of a name is its class
-    "A classifier's label names, as text, in class order; ValueError for a number or name that is not unique."
+    "A classifier's label names in class order; ValueError if numbers or names are not unique."
     names = {int(number): str(name) for number, name in config.id2label.items()}
     if sorted(names) != list(range(len(names))):
         raise ValueError(
