@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .word_vectors import WordVectors
 from .words import chinese_words, is_chinese, is_word
 from ..data.batches import pad_batch
-from ..data.encoding import MODEL_INPUTS
+from ..data.task_kinds import MODEL_INPUTS
 from ..models.loading import load_masked_lm
 from ..models.masked_lm_heads import find_head
 from ..models.tokenizers import load_tokenizer, max_positions

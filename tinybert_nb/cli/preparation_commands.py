@@ -91,7 +91,7 @@ class Convert:
 
     def _write_back(self):
         from tinybert_nb.files.storage import check_output
-        from tinybert_nb.models.heads import labels_of, problem_of
+        from tinybert_nb.models.heads import kind_of, labels_of
         from tinybert_nb.models.loading import load_classifier, load_config, load_projections
         from tinybert_nb.models.tokenizers import load_tokenizer
         from tinybert_nb.models.released_checkpoints import write_released
@@ -100,7 +100,7 @@ class Convert:
         config = load_config(self.source)
         classifier = getattr(config, "classifier_activation", None) == "relu"
         student = load_classifier(self.source, labels_of(config), not classifier, 0,
-                                  problem_of(config))
+                                  kind_of(config).problem)
         write_released(self.out, student, load_projections(self.source),
                        load_tokenizer(self.source), classifier)
         kind = "with its classifier" if classifier else (

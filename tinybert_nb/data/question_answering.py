@@ -7,6 +7,7 @@ __all__ = ['Answers', 'read_answers', 'encode_questions', 'best_span', 'answer_q
            'answer_tokens', 'overlap_f1', 'span_scores', 'span_metrics', 'count_longer_answers']
 
 # %% ../../nbs/01_data/07_question_answering.ipynb #8b56edae
+import json
 import re
 import string
 import unicodedata
@@ -18,6 +19,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from .task_form import DataError, TaskForm
+from .text_io import _whole_text
 
 # %% ../../nbs/01_data/07_question_answering.ipynb #36288069
 @dataclass(frozen=True)
@@ -49,6 +51,22 @@ def read_answers(
                             f"{found[:40]!r} does")
     return Answers(tuple(pair["text"] for pair in pairs),
                    tuple(pair["answer_start"] for pair in pairs))
+
+# %% ../../nbs/01_data/07_question_answering.ipynb #afee7d8b
+def _squad_rows(path, form: TaskForm):
+    "Yield (question's id, row, None) of a file in SQuAD's layout; `DataError` for another."
+    text = _whole_text(path, form.encoding)
+    try:
+        for article in json.loads(text)["data"]:
+            for paragraph in article["paragraphs"]:
+                for number, asked in enumerate(paragraph["qas"]):
+                    answers = [] if asked.get("is_impossible") else asked["answers"]
+                    yield asked.get("id", number), {
+                        "question": asked["question"], "context": paragraph["context"],
+                        "answers": answers}, None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: is not in SQuAD's layout ({type(error).__name__}: {error}): "
+                        "articles, paragraphs and questions below \"data\"") from error
 
 # %% ../../nbs/01_data/07_question_answering.ipynb #6f11f4dc
 def encode_questions(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..data.encoding import MODEL_INPUTS
+from ..data.task_kinds import MODEL_INPUTS
 from .heads import (
     find_classifier, first_linear, has_head, new_student, without_weights)
 from .sizes import feed_forward_width

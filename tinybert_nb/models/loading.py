@@ -23,8 +23,9 @@ from transformers.utils import logging as transformers_logging
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.download import teacher_source
+from ..data.task_form import TaskForm
 from ..files.storage import refuse_pointer, atomic_folder
-from .heads import PROBLEMS, _with_activation, head_class, labels_of, problem_of
+from .heads import _with_activation, head_class, kind_of, labels_of
 from .sizes import _width_name
 
 # %% ../../nbs/02_models/02_loading.ipynb #55983f22
@@ -83,25 +84,29 @@ def load_classifier(
     labels: Sequence[str],  # the task's label names, in the order of the classes
     fresh_head: bool = False,  # True: classifier and missing pooler may have new random weights
     seed: int = 0,  # of those weights
-    problem: str = "single",  # a key of `PROBLEMS`
+    problem: str = "single",  # a key of `task_form.KINDS`
 ) -> PreTrainedModel:
     "Load a classifier for these labels; ValueError if it has none, or one for other labels."
-    config = load_config(name)
-    if not fresh_head and problem != "spans" and labels_of(config) != list(labels):
+    config, kind = load_config(name), TaskForm(problem=problem).kind
+    before = kind_of(config).problem
+    if not fresh_head and kind.names_outputs and labels_of(config) != list(labels):
         raise ValueError(
             f"{name} was not fine-tuned on this task: its labels are {labels_of(config)}, the "
             f"data's are {list(labels)}"
         )
-    if not fresh_head and problem_of(config) != problem:
+    if not fresh_head and before != problem:
         raise ValueError(f"{name} was not fine-tuned on this task: its labels are of the problem "
-                         f"{problem_of(config)!r}, the data's of {problem!r}")
-    if problem_of(config) != problem:
-        config.problem_type = PROBLEMS[problem]
+                         f"{before!r}, the data's of {problem!r}")
+    if before != problem:
+        config.problem_type = kind.problem_type
+        vars(config).pop("task_kind", None)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     model, info = _open(head_class(problem), name, seed, config=config,
                         ignore_mismatched_sizes=fresh_head)
     model.config.architectures = [type(model).__name__]
+    if kind_of(model.config).problem != problem:  # head and problem_type are another kind's too
+        model.config.task_kind = problem
     inside, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
     return _checked_loading(model, info, name, lambda key: fresh_head and (
         key.startswith(pooler) or not key.startswith(inside)))

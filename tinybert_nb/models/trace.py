@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
 
-from ..data.encoding import MODEL_INPUTS
+from ..data.task_kinds import MODEL_INPUTS
 from .heads import logits_of
 
 # %% ../../nbs/02_models/05_trace.ipynb #b8ce6551

@@ -21,7 +21,7 @@ from ..augmentation.candidates import Candidates, VectorsOnly, open_masked_words
 from ..augmentation.word_vectors import WordVectors, load_vectors, train_vectors
 from ..augmentation.words import find_words, is_chinese
 from ..data.encoding import UnknownTokens, fingerprint
-from ..data.examples import valid_rows, read_examples, read_label
+from ..data.examples import read_examples, valid_rows
 from ..data.formats import reader_of
 from ..data.row_writer import RowWriter, writer_of
 from ..data.splits import PROVENANCE
@@ -126,9 +126,8 @@ def open_rows(
     if not plain:
         row, keys = next((row, keys) for _, row, keys, _ in valid_rows(path, form=form))
     count = sum(1 for _ in rows())
-    texts = keys if plain else keys[:1] if form.problem in ("spans", "tokens") else keys[:-1]
-    if provenance and (plain or form.problem in ("tokens", "spans") or PROVENANCE in row
-                       or 0 in row):
+    texts = keys if plain else keys[:form.kind.augmented_texts]
+    if provenance and (plain or not form.kind.takes_provenance or PROVENANCE in row or 0 in row):
         raise DataError(f"{path}: the provenance goes into a column of its own, which needs "
                         f"columns with names, none of them {PROVENANCE}: give the file a header, "
                         "or make it JSON lines")
@@ -162,7 +161,7 @@ def _agreed(groups, rows, source: RowSource, teacher: str | None, form: TaskForm
         warnings.filterwarnings("ignore", ".* of the tokens are unknown")
         texts = [tuple(row[column] for column in source.texts) for row in found]
         predicted = iter(answer_texts(teacher, texts, max_unknown=1.0))
-    return [[each for each in group if next(predicted) == read_label(row[source.label], form)]
+    return [[each for each in group if next(predicted) == form.kind.read_label(row[source.label])]
             for row, group in zip(rows, groups)]
 
 # %% ../../nbs/07_recipes/03_augmented_files.ipynb #d6d4e465
@@ -175,7 +174,7 @@ class BlockMaker:
         augmenter: Augmenter,
         form: TaskForm = TaskForm(),
     ):
-        if augmenter.settings.teacher and (source.label is None or form.problem != "single"):
+        if augmenter.settings.teacher and (source.label is None or not form.kind.one_class):
             raise ValueError("a teacher can only check rows with one class each")
         self.source, self.augmenter, self.form = source, augmenter, form
 

@@ -22,18 +22,18 @@ from transformers import PreTrainedModel
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..data.download import make_once
 from ..data.encoded_corpus import encode_corpus
-from ..data.encoding import MODEL_INPUTS
 from ..data.examples import read_examples
 from ..data.masking import mask_tokens
 from ..data.packaged_texts import general_corpus, movie_reviews
 from ..data.packing import PackedBatches
+from ..data.task_kinds import MODEL_INPUTS
 from ..models.loading import load_masked_lm
 from ..models.masked_lm_heads import find_head, head_accuracy, mean_accuracy
 from ..models.tokenizers import limit_length, load_tokenizer
 from ..training.intermediate import switch_off_dropout
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
-from ..training.runs import check_run, run_once, identify_model
+from ..training.runs import check_run, identify_model, run_once
 from ..training.settings import MaskedLMSettings, result_settings
 
 

@@ -20,9 +20,9 @@ from ..distillation.distiller import Distiller, Term
 from ..models.loading import load_classifier
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
-from .finetuning import LOSSES, train_classifier
+from .finetuning import train_classifier
 from .task_data import given_paths, load_task
-from .teacher_logits import ensemble_targets, logit_counts, logits_of_rows
+from .teacher_logits import ensemble_targets, logits_of_rows
 from ..training.runs import check_run, run_once, identify_model
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
@@ -31,12 +31,12 @@ from ..training.status import read_call
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #0af89b49
 def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list[Term]:
     "The loss terms that the settings select; ValueError for an unknown loss."
-    gold, usual = LOSSES[problem]
-    loss = usual if settings.prediction_loss == "usual" else settings.prediction_loss
+    kind = TaskForm(problem=problem).kind
+    loss = kind.teacher_loss if settings.prediction_loss == "usual" else settings.prediction_loss
     takes_temperature = loss in ("soft_cross_entropy", "kl", "multi_label")
     options = {"temperature": settings.temperature} if takes_temperature else {}
     return [Term("prediction", settings.prediction_weight, loss, options=options),
-            Term("gold", settings.gold_weight, gold)]
+            Term("gold", settings.gold_weight, kind.gold_loss)]
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #b9474df2
 class StageTwoStep(nn.Module):
@@ -117,7 +117,7 @@ def stage_two(
                           form) for one in settings.more_teachers]
         answers = ensemble_targets([*zip(teachers, [task, *more])])
         step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, form.problem)),
-                            logit_counts(task))
+                            task.form.kind.logit_counts(task.train))
         found = train_classifier(step, model, task, settings, out, "stage two", watch)
         earlier = stage_one_budget(student)
         return found | {name: found[name] + earlier[name] for name in earlier}

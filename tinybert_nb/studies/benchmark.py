@@ -20,7 +20,7 @@ from typing import Literal
 
 import torch
 
-from ..data.encoding import MODEL_INPUTS
+from ..data.task_kinds import MODEL_INPUTS
 from ..distillation.distiller import Distiller, Term, reference_distiller
 from ..distillation.layer_map import uniform_map
 from ..files.terminal import progress_bar

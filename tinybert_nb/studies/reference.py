@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from ..data.batches import pad_batch
-from ..data.encoding import MODEL_INPUTS
+from ..data.task_kinds import MODEL_INPUTS
 from ..distillation.distiller import Distiller
 from ..distillation.layer_map import LayerMap
 from ..distillation.projections import Projections

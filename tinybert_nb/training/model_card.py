@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.download import teacher_source
 from ..files.storage import AssetError
-from ..models.heads import head_class, labels_of, problem_of
+from ..models.heads import kind_of, labels_of
 from ..models.loading import load_config, save_checkpoint
 from ..models.sizes import count_parameters, is_checkpoint
 
@@ -216,7 +216,7 @@ def model_card(
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     call = record.get("call") or {}
     arguments = call.get("arguments") or {}
-    kind = _of_words(KINDS.get(call.get("function"), UNKNOWN), model.config)
+    kind = _of_task(KINDS.get(call.get("function"), UNKNOWN), model.config)
     settings = arguments.get("settings") or {}
     comes_from, row = sources(arguments), (_evaluations(run) or [None])[-1]
     bases = sorted({source.base for source in comes_from if isinstance(source.base, str)})
@@ -240,13 +240,12 @@ def model_card(
 
 
 
-def _of_words(kind: Kind, config) -> Kind:
-    "The same kind of training, for token classification or question answering."
-    problem = problem_of(config)
-    if problem not in ("tokens", "spans") or "Classification" not in kind.auto_class:
+def _of_task(kind: Kind, config) -> Kind:
+    "The same kind of training, for the model's kind of task."
+    if "Classification" not in kind.auto_class:
         return kind
-    task = {"tokens": "token-classification", "spans": "question-answering"}[problem]
-    return replace(kind, auto_class=head_class(problem).__name__, task=kind.task and task)
+    task = kind_of(config)
+    return replace(kind, auto_class=task.auto_class, task=kind.task and task.pipeline)
 
 # %% ../../nbs/04_training/07_model_card.ipynb #4fc4e043
 def _limits(kind, settings, row) -> str:
