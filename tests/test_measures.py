@@ -20,7 +20,7 @@ from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
 from tinybert_nb.models.loading import save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.finetuning import finetune
-from tinybert_nb.recipes.task_data import load_task, warn_long_answers
+from tinybert_nb.recipes.task_data import load_task, note_labels
 from tinybert_nb.recipes.task_distillation import distill
 from tinybert_nb.training.rerun import rerun
 from tinybert_nb.training.settings import (
@@ -168,7 +168,7 @@ def test_answers_that_can_never_be_given_are_told(tmp_path, tokenizer):
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     form, load = TaskForm(problem="spans"), (tmp_path / "asked.jsonl", tmp_path / "asked.jsonl", tokenizer, 128)
     with pytest.warns(UserWarning, match="2 of 4 answers have more than 30 tokens and can never be predicted: set longest_answer to 8."):
-        warn_long_answers(load_task(*load, form=form))
+        note_labels(load_task(*load, form=form))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_long_answers(load_task(*load, form=replace(form, longest_answer=90)))
+        note_labels(load_task(*load, form=replace(form, longest_answer=90)))

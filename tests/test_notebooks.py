@@ -155,7 +155,8 @@ def form_faults(source: str) -> list[str]:
         faults.append(f"an exported cell of {len(lines)} lines")
     if len(public) > 1:
         faults.append(f"one public symbol to a cell: {public}")
-    for node in symbols:
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    for node in functions:  # methods too; a class is limited by its cell
         code = [
             line
             for line in lines[node.lineno - 1 : node.end_lineno]

@@ -6,13 +6,16 @@
 __all__ = ['MASKED_LOGIT', 'LengthGroupedSampler', 'padding_fraction', 'pad_batch', 'make_loader', 'labelled']
 
 # %% ../../nbs/01_data/15_batches.ipynb #fe033e8e
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 import torch
 from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError
 from .token_classification import NO_LABEL
@@ -42,7 +45,7 @@ class LengthGroupedSampler(Sampler):
 
     def __init__(
         self,
-        lengths,  # tokens of each row: a list or an array
+        lengths: Sequence[int] | np.ndarray,  # tokens of each row: a list or an array
         batch_size: int = 32,  # rows of a batch; the last may be smaller
         seed: int | None = None,  # None: sorted by length, the same every time
         group: int = 50,  # batches that are sorted together
@@ -83,8 +86,8 @@ class LengthGroupedSampler(Sampler):
 
 # %% ../../nbs/01_data/15_batches.ipynb #67e38df7
 def padding_fraction(
-    lengths,  # tokens of each row: a list or an array
-    batches,  # lists of row numbers
+    lengths: Sequence[int] | np.ndarray,  # tokens of each row: a list or an array
+    batches: Iterable[Sequence[int]],  # lists of row numbers
 ) -> float:  # 0: no padding at all
     """Return the fraction of positions in padded batches that are padding."""
     batches = list(batches)
@@ -130,8 +133,8 @@ def pad_batch(
 
 # %% ../../nbs/01_data/15_batches.ipynb #b25c8625
 def make_loader(
-    rows,  # a list of rows from `encode_examples`, or a Dataset from `encode_file`
-    tokenizer,  # only its padding token and maximum length are used
+    rows: Any,  # a list of rows from `encode_examples`, or a Dataset from `encode_file`
+    tokenizer: PreTrainedTokenizerBase,  # only its padding token and maximum length are used
     batch_size: int = 32,  # rows of a batch; the paper: 32 in stage one, 16 or 32 in stage two
     seed: int | None = None,  # None: the fixed order for evaluation
     tokens: int | None = None,  # budget of a batch instead of batch_size: rows x width

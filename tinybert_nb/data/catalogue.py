@@ -256,7 +256,7 @@ def _faults(folder, files: dict[str, tuple[int, str]]) -> dict[str, str]:
 
 # %% ../../nbs/01_data/00_catalogue.ipynb #e04a7d95
 def catalogue(
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> str:  # a line for each asset, then the total still to be downloaded
     "List what can be fetched, with sizes and licences, and what is already there."
     folder = Path(folder).absolute() if folder else data_folder()

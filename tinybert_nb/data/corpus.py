@@ -8,7 +8,7 @@ __all__ = ['LAYOUTS', 'text_files', 'open_source', 'document_sentences', 'read_d
 # %% ../../nbs/01_data/17_corpus.ipynb #652d1531
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 # %% ../../nbs/01_data/17_corpus.ipynb #346ec79d
 def text_files(
-    source,  # a file, a folder, a pattern such as `wiki/**/wiki_*`, or a list of these
+    source: str | Path | Iterable,  # file, folder, pattern such as `wiki/**/wiki_*`, or a list
 ) -> list[Path]:  # the files of a folder or a pattern in path order
     """List the files of a text corpus.
 
@@ -129,7 +129,7 @@ def _file_sentences(path: Path, layout: str, field: str) -> Iterator[str | None]
 
 # %% ../../nbs/01_data/17_corpus.ipynb #329012c5
 def open_source(
-    source,  # what `text_files` takes; `name` or `name:configuration` of a data set; or documents
+    source: str | Path | Iterable,  # as for `text_files`; a data set or its name; or documents
     split: str = "train",  # of a data set that is named
     streaming: bool = False,  # read a named data set row by row without downloading it first
 ):  # a list of files, or an iterable of documents
@@ -156,7 +156,7 @@ def open_source(
 
 # %% ../../nbs/01_data/17_corpus.ipynb #9beecc32
 def document_sentences(
-    document,  # a list of sentences, a text, or a row with a text in one field
+    document: str,  # a list of sentences, a text, or a row with a text in one field
     field: str = "text",  # of a row
     where: str = "a document",  # its description for messages
 ) -> list[str]:  # cleaned, without blank ones
@@ -184,7 +184,7 @@ def _sentences(opened, layout: str, field: str) -> Iterator[str | None]:
 
 # %% ../../nbs/01_data/17_corpus.ipynb #57e12729
 def read_documents(
-    source,  # files, folder, pattern, a data set or its name, or documents: see `open_source`
+    source: str | Path | Iterable,  # as `open_source` takes it
     layout: str = "sentences",  # of plain text: sentences or documents; json: JSON lines
     field: str = "text",  # of JSON lines and of data sets: where the text is
     split: str = "train",  # of a data set that is named

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -223,7 +224,7 @@ def _refuse_altered(folder: Path, faults: dict[str, str]):
 # %% ../../nbs/01_data/01_download.ipynb #ee92f7fd
 def fetch_asset(
     name: str,  # an asset's name or hub id: a key of `ASSETS`, or `DEFAULT_TEACHER`
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> Path:  # the folder with the verified files, `assets/<name>` in the data folder
     """Return the folder of an asset, fetching it if necessary.
 
@@ -252,7 +253,7 @@ def fetch_asset(
 # %% ../../nbs/01_data/01_download.ipynb #2c2e953d
 def teacher_source(
     name: str,  # a local folder, the packaged teacher's id, or any other hub id
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> str:  # what `from_pretrained` takes
     """Return a local folder for a folder or the packaged teacher; any other hub id unchanged.
 
@@ -273,8 +274,8 @@ def teacher_source(
 def make_once(
     name: str,  # of the folder, in the data folder
     files: dict[str, tuple[int, str]],  # expected content: file name -> (bytes, sha256)
-    fill,  # called with an empty folder if files are missing; writes them, and licence texts
-    folder=None,  # the data folder; None: `data_folder()`
+    fill: Callable[[Path], None],  # writes files and licence texts into an empty folder
+    folder: str | Path = None,  # the data folder; None: `data_folder()`
 ) -> Path:  # the folder with the verified files
     """Return a folder of files made from fetched ones, making it if necessary.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from ..files.terminal import progress_bar
 from ..files.storage import AssetError, workplace
@@ -37,7 +38,7 @@ def _texts(sentences: list[str | None], begun: bool) -> list[str | None]:
 
 def encode_sentences(
     sentences: list[str | None],  # None ends a document
-    tokenizer,  # as from the model's `from_pretrained`
+    tokenizer: PreTrainedTokenizerBase,  # as from the model's `from_pretrained`
     begun: bool = False,  # whether the first sentence continues a document
     unknown: UnknownTokens | None = None,  # updated with the unknown tokens
 ) -> tuple[list[int], bool]:  # tokens, a separator after each document; whether one is open
@@ -189,12 +190,12 @@ def _made_from(opened) -> tuple[str, list]:
 
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #f62a17a4
 def encode_corpus(
-    source,  # files, folder, pattern, a data set or its name, or documents: see `open_source`
-    tokenizer,  # as from the model's `from_pretrained`
+    source: str | Path | Iterable,  # as `open_source` takes it
+    tokenizer: PreTrainedTokenizerBase,  # as from the model's `from_pretrained`
     layout: str = "sentences",  # of plain text: sentences or documents; json: JSON lines
     field: str = "text",  # of JSON lines and of data sets: where the text is
     split: str = "train",  # of a data set that is named
-    cache=None,  # folder for all encoded corpora; None: `encoded/` in the data folder
+    cache: str | Path | None = None,  # of all encoded corpora; None: `encoded/` in the data folder
     max_unknown: float = 0.5,  # accepted fraction of unknown tokens
 ) -> EncodedCorpus:
     """Tokenize a corpus once and cache it on disk.

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from transformers import PreTrainedTokenizerBase
+
 from .catalogue import data_folder
 from .examples import _fault, valid_rows
 from .formats import open_dataset, reader_of
@@ -25,7 +27,7 @@ from ..files.terminal import note, progress_bar
 
 # %% ../../nbs/01_data/14_encoding.ipynb #471d9742
 def fingerprint(
-    things,  # one path, or a list of paths, examples or encoded rows
+    things: str | Path | Iterable,  # one path, or a list of paths, examples or encoded rows
 ) -> str:  # 64 hexadecimal digits
     """Return the SHA-256 of files' contents, or of examples or rows, in order.
 
@@ -60,7 +62,8 @@ class UnknownTokens:
     unknown: int = 0
     words: list[str] = field(default_factory=list)
 
-    def add(self, encoded, texts: Iterable[str], tokenizer, special: int = 0) -> None:
+    def add(self, encoded: Iterable[list[int]], texts: Iterable[str],
+            tokenizer: PreTrainedTokenizerBase, special: int = 0) -> None:
         "Count rows of token ids, one for each text; each has `special` special tokens."
         unknown = tokenizer.unk_token_id
         for ids, text in zip(encoded, texts):
@@ -72,7 +75,7 @@ class UnknownTokens:
                 lacking = [word[:20] for word, ids in zip(words, spelt) if unknown in ids]
                 self.words = [*dict.fromkeys([*self.words, *lacking])][:5]
 
-    def check(self, source, most: float = 0.5) -> None:
+    def check(self, source: str | Path, most: float = 0.5) -> None:
         "Warn of 5 % of unknown tokens and more; `DataError` where the fraction is above `most`."
         share = self.unknown / max(1, self.tokens)
         some = f" (in {', '.join(self.words)})" if self.words else ""
@@ -107,10 +110,10 @@ def _warn_of_cuts(cut: int, count: int, max_length: int):
 # %% ../../nbs/01_data/14_encoding.ipynb #172c7d45
 def encode_examples(
     examples: list[Example],
-    tokenizer,  # as from the model's `from_pretrained`
+    tokenizer: PreTrainedTokenizerBase,  # as from the model's `from_pretrained`
     labels: list[str],  # label names; the position of a name is its class id
     max_length: int = 128,  # tokens a row, special ones included; the paper: 64 single, 128 pairs
-    source="the texts",  # their origin, for messages
+    source: str | Path = "the texts",  # their origin, for messages
     form: TaskForm = TaskForm(),  # kind of task, and the accepted fraction of unknown tokens
 ) -> list[dict]:  # rows: input_ids, token_type_ids (if any), label, row, length
     """Turn examples into rows of token ids, and warn how many were truncated.
@@ -137,7 +140,7 @@ def encode_examples(
 _ENCODING_VERSION = 4  # increment it when rows or counts would change
 
 
-def tokenizer_state(tokenizer) -> list:  # what `fingerprint` takes
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> list:  # what `fingerprint` takes
     "Collect all that determines how a tokenizer encodes, except the settings of its last call."
     state = [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer.model_input_names,
              tokenizer.truncation_side, getattr(tokenizer, "split_special_tokens", None)]
@@ -207,8 +210,8 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
 
 # %% ../../nbs/01_data/14_encoding.ipynb #c36336ec
 def encoding_of(
-    path,  # a task file of any size, or a data set
-    tokenizer,  # as the model's `from_pretrained` gives it
+    path: str | Path,  # a task file of any size, or a data set
+    tokenizer: PreTrainedTokenizerBase,  # as the model's `from_pretrained` gives it
     labels: list[str],  # in class order
     max_length: int,  # tokens of a row
     form: TaskForm,  # columns of texts and label
@@ -220,11 +223,11 @@ def encoding_of(
 
 # %% ../../nbs/01_data/14_encoding.ipynb #cb2f5ee8
 def encode_file(
-    path,  # a task file of any size, or a data set
-    tokenizer,  # as from the model's `from_pretrained`
+    path: str | Path,  # a task file of any size, or a data set
+    tokenizer: PreTrainedTokenizerBase,  # as from the model's `from_pretrained`
     labels: list[str],  # label names; the position of a name is its class id
     max_length: int = 128,  # tokens a row, special ones included; the paper: 64 single, 128 pairs
-    cache=None,  # folder for all encoded files; None: `encoded/` in the data folder
+    cache: str | Path | None = None,  # of all encoded files; None: `encoded/` in the data folder
     form: TaskForm = TaskForm(),  # columns of texts and label
 ):  # datasets.Dataset: the rows of `encode_examples`, on disk
     """Encode a task file once, cache the rows on disk, and warn how many were truncated.

@@ -29,15 +29,15 @@ def _fault(texts: Iterable, label, labels) -> str | None:
             return "holds half a character (a lone surrogate)"
         if not (text if isinstance(label, Tags) else text.strip()):
             return "a text is empty"
-    unknown = [] if labels is None else [name for name in label_classes(label) if name not in labels]
+    unknown = [name for name in label_classes(label) if labels is not None and name not in labels]
     if unknown:
         return f"unknown label {unknown[0][:40]!r}; known are {some_of(labels)}"
     return None
 
 # %% ../../nbs/01_data/12_examples.ipynb #3b6dae23
 def valid_rows(
-    path,  # a file or a data set, as `formats.records` takes it
-    labels=None,  # allowed label names; None: any
+    path: str | Path,  # a file or a data set, as `formats.records` takes it
+    labels: Iterable[str] | None = None,  # allowed label names; None: any
     form: TaskForm = TaskForm(),  # columns of texts and label
 ) -> Iterator[tuple[str, dict, tuple, Example]]:  # location, row, columns used, example
     "Yield the rows with their examples; `DataError` at the end if there were bad ones."
@@ -71,8 +71,8 @@ def valid_rows(
 
 # %% ../../nbs/01_data/12_examples.ipynb #971f4efe
 def read_examples(
-    path,  # a file or a data set, as `formats.records` takes it
-    labels=None,  # allowed label names; None: any
+    path: str | Path,  # a file or a data set, as `formats.records` takes it
+    labels: Iterable[str] | None = None,  # allowed label names; None: any
     form: TaskForm = TaskForm(),  # columns of texts and label
 ) -> list[Example]:
     """Read a task file; blank lines at its end and Windows line ends are accepted.
@@ -85,7 +85,7 @@ def read_examples(
 # %% ../../nbs/01_data/12_examples.ipynb #601fcca5
 def write_examples(
     examples: list[Example],
-    path,  # written atomically, replacing a file of this name
+    path: str | Path,  # written atomically, replacing a file of this name
 ):
     """Write examples as a task file that `read_examples` reads back unchanged.
 

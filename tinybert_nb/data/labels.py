@@ -24,7 +24,7 @@ def label_names(examples: Iterable[Example]) -> list[str]:
 
 # %% ../../nbs/01_data/13_labels.ipynb #1c97c66d
 def scan_labels(
-    path,  # a task file of any size; one line at a time is in memory
+    path: str | Path,  # a task file of any size; one line at a time is in memory
     form: TaskForm = TaskForm(),  # columns of texts and label
 ) -> list[str]:  # the names of a model's outputs
     """Check every line of a task file and return its labels; `DataError` as `read_examples`.

@@ -8,13 +8,14 @@ __all__ = ['mask_tokens']
 # %% ../../nbs/01_data/19_masking.ipynb #0f3daa8a
 from torch import Tensor
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError
 
 # %% ../../nbs/01_data/19_masking.ipynb #c46b4a79
 def mask_tokens(
     batch: dict[str, Tensor],  # with input_ids (batch, length)
-    tokenizer,  # its special tokens are never chosen, and never inserted
+    tokenizer: PreTrainedTokenizerBase,  # its special tokens are never chosen, and never inserted
     share: float = 0.15,  # fraction of the tokens; BERT's
     generator: torch.Generator | None = None,  # None: torch's default
 ) -> dict[str, Tensor]:  # a new batch: input_ids corrupted, labels (batch, length)

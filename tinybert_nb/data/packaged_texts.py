@@ -56,7 +56,7 @@ _REVIEW_FILES = {
 
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #5517849b
 def movie_reviews(
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> dict[str, Path]:  # "train", "dev", "test" -> a file in the task format, text<TAB>label
     """Return the movie reviews, making `reviews/` in the data folder if necessary.
 
@@ -82,7 +82,7 @@ def gloss_sentences(gloss: str) -> list[str]:
 
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #e7599a53
 def wordnet_documents(
-    folder,  # holds data.noun, data.verb, data.adj and data.adv
+    folder: str | Path | None,  # holds data.noun, data.verb, data.adj and data.adv
 ) -> Iterator[tuple[str, list[str]]]:  # the synset's name, its sentences
     "Yield each synset of WordNet as a document of its definition and examples."
     for part in ("noun", "verb", "adj", "adv"):
@@ -151,7 +151,7 @@ def split_sentences(
 
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #112857c5
 def wikipedia_documents(
-    path,  # a Wikipedia dump, pages-articles, .xml.bz2
+    path: str | Path,  # a Wikipedia dump, pages-articles, .xml.bz2
 ) -> Iterator[tuple[str, list[str]]]:  # the article's title, its sentences
     "Yield each article of a dump except redirects, with one page in memory at a time."
     with bz2.open(path) as stream:
@@ -192,7 +192,7 @@ def corpus_files(
 
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #a6c7a949
 def general_corpus(
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> dict[str, Path]:  # "train", "held_out" -> a text file, one sentence a line
     """Return the packaged corpus, making `general/` in the data folder if necessary.
 

@@ -7,7 +7,7 @@ __all__ = ['MASKINGS', 'DOCUMENTS', 'pack', 'shorten', 'PackedBatches']
 
 # %% ../../nbs/01_data/20_packing.ipynb #91e985ce
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from .masking import mask_tokens
 def pack(
     size: int,  # positions of the stream, separators included
     length: int,  # maximum positions of a piece, without [CLS] and [SEP]
-    ends=(),  # positions after separators, where pieces must end; empty: join documents
+    ends: np.ndarray | Sequence[int] = (),  # positions after separators, where pieces must end
     minimum: int = 1,  # shorter pieces are dropped
 ) -> tuple[np.ndarray, np.ndarray]:  # start and length of each piece, in stream order
     """Split a stream into pieces. A separator that ends a document belongs to no piece."""
@@ -66,7 +66,7 @@ def shorten(
 class _Sequences:
     "Concatenated sequences: tokens (positions,), lengths and sequence numbers (sequences,)."
 
-    def __init__(self, tokens, lengths, rows):
+    def __init__(self, tokens: np.ndarray, lengths: np.ndarray, rows: np.ndarray):
         self.tokens, self.lengths, self.rows = tokens, lengths, rows
         self.edges = np.concatenate(([0], np.cumsum(lengths)))
 

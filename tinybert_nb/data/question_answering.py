@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError, TaskForm
 from .text_io import _whole_text
@@ -73,7 +74,7 @@ def encode_questions(
     questions: Sequence[str],
     contexts: Sequence[str],
     answers: Sequence[Answers],
-    tokenizer,  # a fast one, which gives character offsets
+    tokenizer: PreTrainedTokenizerBase,  # a fast one, which gives character offsets
     max_length: int,  # tokens of a window, the question's included
     first_row: int = 0,  # number of the first row
 ) -> dict[str, list]:  # columns, with one entry for each window

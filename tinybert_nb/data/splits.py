@@ -35,7 +35,7 @@ PROVENANCE = "provenance"  # the column in which augmentation records a row's or
 
 
 def read_origins(
-    path,  # a file or a data set, as `read_examples` takes it
+    path: str | Path,  # a file or a data set, as `read_examples` takes it
     form: TaskForm = TaskForm(),  # columns of texts and label
 ) -> list[int] | None:  # for each row
     "Return the number of each row's original row; None if unknown."
@@ -114,11 +114,11 @@ def similar_rows(
 
 # %% ../../nbs/01_data/16_splits.ipynb #d2a133cd
 def split_off(
-    path,  # a file or a data set, as `read_examples` takes it
+    path: str | Path,  # a file or a data set, as `read_examples` takes it
     form: TaskForm = TaskForm(),  # columns; whether similar texts stay together
     share: float = 0.1,  # of the rows
     seed: int = 0,
-    folder=None,  # of all splits; None: `splits/` in the data folder
+    folder: str | Path | None = None,  # of all splits; None: `splits/` in the data folder
 ) -> tuple[Path, Path]:  # the larger part, and the split-off part
     "Split off a dev set; `DataError` as `read_examples`, and if one side would be empty."
     examples = read_examples(path, form=form)

@@ -61,12 +61,12 @@ def class_name(
                         f"{len(known) - 1}: {some_of(known)}")
     return name if number is None else known[number]
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #525e6277
 def label_classes(label: str | tuple[str, ...] | float | Answers) -> tuple[str, ...]:
     "The classes in an example's label; () for one without classes."
     return label if isinstance(label, tuple) else (label,) if isinstance(label, str) else ()
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #73add661
 def in_order(names: Iterable[str]) -> list[str]:
     "Sort class names, as numbers if all of them are integers."
     try:
@@ -77,7 +77,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 # %% ../../nbs/01_data/09_task_kinds.ipynb #f02987c7
 Logits = Tensor | np.ndarray  # lines of logits, in the order of the rows
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #4ad40e20
 class ReadingRules:
     "How rows of a file become examples, and examples rows."
 
@@ -139,7 +139,7 @@ class ReadingRules:
 # %% ../../nbs/01_data/09_task_kinds.ipynb #67479817
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #df5fc272
 class EncodingRules:
     "How examples are encoded, and which head and losses a model needs."
 
@@ -183,16 +183,14 @@ class EncodingRules:
         lengths = [len(ids) for ids in encoded["input_ids"]]
         full = [example for example, length in zip(examples, lengths) if length == max_length]
         columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
-        columns["label"] = self.targets(examples, classes, encoded)
-        columns["row"] = list(range(first_row, first_row + len(examples)))
-        columns["length"] = lengths
+        columns |= {"label": self.targets(examples, classes, encoded), "length": lengths,
+                    "row": list(range(first_row, first_row + len(examples)))}
         return columns, self.count_truncated(full, tokenizer, max_length)
 
-    def count_truncated(self, examples: list[Example], tokenizer: Tokenizer,
-                        max_length: int) -> int:
-        "Count the examples that have more tokens than `max_length`."
+    def count_truncated(self, examples: list[Example], tokenizer: Tokenizer, most: int) -> int:
+        "Count the examples that have more than `most` tokens."
         ids = self.tokenize(examples, tokenizer)["input_ids"] if examples else []
-        return sum(len(each) > max_length for each in ids)
+        return sum(len(each) > most for each in ids)
 
     def logit_counts(self, rows: Any) -> list[int] | None:  # rows: encoded, a Dataset
         "The lines of logits of each row; None: one."
@@ -220,7 +218,7 @@ class EvaluationRules:
         labels: Sequence,  # as `row_labels` returns them
         names: Sequence[str] = (),  # of the classes; (): their numbers
     ) -> dict[str, float]:
-        "The metrics, the default one first; ValueError if logits and labels differ in number."
+        "The metrics, the default first; ValueError if logits and labels differ in number."
         raise NotImplementedError
 
     def metric_names(self, names: Sequence[str] = ()) -> list[str]:  # names: of the classes
@@ -236,10 +234,7 @@ class EvaluationRules:
 
     def metric_parts(self, metric: str, logits: Logits, labels: Sequence,
                      names: Sequence[str]) -> np.ndarray | None:  # (rows, 2)
-        """Each row's numerator and denominator, for a metric that is a ratio of sums; else None.
-
-        Raises ValueError if logits and labels differ in number.
-        """
+        "Each row's numerator and denominator, for a ratio of sums; ValueError as `metrics`."
         if len(logits) != len(labels):
             raise ValueError(f"{len(logits)} answers for {len(labels)} labels")
         return None
@@ -272,7 +267,7 @@ class TaskKind(ReadingRules, EncodingRules, EvaluationRules):
     def __init__(self, form: TaskForm = TaskForm()):
         self.form = form
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #1aaaba24
 def register_kind(kind: type[TaskKind]) -> type[TaskKind]:
     "Class decorator that makes a kind known by its `problem`; ValueError for a name in use."
     known = KINDS.setdefault(kind.problem, kind)
@@ -427,7 +422,7 @@ class SeveralClasses(TaskKind):
 # %% ../../nbs/01_data/09_task_kinds.ipynb #ac65bb39
 SCORE = "score"  # the name of a regression model's only output
 
-
+# %% ../../nbs/01_data/09_task_kinds.ipynb #7d602a5d
 @register_kind
 class Regression(TaskKind):
     "A number for each text."

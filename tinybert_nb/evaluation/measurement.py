@@ -92,7 +92,8 @@ def majority_row(
 ) -> dict:
     "The best constant answer: the most frequent class, all frequent classes, or the mean."
     return {"system": "majority", "seed": seed, **form.kind.majority(learnt, labels, names),
-            "parameters": 0, "megabytes": 0.0, "latency_ms_batch_1": 0.0, "latency_ms_batch_32": 0.0}
+            "parameters": 0, "megabytes": 0.0, "latency_ms_batch_1": 0.0,
+            "latency_ms_batch_32": 0.0}
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #4d073ac0
 def training_record(

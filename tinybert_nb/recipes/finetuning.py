@@ -40,7 +40,8 @@ class ClassifierStep(nn.Module):
 
     def __init__(self, model: nn.Module, problem: str = "single"):
         super().__init__()
-        self.model, self.gold_loss = model, find_loss("gold", TaskForm(problem=problem).kind.gold_loss)
+        self.model = model
+        self.gold_loss = find_loss("gold", TaskForm(problem=problem).kind.gold_loss)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "The single term `loss`."

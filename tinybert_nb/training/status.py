@@ -115,7 +115,9 @@ def _best(rows, result) -> tuple[str | None, float | None]:
     names = [result.get("metric"), "accuracy", "loss"]
     metric = next((name for name in names if name and any(name in row for row in rows)), None)
     values = [row[metric] for row in rows if metric in row and math.isfinite(row[metric])]
-    return metric, (min if metric in ("loss", "mse") else max)(values, default=None)
+    if metric and metric == result.get("metric"):
+        return metric, result["best"]
+    return metric, (min if metric == "loss" else max)(values, default=None)
 
 
 def _stage_name(folder, progress, settings) -> str:
