@@ -43,7 +43,7 @@ def plot_scoreboard(
         rows[0]["metric"], rows[0].get("positive_class", "")))
     ax.grid(color="0.5", alpha=0.15)  # visible on a dark background too
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return ax
 
 # %% ../../nbs/09_analysis/17_scoreboard_page.ipynb #3533965f
