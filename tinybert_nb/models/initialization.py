@@ -28,7 +28,7 @@ def principal_components(
     "Principal directions (uncentred) of the teacher's hidden states, all layers, no padding."
     was_training = teacher.training
     teacher.eval()
-    moment = 0
+    moment = torch.zeros((), dtype=torch.float64)
     for batch in batches:
         inputs = {name: batch[name].to(teacher.device) for name in MODEL_INPUTS if name in batch}
         states = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
@@ -67,7 +67,7 @@ def _shrink_attention(student, teacher, components, heads):
     query_map, key_map, value_map, output_map = teacher
     old, new = (maps[0].out_features // heads for maps in (teacher, student))
     scale = (new / old) ** 0.25
-    parts = [[], [], [], [], [], [], []]
+    parts: list[list[Tensor]] = [[], [], [], [], [], [], []]
     for head in range(heads):
         rows = slice(head * old, (head + 1) * old)
         query, key, value = (components.T @ linear.weight[rows].T for linear in teacher[:3])
@@ -115,14 +115,15 @@ def _shrink_head(student, teacher, components):
                       for model in (teacher, student))
     last, classifier = find_classifier(teacher), find_classifier(student)
     if hidden is None:  # the classifier sees the states of the tokens
-        if last is not None:
+        if last is not None and classifier is not None:
             _copy_linear(classifier, last.weight @ components, last.bias)
         return
     heard = torch.eye(len(hidden.weight), device=hidden.weight.device)  # all alike
     kept = _most_active(hidden.weight @ components, heard if last is None else last.weight,
                         components.shape[1])
-    _copy_linear(pooled, hidden.weight[kept] @ components, hidden.bias[kept])
-    if last is not None:
+    if pooled is not None:
+        _copy_linear(pooled, hidden.weight[kept] @ components, hidden.bias[kept])
+    if last is not None and classifier is not None:
         _copy_linear(classifier, last.weight[:, kept], last.bias)
 
 # %% ../../nbs/02_models/04_initialization.ipynb #f1057934
@@ -136,7 +137,7 @@ _LINEAR_MAPS = (  # of a layer: query, key, value, attention's output; feed-forw
 )
 
 
-def _take_apart(encoder) -> tuple[list[list[nn.Linear]], dict[str, nn.Module]]:
+def _take_apart(encoder) -> tuple[list[list[nn.Module | None]], dict[str, nn.Module]]:
     "The six linear maps of each layer, and by name what else holds weights, the pooler left out."
     modules, layers = dict(encoder.named_modules()), []
     for names in _LINEAR_MAPS:

@@ -8,10 +8,11 @@ __all__ = ['TRACED', 'AttentionRecorder', 'traced_attention', 'visible_keys', 'T
 # %% ../../nbs/02_models/05_trace.ipynb #2248b610
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
@@ -30,10 +31,18 @@ class AttentionRecorder:
     ):
         self.wanted = None if wanted is None else frozenset(wanted)
         self.values = values
-        self.layers = []  # a layer each: (query, key, value, window), or None if not wanted
+        # a layer each: (query, key, value, window), or None if not wanted
+        self.layers: list[tuple[Tensor, Tensor, Tensor | None, int | None] | None] = []
         self.closed = False
 
-    def record(self, query: Tensor, key: Tensor, value: Tensor, scaling, window) -> None:
+    def record(
+        self,
+        query: Tensor,  # (batch, heads, length, head_size)
+        key: Tensor,  # (batch, heads, length, head_size)
+        value: Tensor,  # (batch, heads, length, head_size)
+        scaling: float | None,  # the layer's factor of query key'; None: 1 / sqrt(head_size)
+        window: int | None,  # of local attention; None: a token may attend to all others
+    ) -> None:
         "Record the next layer's tensors, scaled so that scores are query key' / sqrt(head size)."
         if self.closed:  # gradient checkpointing runs a layer once more in the backward pass
             return
@@ -56,7 +65,7 @@ def traced_attention(
     value: Tensor,  # (batch, heads, length, head_size)
     attention_mask: Tensor | None,  # as the library's SDPA mask function makes it
     recorder: AttentionRecorder | None = None,
-    **kwargs,  # dropout, scaling and window of the module, passed on
+    **kwargs: Any,  # dropout, scaling and window of the module, passed on
 ) -> tuple[Tensor, None]:
     "The library's fused attention, recording its inputs if there is a recorder."
     if recorder is not None:
@@ -92,13 +101,22 @@ class Trace:
     values: tuple[Tensor | None, ...] = ()  # L times (batch, heads, length, head_size)
     windows: tuple[int | None, ...] = ()  # L times; None: a token may attend to all others
 
+    @property
+    def heads(self) -> int:
+        "Attention heads of the first recorded layer; ValueError if none was recorded."
+        for query in self.queries:
+            if query is not None:
+                return query.shape[1]
+        raise ValueError("no queries and keys were recorded: ask for them with "
+                         "trace_forward(..., attention=[...])")
+
     def scores(
         self,
         layer: int,  # 0-based: layer i of the paper is i - 1 here
     ) -> Tensor:  # (batch, heads, query, key)
         "Scaled attention scores before the softmax, nothing masked; ValueError if not recorded."
         query, key = self.queries[layer], self.keys[layer]
-        if query is None:
+        if query is None or key is None:
             raise ValueError(f"queries and keys of layer index {layer} were not recorded: ask for "
                              "them with trace_forward(..., attention=[...])")
         return query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
@@ -120,7 +138,7 @@ class Trace:
         return scores.softmax(-1).masked_fill(hidden, 0)
 
 # %% ../../nbs/02_models/05_trace.ipynb #c53ab4cc
-def _check_traceable(model: nn.Module) -> None:
+def _check_traceable(model: PreTrainedModel) -> None:
     "Switch to the registered attention function; ValueError for a model that has no such switch."
     if not getattr(model, "_supports_attention_backend", False):
         raise ValueError(
@@ -163,7 +181,7 @@ def trace_forward(
 ) -> Trace:
     "One forward pass at the speed of fused attention; ValueError for a model it cannot trace."
     encoder = getattr(model, "module", model)  # DistributedDataParallel keeps the model there
-    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     recorder = AttentionRecorder(attention, values)
     if attention is None or len(attention):
         _check_traceable(encoder)
@@ -182,8 +200,8 @@ def trace_forward(
 
 # %% ../../nbs/02_models/05_trace.ipynb #4b935364
 def compile_model(
-    model: nn.Module,  # an encoder, with or without a classifier
-    **options,  # of torch.compile, for example backend="aot_eager"
+    model: PreTrainedModel,  # an encoder, with or without a classifier
+    **options: Any,  # of torch.compile, for example backend="aot_eager"
 ) -> None:
     "Compile a model in place, once for batches of all sizes; its traces stay the same."
     probe = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device),
