@@ -12,7 +12,9 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import reduce
+from operator import add
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ from ..models.trace import Trace, trace_forward
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
     teacher: PreTrainedModel,  # its mode is set to eval, and its weights are never touched
-    **record,  # which layers to keep, as `trace_forward` takes it; all by default
+    **record: Any,  # which layers to keep, as `trace_forward` takes it; all by default
 ) -> Callable[[dict[str, Tensor]], Trace]:
     "A function that traces the frozen teacher: eval mode, no gradient, deterministic."
 
@@ -51,8 +53,11 @@ def average_teachers(
 
     def together(batch: dict[str, Tensor]) -> Trace:
         traces = [ask(batch) for ask in targets]
-        mean = sum(share * trace.logits for share, trace in zip(shares, traces)) / sum(shares)
-        return replace(traces[0], logits=mean)
+        logits = [trace.logits for trace in traces if trace.logits is not None]
+        if len(logits) < len(traces):
+            raise ValueError("a teacher without a classifier has no logits to average")
+        total = reduce(add, [share * each for share, each in zip(shares, logits)])
+        return replace(traces[0], logits=total / sum(shares))
 
     return together
 
@@ -108,22 +113,25 @@ class Term:
     def __post_init__(self):
         if self.what not in COMPARED:
             raise ValueError(f"unknown term {self.what!r}: choose from {', '.join(COMPARED)}")
-        kind, usual = COMPARED[self.what]
-        object.__setattr__(self, "loss", self.loss or usual)
+        object.__setattr__(self, "loss", self.loss or COMPARED[self.what][1])
         object.__setattr__(self, "name", self.name or self.what)
-        _check_options(kind, self.loss, self.options)
+        _check_options(*self._kind_and_loss(), self.options)
 
-    def compute(self, progress: float, *tensors, **more) -> Tensor:
+    def _kind_and_loss(self) -> tuple[str, str]:
+        kind, usual = COMPARED[self.what]
+        return kind, self.loss or usual
+
+    def compute(self, progress: float, *tensors: Tensor | None, **more: Any) -> Tensor:
         "The loss of these tensors at this moment of training."
         options = {name: value_at(value, progress) for name, value in self.options.items()}
-        return find_loss(COMPARED[self.what][0], self.loss)(*tensors, **options, **more)
+        return find_loss(*self._kind_and_loss())(*tensors, **options, **more)
 
     def share_of(self, share: Callable[..., float] | None, window: int | None = None) -> float:
         "A micro-batch's part of its batch's loss; 1 for a whole batch, which has no `share`."
         if share is None:
             return 1.0
         reference = bool(self.options.get("reference", False))
-        return share(mean_over(COMPARED[self.what][0], self.loss, reference), window)
+        return share(mean_over(*self._kind_and_loss(), reference), window)
 
 
 def _check_options(kind: str, name: str, options: Mapping) -> None:
@@ -212,7 +220,8 @@ class Distiller(nn.Module):
         _check_terms(self.terms, layer_map, projections)
         self.layer_map, self.head_map, self.projections = layer_map, head_map, projections
         self.progress = 0.0  # part of training done, for schedules; the training loop sets it
-        self.share = None  # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
+        # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
+        self.share: Callable[..., float] | None = None
 
     def forward(
         self,
@@ -221,13 +230,15 @@ class Distiller(nn.Module):
         labels: Tensor | None = None,  # (batch,), for "gold"
     ) -> dict[str, Tensor]:
         "Each term by name, the same `..._weighted`, and `loss`, their weighted sum."
-        found, parts, total = {}, {}, 0.0
+        found: dict[str, Tensor] = {}
+        parts, weighted = {}, []
         for term in self.terms:
-            parts[term.name] = _parts(self, term, student, teacher, labels)
-            value = sum(weight * loss for _, weight, loss in parts[term.name])
-            weighted = value_at(term.weight, self.progress) * value
-            found |= {term.name: value.detach(), f"{term.name}_weighted": weighted.detach()}
-            total = total + weighted
+            name = term.name or term.what
+            parts[name] = _parts(self, term, student, teacher, labels)
+            value = reduce(add, [weight * loss for _, weight, loss in parts[name]])
+            weighted.append(value_at(term.weight, self.progress) * value)
+            found |= {name: value.detach(), f"{name}_weighted": weighted[-1].detach()}
+        total = reduce(add, weighted)
         if total.device.type == "cpu" and not math.isfinite(float(total.detach())):
             raise FloatingPointError(_where_not_finite(parts))
         return found | {"loss": total}
@@ -239,10 +250,18 @@ def _check_terms(terms, layer_map, projections):
     if not terms or len(set(names)) < len(names):
         raise ValueError(f"the terms are {names}: name at least one with a weight, and none twice")
     for term in terms:
-        if term.what not in ("prediction", "gold") and (term.layer_map or layer_map) is None:
-            raise ValueError(f"the term {term.name!r} compares layers: give a layer map")
+        if term.what not in ("prediction", "gold"):
+            _map_of(term, layer_map)
         if term.what in ("embedding", "hidden") and projections is None:
             raise ValueError(f"the term {term.name!r} compares states: give projections")
+
+
+def _map_of(term: Term, layer_map: LayerMap | None) -> LayerMap:
+    "The term's layer map, or this one; ValueError if there is neither."
+    found = term.layer_map or layer_map
+    if found is None:
+        raise ValueError(f"the term {term.name!r} compares layers: give a layer map")
+    return found
 
 
 def _parts(distiller, term, student, teacher, labels):
@@ -251,7 +270,7 @@ def _parts(distiller, term, student, teacher, labels):
     if term.what in ("prediction", "gold"):
         target = teacher.logits if term.what == "prediction" else labels
         return [("logits", term.share_of(share), term.compute(progress, student.logits, target))]
-    layer_map = term.layer_map or distiller.layer_map
+    layer_map = _map_of(term, distiller.layer_map)
     if term.what in ("embedding", "hidden"):
         return state_parts(term, student, teacher, layer_map, distiller.projections, progress,
                            share)
@@ -272,15 +291,17 @@ def needed_layers(
 ) -> dict:  # the arguments `hidden_states`, `attention` and `values` of `trace_forward`
     "Which hidden states and which layers' attention the terms use."
     column = ("student", "teacher").index(side)
-    states, layers = set(), set()
+    states: set[int] = set()
+    layers: set[int] = set()
     for term in distiller.terms:
-        layer_map = term.layer_map or distiller.layer_map
         if term.what == "embedding":
             states.add(0)
-        elif term.what == "hidden":
-            states |= {pair[column] for pair in layer_map.hidden_pairs()[1:]}
         elif term.what not in ("prediction", "gold"):
-            layers |= {pair[column] for pair in layer_map.attention_pairs()}
+            layer_map = _map_of(term, distiller.layer_map)
+            if term.what == "hidden":
+                states |= {pair[:2][column] for pair in layer_map.hidden_pairs()[1:]}
+            else:
+                layers |= {pair[:2][column] for pair in layer_map.attention_pairs()}
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
@@ -302,9 +323,10 @@ def truncate_encoder(
                 setattr(module, name, child[:layers])
     probe = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device),
              "attention_mask": torch.ones(1, 3, dtype=torch.long, device=model.device)}
-    tops = [teacher_targets(each, hidden_states=[layers], attention=())(probe).hidden_states
-            for each in (encoder, lower)]
-    same = len(tops[1]) == layers + 1 and torch.equal(tops[0][layers], tops[1][layers])
+    whole, cut = (teacher_targets(each, hidden_states=[layers], attention=())(probe).hidden_states
+                  for each in (encoder, lower))
+    ours, theirs = (cut[layers], whole[layers]) if len(cut) == layers + 1 else (None, None)
+    same = ours is not None and theirs is not None and torch.equal(ours, theirs)
     return lower if same else encoder
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a021796a

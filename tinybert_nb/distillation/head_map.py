@@ -39,7 +39,8 @@ def _heads_differ(student_heads: int, teacher_heads: int) -> str:
 
 def _check_choice(choice: tuple | None, student_heads: int, teacher_heads: int) -> None:
     "ValueError if this is not one existing teacher head for each student head."
-    if len(choice or ()) != student_heads or not all(0 <= head < teacher_heads for head in choice):
+    heads = choice or ()
+    if len(heads) != student_heads or not all(0 <= head < teacher_heads for head in heads):
         raise ValueError(
             f"teacher_choice is {choice}: name a teacher head from 0 to {teacher_heads - 1} for "
             f"each of the {student_heads} student heads"
@@ -72,15 +73,19 @@ class HeadMap:
     def teacher(self, tensor: Tensor) -> Tensor:  # (batch, teacher_heads, length, size)
         "The teacher's queries, keys or values as they enter the loss; ValueError for other heads."
         tensor = self._together(tensor, self.teacher_heads, "teacher")
-        return tensor[:, list(self.teacher_choice)] if self.kind == "select" else tensor
+        if self.kind == "select" and self.teacher_choice is not None:
+            return tensor[:, list(self.teacher_choice)]
+        return tensor
 
-    def _together(self, tensor, heads, model):
+    def _together(self, tensor: Tensor, heads: int, model: str) -> Tensor:
         if tensor.shape[1] != heads:
             found = tensor.shape[1]
             raise ValueError(f"the {model} has {found} heads, its head map is for {heads}")
         if self.kind == "mean":
             return _cut_again(tensor, 1) * heads**-0.25
-        return _cut_again(tensor, self.relation_heads) if self.kind == "relation" else tensor
+        if self.kind == "relation" and self.relation_heads is not None:
+            return _cut_again(tensor, self.relation_heads)
+        return tensor
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #c2670ba3
 def relation_heads(

@@ -186,7 +186,8 @@ def _cheapest_in_order(costs: np.ndarray) -> list[int]:
     for m in range(1, rows + 1):
         for n in range(m, columns + 1):
             best[m, n] = min(best[m, n - 1], best[m - 1, n - 1] + costs[m - 1, n - 1])
-    chosen, n = [], columns
+    chosen: list[int] = []
+    n = columns
     for m in range(rows, 0, -1):  # walk back from the full table
         while best[m, n] == best[m, n - 1]:  # column n was not needed
             n -= 1

@@ -10,6 +10,7 @@ __all__ = ['DEFAULT_MEAN', 'LOSSES', 'NEARLY_EQUAL', 'SCORE_ALGORITHMS', 'regist
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #bdcdf7b0
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +21,17 @@ DEFAULT_MEAN = {  # kind -> what a loss of that kind is a mean over, unless it s
     "state": "tokens", "attention": "pairs", "relation": "tokens",
     "prediction": "rows", "gold": "rows",
 }
-LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {kind: {} for kind in DEFAULT_MEAN}
+
+
+class _Loss(Protocol):
+    "A registered loss."
+    __qualname__: str
+    mean_over: str  # "rows", "tokens" or "pairs"
+
+    def __call__(self, *tensors: Any, **options: Any) -> Tensor: ...
+
+
+LOSSES: dict[str, dict[str, _Loss]] = {kind: {} for kind in DEFAULT_MEAN}
 
 
 def register_loss(
@@ -53,7 +64,7 @@ def register_loss(
 def find_loss(
     kind: str,  # a key of LOSSES
     name: str,  # as registered, for example "mse"
-) -> Callable[..., Tensor]:
+) -> _Loss:  # a function of tensors and options, which carries `mean_over`
     "The loss of that kind and name; ValueError with the choices if there is none."
     if kind not in LOSSES:
         raise ValueError(f"unknown kind of loss {kind!r}: choose from {', '.join(LOSSES)}")

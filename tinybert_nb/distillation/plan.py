@@ -144,7 +144,7 @@ def _match_lines(term: Term, layer_map: LayerMap, sizes: tuple[int, int]) -> lis
 def _start_line(teacher, student, layer_map):
     "Whether the student can be initialized from its teacher, and if not, why."
     try:
-        check_initialization(teacher, student, layer_map.one_to_one().taught_by)
+        check_initialization(teacher, student, layer_map.one_teacher_each())
     except ValueError as error:
         return f"start: {error}"
     return "start: the student can be cut from its teacher's weights"
@@ -162,7 +162,7 @@ def plan(
     "Check a distillation from two configurations, before any weights are loaded."
     whats = ("embedding", "hidden", "attention", "prediction")
     terms = [Term(what) for what in whats] if terms is None else list(terms)
-    models = [without_weights(config) for config in (teacher, student)]
+    models = without_weights(teacher), without_weights(student)
     layer_map = layer_map or uniform_map(teacher.num_hidden_layers, student.num_hidden_layers)
     Distiller(terms, layer_map, Projections(1, 1, student.num_hidden_layers))  # refuses bad terms
     problems = plan_problems(*models, terms, tokenizers)
