@@ -110,7 +110,8 @@ class Augmenter:
     ):
         self.candidates, self.settings = candidates, settings
         self.stop_words = load_stop_words(settings.stop_words)
-        self.counts = Counter()  # replaceable words, samples, and duplicates among these
+        # replaceable words, samples, and duplicates among these
+        self.counts: Counter[str] = Counter()
 
     def __call__(
         self,
@@ -132,7 +133,8 @@ class Augmenter:
 
     def _replace(self, built: list[Sample]) -> None:
         "Replace words in all samples; each distinct masked span is requested once."
-        context, rounds, found = self.settings.context, defaultdict(list), {}
+        context, rounds = self.settings.context, defaultdict(list)
+        found: dict[MaskedSpan, list[str]] = {}
         for each in built:
             places = np.flatnonzero(each.drawn < self.settings.probability).tolist()
             for turn, place in enumerate(places):
