@@ -51,7 +51,8 @@ def _head_sums(
     teacher, student = (each.float() for each in scores)
     squared = (student - teacher).square().masked_fill(~pairs, 0)
     logs = [each.masked_fill(~seen, float("-inf")).log_softmax(-1)
-            .masked_fill(~seen, LOWEST_LOG_PROBABILITY) for each, seen in zip((teacher, student), visible)]
+            .masked_fill(~seen, LOWEST_LOG_PROBABILITY)
+            for each, seen in zip((teacher, student), visible)]
     shares = [log.exp().masked_fill(~seen, 0) for log, seen in zip(logs, visible)]
     middle = ((shares[0] + shares[1]) / 2).clamp(min=SMALLEST_PROBABILITY).log()
     by_query = [

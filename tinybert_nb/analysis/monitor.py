@@ -188,12 +188,8 @@ def _read_new(monitor: AlignmentMonitor) -> None:
         monitor.read[step] = read
 
 
-def _measure(
-    monitor: AlignmentMonitor,
-    student: PreTrainedModel,
-    read: ReadText,
-    layer_map: LayerMap,
-) -> dict:
+def _measure(monitor: AlignmentMonitor, student: PreTrainedModel, read: ReadText,
+             layer_map: LayerMap) -> dict:
     "Result of `compare_models` over the batches, or over the text if there are none."
     if monitor.batches:
         return compare_models(monitor.teacher, student, monitor.tokenizer, monitor.batches,

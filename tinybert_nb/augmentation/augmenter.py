@@ -109,9 +109,8 @@ class Augmenter:
         settings: AugmentationSettings,
     ):
         self.candidates, self.settings = candidates, settings
-        self.stop_words = load_stop_words(settings.stop_words)
-        # replaceable words, samples, and duplicates among these
-        self.counts: Counter[str] = Counter()
+        # counts: replaceable words, samples, and duplicates among these
+        self.stop_words, self.counts = load_stop_words(settings.stop_words), Counter[str]()
 
     def __call__(
         self,

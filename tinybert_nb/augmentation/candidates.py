@@ -155,9 +155,7 @@ class ContextMaker:
             other = known[gap.second][0]
             start = _window(len(other), covered[0], self.room[pair])
             parts.append(other[start:start + self.room[pair]])
-        ids: list[int] = []
-        types: list[int] = []
-        texts = iter(parts)
+        ids, types, texts = list[int](), list[int](), iter(parts)
         for special, kind in self.frames[pair]:
             part = next(texts) if special is None else special
             ids, types = ids + part, types + [kind] * len(part)

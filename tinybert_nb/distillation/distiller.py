@@ -28,8 +28,8 @@ from ..models.trace import Trace, trace_forward
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
-    teacher: PreTrainedModel,  # its mode is set to eval, and its weights are never touched
-    **record: Any,  # which layers to keep, as `trace_forward` takes it; all by default
+    teacher: PreTrainedModel,  # is set to eval mode; its weights never change
+    **record: Any,  # arguments of `trace_forward`; by default all layers are kept
 ) -> Callable[[dict[str, Tensor]], Trace]:
     "A function that traces the frozen teacher: eval mode, no gradient, deterministic."
 
@@ -45,7 +45,7 @@ def average_teachers(
     targets: Sequence[Callable[[dict[str, Tensor]], Trace]],  # each as `teacher_targets` gives it
     shares: Sequence[float] | None = None,  # of the logits, any positive scale; None: equal
 ) -> Callable[[dict[str, Tensor]], Trace]:
-    "Targets with the weighted mean of all logits, the rest from the first; ValueError for shares."
+    "Targets with the weighted mean of all logits, the rest from the first; ValueError if invalid."
     shares = [1.0] * len(targets) if shares is None else list(shares)
     if not targets or len(shares) != len(targets) or not min(shares) > 0:
         raise ValueError(f"{len(targets)} teachers and shares {shares}: give each teacher a share "
@@ -70,8 +70,8 @@ class Schedule:
     end: float
     shape: Literal["linear", "cosine"] = "linear"
 
-    def at(self, progress: float) -> float:  # progress: share of training done, 0 to 1
-        "The number at this moment; ValueError for an unknown shape."
+    def at(self, progress: float) -> float:  # progress: fraction of training done, 0 to 1
+        "The value at this point of training; ValueError for an unknown shape."
         if self.shape not in ("linear", "cosine"):
             raise ValueError(f"unknown schedule {self.shape!r}: choose linear or cosine")
         done = progress if self.shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
@@ -80,13 +80,13 @@ class Schedule:
 # %% ../../nbs/03_distillation/05_distiller.ipynb #2ede0c8e
 def value_at(
     number: float | Schedule,
-    progress: float,  # share of training done, 0 to 1
+    progress: float,  # fraction of training done, 0 to 1
 ) -> float:
-    "A schedule's value at this moment; any other number is itself."
+    "A schedule's value at this point of training; a plain number is returned unchanged."
     return number.at(progress) if isinstance(number, Schedule) else number
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #f1d9e815
-COMPARED = {  # what -> kind of loss, and the usual loss of that kind
+COMPARED = {  # what is compared -> kind of loss, and its default loss
     "embedding": ("state", "mse"),  # hidden state 0
     "hidden": ("state", "mse"),  # hidden states along the layer map
     "attention": ("attention", "score_mse"),  # queries and keys along the layer map
@@ -104,7 +104,7 @@ class Term:
 
     what: str  # a key of COMPARED
     weight: float | Schedule = 1.0
-    loss: str | None = None  # a registered name of the right kind; None: the usual one
+    loss: str | None = None  # a registered name of the right kind; None: the default
     layer_map: LayerMap | None = None  # None: the distiller's
     head_map: HeadMap | Mapping[tuple[int, int], HeadMap] | None = None  # None: the distiller's
     options: dict = field(default_factory=dict)  # of the loss; each may be a Schedule
@@ -122,12 +122,12 @@ class Term:
         return kind, self.loss or usual
 
     def compute(self, progress: float, *tensors: Tensor | None, **more: Any) -> Tensor:
-        "The loss of these tensors at this moment of training."
+        "The loss of these tensors at this point of training."
         options = {name: value_at(value, progress) for name, value in self.options.items()}
         return find_loss(*self._kind_and_loss())(*tensors, **options, **more)
 
     def share_of(self, share: Callable[..., float] | None, window: int | None = None) -> float:
-        "A micro-batch's part of its batch's loss; 1 for a whole batch, which has no `share`."
+        "The weight of a micro-batch in its batch's loss; 1 without `share`, for a whole batch."
         if share is None:
             return 1.0
         reference = bool(self.options.get("reference", False))
@@ -146,14 +146,14 @@ def _check_options(kind: str, name: str, options: Mapping) -> None:
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #040bc7b2
 def _window(student: Trace, teacher: Trace, ours: int, theirs: int) -> int | None:
-    "The narrower of the two layers' windows of local attention; None where both see everything."
+    "The smaller of the two layers' windows of local attention; None where neither has one."
     found = [trace.windows[layer] for trace, layer in ((student, ours), (teacher, theirs))
              if trace.windows]
     return min((window for window in found if window is not None), default=None)
 
 
 def _of_heads(head_map, ours, theirs, student: Tensor, teacher: Tensor):
-    "Both tensors through the head map of this pair of layers; as they are where there is none."
+    "Both tensors after the head map of this pair of layers; unchanged if there is none."
     if isinstance(head_map, Mapping):
         head_map = head_map[ours, theirs]
     if head_map is None:
@@ -169,8 +169,8 @@ def attention_parts(
     head_map: HeadMap | Mapping | None,
     progress: float,
     share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
-) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
-    "What each pair of layers adds to a term over queries, keys or values; ValueError as the loss."
+) -> list[tuple[str, float, Tensor]]:  # pair of layers, weight, loss
+    "The losses of a term over queries, keys or values, by pair of layers; ValueError as the loss."
     columns = ("queries", "keys") if term.what == "attention" else (term.what,)
     parts = []
     for ours, theirs, weight in layer_map.attention_pairs():
@@ -192,8 +192,8 @@ def state_parts(
     projections: Projections,
     progress: float,
     share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
-) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
-    "What each pair of hidden states adds to a term; ValueError as the loss."
+) -> list[tuple[str, float, Tensor]]:  # pair of hidden states, weight, loss
+    "The losses of a term over hidden states, by pair; ValueError as the loss."
     pairs = layer_map.hidden_pairs()
     parts = []
     for ours, theirs, weight in pairs[:1] if term.what == "embedding" else pairs[1:]:
@@ -211,7 +211,7 @@ class Distiller(nn.Module):
     def __init__(
         self,
         terms: Sequence[Term],
-        layer_map: LayerMap | None = None,  # of the terms that name none
+        layer_map: LayerMap | None = None,  # of terms without a map of their own
         projections: Projections | None = None,  # needed by "embedding" and "hidden"
         head_map: HeadMap | Mapping[tuple[int, int], HeadMap] | None = None,  # None: head by head
     ):
@@ -219,7 +219,7 @@ class Distiller(nn.Module):
         self.terms = [term for term in terms if term.weight != 0]  # a weight of 0 costs nothing
         _check_terms(self.terms, layer_map, projections)
         self.layer_map, self.head_map, self.projections = layer_map, head_map, projections
-        self.progress = 0.0  # part of training done, for schedules; the training loop sets it
+        self.progress = 0.0  # fraction of training done, for schedules; set by the training loop
         # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
         self.share: Callable[..., float] | None = None
 
@@ -265,7 +265,7 @@ def _map_of(term: Term, layer_map: LayerMap | None) -> LayerMap:
 
 
 def _parts(distiller, term, student, teacher, labels):
-    "What each pair of layers, or the logits, add to a term: where, weight, loss."
+    "The losses of a term, for each pair of layers or the logits: a label, weight and loss."
     progress, share = distiller.progress, distiller.share
     if term.what in ("prediction", "gold"):
         target = teacher.logits if term.what == "prediction" else labels
@@ -308,14 +308,14 @@ def needed_layers(
 # %% ../../nbs/03_distillation/05_distiller.ipynb #ee96509e
 def truncate_encoder(
     model: PreTrainedModel,
-    layers: int,  # how many of its layers are needed, from below
+    layers: int,  # how many of its layers are needed, from the first
 ) -> nn.Module:
     "The model's encoder without classifier and upper layers; shares all weights with the model."
     encoder, depth = model.base_model, model.config.num_hidden_layers
     if layers >= depth:
         return encoder
     weights = {id(tensor): tensor for tensor in (*encoder.parameters(), *encoder.buffers())}
-    lower = copy.deepcopy(encoder, weights)  # what is in this dictionary is shared, not copied
+    lower = copy.deepcopy(encoder, weights)  # tensors in this dictionary are shared, not copied
     lower.config.num_hidden_layers = layers
     for module in list(lower.modules()):
         for name, child in module.named_children():
@@ -331,7 +331,7 @@ def truncate_encoder(
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a021796a
 def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
-    "How many layers must run for what is recorded."
+    "The number of layers to compute for what is recorded."
     return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a7dc4fbd

@@ -163,7 +163,7 @@ LAYER_MAPS = {  # name -> function of (teacher_layers, student_layers)
 
 # %% ../../nbs/03_distillation/01_layer_map.ipynb #a8196e05
 def parse_layer_map(
-    text: str,  # a name of LAYER_MAPS, "last-2", or by hand "2,4,6" or "2,-,6"
+    text: str,  # a name of LAYER_MAPS, "last-2", or teacher layers, "2,4,6" or "2,-,6"
     teacher_layers: int,  # L_T
     student_layers: int,  # L_S
 ) -> LayerMap:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #80131630
-DEFAULT_MEAN = {  # kind -> what a loss of that kind is a mean over, unless it says otherwise
+DEFAULT_MEAN = {  # kind -> what a loss of that kind is a mean over by default
     "state": "tokens", "attention": "pairs", "relation": "tokens",
     "prediction": "rows", "gold": "rows",
 }
@@ -35,9 +35,9 @@ LOSSES: dict[str, dict[str, _Loss]] = {kind: {} for kind in DEFAULT_MEAN}
 
 
 def register_loss(
-    kind: str,  # a key of LOSSES: it says what the function is called with
-    name: str | None = None,  # what a user types; None: the function's own name
-    mean_over: str | None = None,  # "rows", "tokens" or "pairs"; None: as usual for the kind
+    kind: str,  # a key of LOSSES: determines the function's arguments
+    name: str | None = None,  # the name in settings; None: the function's own name
+    mean_over: str | None = None,  # "rows", "tokens" or "pairs"; None: the kind's default
 ) -> Callable[[Callable], Callable]:
     "Decorator that registers a loss in LOSSES; ValueError for an unknown kind or a name in use."
     if kind not in LOSSES:
@@ -54,7 +54,7 @@ def register_loss(
                 f"the {kind} loss {entry!r} exists already ({known.__qualname__}): choose another "
                 f"name, or remove it first with `del LOSSES[{kind!r}][{entry!r}]`"
             )
-        LOSSES[kind][entry] = function  # the same function again, edited: the newer one counts
+        LOSSES[kind][entry] = function  # an edited version of the same function replaces it
         function.mean_over = over
         return function
 
@@ -78,7 +78,7 @@ def mean_over(
     name: str,  # as registered
     reference: bool = False,  # the loss is called with `reference=True`
 ) -> str:  # "rows", "tokens" or "pairs"
-    "What a loss is a mean over; with `reference`, padding counts: rows. ValueError as `find_loss`."
+    "What a loss is a mean over; `reference` counts padding, so: rows. ValueError as `find_loss`."
     over = find_loss(kind, name).mean_over
     return "rows" if reference else over
 
@@ -115,7 +115,7 @@ def _real_pairs(attention_mask, window=None):
 def count_real(
     what: str,  # "rows", "tokens" or "pairs"
     attention_mask: Tensor,  # (batch, length), 1 for a real token
-    window: int | None = None,  # of pairs: only those at a distance below it; None: all
+    window: int | None = None,  # count only pairs at a distance below it; None: all pairs
 ) -> Tensor:  # scalar, an integer
     "How many rows, real tokens or real query-key pairs a batch has; ValueError for another word."
     if what == "rows":
@@ -210,7 +210,7 @@ def _score_parts(student, teacher):
     "Two pairs (A, B), each (batch, heads, length, size): S_S - S_T is the sum of their A @ B^T."
     (query, key), (taught, taught_key) = student, teacher
     if query.shape == taught.shape:
-        parts = (query - taught, key), (taught, key - taught_key)  # before any other rounding
+        parts = (query - taught, key), (taught, key - taught_key)  # subtract before rounding
     else:
         parts = (query, key), (-taught, taught_key)
     return [(left * left.shape[-1] ** -0.5, right) for left, right in parts]
@@ -234,7 +234,7 @@ def _gram_form(student, teacher, window=None):
     return own + 2 * mixed + other
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #ee320c7a
-NEARLY_EQUAL = 0.02  # below this share of its terms the Gram form's sum loses its fifth digit
+NEARLY_EQUAL = 0.02  # below this fraction of its terms the Gram form's sum loses its fifth digit
 
 
 def _chosen_form(student, teacher, window=None):
@@ -337,7 +337,7 @@ def relation_kl(
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #d17ea53a
 def _mean(values: Tensor) -> Tensor:
-    "The mean of all values; 0 instead of NaN for none, since words may have no tokens."
+    "The mean of all values; 0 instead of NaN for none: a text may have no labelled tokens."
     return values.sum() / max(1, values.numel())
 
 
@@ -416,7 +416,7 @@ def gold_mse(
     student_logits: Tensor,  # (batch, 1) or (batch,)
     labels: Tensor,  # (batch,) or (batch, 1), gold scores
 ) -> Tensor:  # scalar, mean over the batch
-    "Mean squared error of a regression; ValueError unless there is one answer for each label."
+    "Mean squared error of a regression; ValueError unless there is one logit for each label."
     if student_logits.numel() != labels.numel() or len(student_logits) != len(labels):
         raise ValueError(
             f"regression needs one answer for each label: logits have shape "

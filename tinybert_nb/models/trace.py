@@ -44,7 +44,7 @@ class AttentionRecorder:
         window: int | None,  # of local attention; None: a token may attend to all others
     ) -> None:
         "Record the next layer's tensors, scaled so that scores are query key' / sqrt(head size)."
-        if self.closed:  # gradient checkpointing runs a layer once more in the backward pass
+        if self.closed:  # gradient checkpointing runs a layer again in the backward pass
             return
         kept = None
         if self.wanted is None or len(self.layers) in self.wanted:
@@ -104,11 +104,10 @@ class Trace:
     @property
     def heads(self) -> int:
         "Attention heads of the first recorded layer; ValueError if none was recorded."
-        for query in self.queries:
-            if query is not None:
-                return query.shape[1]
-        raise ValueError("no queries and keys were recorded: ask for them with "
-                         "trace_forward(..., attention=[...])")
+        recorded = [query for query in self.queries if query is not None]
+        if not recorded:
+            raise ValueError("no queries were recorded: call trace_forward(..., attention=[...])")
+        return recorded[0].shape[1]
 
     def scores(
         self,
@@ -164,7 +163,7 @@ def _check_gradient(model: nn.Module, recorder: AttentionRecorder, output) -> No
 
 # %% ../../nbs/02_models/05_trace.ipynb #dbd20948
 def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int]:
-    "What the library's `output_hidden_states` must be told to keep these states."
+    "The value of the library's `output_hidden_states` that keeps these states."
     if hidden_states is None or not hidden_states:
         return hidden_states is None
     # older releases take a list, but count layers in it and cannot keep the embeddings: all, then
@@ -174,12 +173,12 @@ def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int
 # %% ../../nbs/02_models/05_trace.ipynb #ac244c90
 def trace_forward(
     model: nn.Module,  # an encoder, with or without a classifier; may be compiled or under DDP
-    batch: dict[str, Tensor],  # a padded batch; what is no model input (labels, rows) is left out
+    batch: dict[str, Tensor],  # a padded batch; entries that are no model inputs are ignored
     hidden_states: Collection[int] | None = None,  # indices to keep, 0: embeddings; None: all
     attention: Collection[int] | None = None,  # 0-based layers to keep; None: all; (): none
-    values: bool = False,  # keep values beside queries and keys
+    values: bool = False,  # record values as well as queries and keys
 ) -> Trace:
-    "One forward pass at the speed of fused attention; ValueError for a model it cannot trace."
+    "Run one forward pass with fused attention; ValueError for a model that cannot be traced."
     encoder = getattr(model, "module", model)  # DistributedDataParallel keeps the model there
     inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     recorder = AttentionRecorder(attention, values)

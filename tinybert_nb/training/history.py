@@ -110,11 +110,7 @@ class _Run(Protocol):
 class Progress:
     "The progress bar, and `progress.json` of the run folder."
 
-    def __init__(
-        self,
-        run: _Run,
-        shown: bool,  # whether this process reports
-    ):
+    def __init__(self, run: _Run, shown: bool):  # shown: whether this process reports
         self.path, self.shown, self.run = run.folder / "progress.json", shown, run
         known = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
         self.rate_before = known.get("tokens_per_second", 0.0)

@@ -144,8 +144,7 @@ def resume(run: TrainingRun) -> None:
     if {name: about[name] for name in now} != now:
         raise ValueError(f"{run.folder} holds an unfinished run with other settings or data: "
                          "choose another folder, or remove it")
-    # module, optimizer, random -> name -> tensor
-    parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # module, optimizer, random
     for name, tensor in tensors.items():
         kind, rest = name.split(".", 1)
         parts[kind][rest] = tensor

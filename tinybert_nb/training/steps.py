@@ -55,6 +55,25 @@ def split_batch(
         pieces.append((piece, share))
     return pieces
 
+# %% ../../nbs/04_training/05_steps.ipynb #792323ee
+def _prepare(module: nn.Module, loader: Iterable, settings: TrainingSettings) -> None:
+    "Compile the models if the settings say so, and give the loader a generator of its own."
+    if settings.compile:
+        for model in module.children():
+            if isinstance(model, PreTrainedModel):
+                compile_model(model)
+    if isinstance(loader, DataLoader):
+        loader.generator = torch.Generator()  # else it draws from the generator of dropout
+
+
+def _updates_per_epoch(loader: Iterable, settings: TrainingSettings) -> int:
+    "The batches of the loader, or the steps of a stream; ValueError if neither is known."
+    if isinstance(loader, Sized):
+        return len(loader)
+    if settings.steps is None:
+        raise ValueError("a stream without an end has no epochs: set steps")
+    return settings.steps
+
 # %% ../../nbs/04_training/05_steps.ipynb #d0081e87
 class TrainingRun:
     "The state of one training run: module, optimizer, history, counters. `train` drives it."
@@ -71,22 +90,15 @@ class TrainingRun:
         watch: Callable[[dict], None] | None = None,  # called with every history row
     ):
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
-        self.folder, self.loader, self.unwrapped = Path(folder), loader, module
+        self.folder, self.loader, self.unwrapped, self.watch = Path(folder), loader, module, watch
         self.accelerator = make_accelerator(settings)
         set_seed(settings.seed, device_specific=True)
-        if settings.compile:
-            for model in module.children():
-                if isinstance(model, PreTrainedModel):
-                    compile_model(model)
+        _prepare(module, loader, settings)
         self.module, self.optimizer = self.accelerator.prepare(
             module, make_optimizer(module, settings))
-        if isinstance(loader, DataLoader):
-            loader.generator = torch.Generator()  # else it draws from the generator of dropout
         self.order = getattr(loader, "batch_sampler", loader)  # determines the batches
-        per_epoch = len(loader) if isinstance(loader, Sized) else settings.steps
-        if per_epoch is None:
-            raise ValueError("a stream without an end has no epochs: set steps")
-        self.per_epoch, self.total_steps = per_epoch, settings.steps or settings.epochs * per_epoch
+        self.per_epoch = _updates_per_epoch(loader, settings)
+        self.total_steps = settings.steps or settings.epochs * self.per_epoch
         self.step, self.evaluations_without_best, self.means = 0, 0, RunningMeans()
         self.best: float | None = None  # metric of the best evaluation
         self.parts, self.saved = settings.accumulation, time.perf_counter()
@@ -97,7 +109,6 @@ class TrainingRun:
         self.unused: list[nn.Parameter] | None = None
         self.set_progress = getattr(module, "set_progress", lambda share: None)
         self.set_share = getattr(module, "set_share", None)
-        self.watch = watch
         self.history: History  # created when the run is resumed or begun
 
     @property
