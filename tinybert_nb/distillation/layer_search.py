@@ -216,9 +216,9 @@ def earth_mover_map(
     student_layers, teacher_layers = table.shape
     taken = np.kron(np.eye(student_layers), np.ones(teacher_layers))  # sums each row of the flow
     given = np.kron(np.ones(student_layers), np.eye(teacher_layers))  # sums each column
-    crumbs = [teacher_layers] * student_layers + [student_layers] * teacher_layers
+    units = [teacher_layers] * student_layers + [student_layers] * teacher_layers
     solution = linprog(
-        table.ravel(), A_eq=np.vstack([taken, given]), b_eq=crumbs, method="highs-ds"
+        table.ravel(), A_eq=np.vstack([taken, given]), b_eq=units, method="highs-ds"
     )
     flow = np.round(solution.x).reshape(table.shape)  # integral: simplex ends at a vertex
     pairs = [(m + 1, n + 1, flow[m, n] / teacher_layers) for m, n in np.argwhere(flow)]

@@ -84,7 +84,7 @@ def mean_over(
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #4dcda473
 def _without_padding(tensor, attention_mask):
-    "(batch, ..., length, size) as float32, with zeros at padded positions, whatever stood there."
+    "(batch, ..., length, size) as float32, with zeros at padded positions."
     between = (1,) * (tensor.dim() - 3)
     padding = (attention_mask == 0).reshape(len(attention_mask), *between, -1, 1)
     return tensor.float().masked_fill(padding, 0.0)
