@@ -25,7 +25,7 @@ help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
 	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
-	@echo 'make check    export in sync, lint, form, changed notebooks   NB=nbs/01_data/05_batches.ipynb'
+	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/13_batches.ipynb'
 	@echo 'make test     run every notebook that changed since it passed, then tests/'
 	@echo 'make bench    measure speed and memory'
 	@echo 'make export   notebooks to modules, clean notebooks, README, ARCHITECTURE'
@@ -58,8 +58,9 @@ data: $(READY)
 demo: $(READY)
 	@$(BIN)/tinybert-nb demo --preset $(PRESET) --out $(OUT)
 
-# The root is the repository, so that links between notebooks work. JupyterLab refuses to run as root
-# unless it is allowed to. Where there is no browser, the address that it prints opens the same page.
+# The root is the repository, so that links between notebooks work. JupyterLab refuses to run as
+# root unless it is allowed to. Where there is no browser, the address that it prints opens the same
+# page.
 lab: $(READY)
 	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=$(LAB_PAGE) \
 	  $$(test "$$(id -u)" -ne 0 || echo --allow-root) $(LAB_FLAGS)
@@ -72,9 +73,9 @@ bench: $(READY)
 check: $(READY)
 	@$(BIN)/python scripts/check.py $(NB)
 
-# Every notebook that changed since it passed, through nbdev_test; then pytest, which also reads what
-# the notebooks left as proof of execution. Both always run; either can fail the target. What they need is fetched first,
-# so from there on no hub is asked.
+# Every notebook that changed since it passed, through nbdev_test; then pytest, which also reads
+# what the notebooks left as proof of execution. Both always run; either can fail the target. What
+# they need is fetched first, so from there on no hub is asked.
 test: export HF_HUB_OFFLINE := 1
 test: export TQDM_DISABLE := 1
 test: export TOKENIZERS_PARALLELISM := false

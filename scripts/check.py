@@ -1,4 +1,4 @@
-"""Check what changed since the last commit: in sync, lint, form, and the notebooks themselves.
+"""Check what changed since the last commit: in sync, lint, types, form, the notebooks themselves.
 
     .venv/bin/python scripts/check.py                                    # changed notebooks
     .venv/bin/python scripts/check.py nbs/03_distillation/00_losses.ipynb
@@ -32,6 +32,7 @@ def steps(notebooks: list[str]) -> dict[str, list[str]]:
         "exported modules, clean notebooks, README and ARCHITECTURE are in sync": [
             *test, "tests/test_notebooks.py", "-k", "in_sync or clean or readme or architecture"],
         "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
+        "types": [*test, "tests/test_types.py"],
         "imports, links and form": [
             *test, "tests/test_notebooks.py", "tests/test_public_face.py", "tests/test_words.py",
             "-n", "2",

@@ -48,22 +48,25 @@ def _head_sums(
     "Sums of the five measures for each head over the real positions, and their counts."
     query, both = attention_mask[:, None, :].bool(), visible[0] & visible[1]
     pairs = both & query[..., None]
-    scores = [each.float() for each in scores]
-    squared = (scores[1] - scores[0]).square().masked_fill(~pairs, 0)
+    teacher, student = (each.float() for each in scores)
+    squared = (student - teacher).square().masked_fill(~pairs, 0)
     logs = [each.masked_fill(~seen, float("-inf")).log_softmax(-1)
-            .masked_fill(~seen, LOWEST_LOG_PROBABILITY) for each, seen in zip(scores, visible)]
+            .masked_fill(~seen, LOWEST_LOG_PROBABILITY)
+            for each, seen in zip((teacher, student), visible)]
     shares = [log.exp().masked_fill(~seen, 0) for log, seen in zip(logs, visible)]
     middle = ((shares[0] + shares[1]) / 2).clamp(min=SMALLEST_PROBABILITY).log()
     by_query = [
         (shares[0] * (logs[0] - logs[1])).sum(-1),
-        sum((share * (log - middle)).sum(-1) for share, log in zip(shares, logs)) / 2,
-        cosine_similarity(*shares, dim=-1),
-        _rank_agreement(*(each.masked_fill(~both, float("-inf")) for each in scores),
-                        both.sum(-1)),
+        ((shares[0] * (logs[0] - middle)).sum(-1) + (shares[1] * (logs[1] - middle)).sum(-1)) / 2,
+        cosine_similarity(shares[0], shares[1], dim=-1),
+        _rank_agreement(teacher.masked_fill(~both, float("-inf")),
+                        student.masked_fill(~both, float("-inf")), both.sum(-1)),
     ]
     sums = [squared.sum((0, 2, 3)), *(each.masked_fill(~query, 0).sum((0, 2)) for each in by_query)]
     counts = [pairs.sum(), *[query.sum()] * len(by_query)]
-    return tuple(torch.stack([each.double() for each in column]).cpu() for column in (sums, counts))
+    total, count = (torch.stack([each.double() for each in column]).cpu()
+                    for column in (sums, counts))
+    return total, count
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #4f17242a
 def _check_fit(
@@ -79,10 +82,7 @@ def _check_fit(
             f"{layer_map.student_layers} student layers, the traces have {teacher_depth} "
             f"and {student_depth}"
         )
-    teacher_heads, student_heads = (
-        teacher_trace.queries[0].shape[1],
-        student_trace.queries[0].shape[1],
-    )
+    teacher_heads, student_heads = teacher_trace.heads, student_trace.heads
     if teacher_heads != student_heads:
         raise ValueError(
             f"the teacher has {teacher_heads} heads and the student {student_heads}: heads are "
@@ -98,7 +98,8 @@ class HeadAlignment:
 
     def __init__(self, layer_map: LayerMap):  # which teacher layer teaches which student layer
         self.layer_map = layer_map
-        self.sums = self.counts = 0  # (measures, layers, heads); (measures, layers)
+        # (measures, layers, heads) and (measures, layers), once there was a batch
+        self.sums = self.counts = torch.zeros((), dtype=torch.float64)
 
     def add(self, teacher_trace: Trace, student_trace: Trace) -> None:
         "Add both models' traces of one batch; ValueError if they do not fit."
@@ -114,7 +115,7 @@ class HeadAlignment:
 
     def rows(self) -> list[dict]:
         "student_layer, teacher_layer, head (from 1), MEASURES; ValueError if nothing was added."
-        if isinstance(self.sums, int):
+        if not self.sums.dim():
             raise ValueError("there was no batch: there is nothing to compare")
         means = (self.sums / self.counts[..., None]).permute(1, 2, 0).tolist()
         return [{"student_layer": student_layer, "teacher_layer": teacher_layer, "head": head,

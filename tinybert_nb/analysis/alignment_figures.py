@@ -9,6 +9,7 @@ __all__ = ['plot_layer_map', 'plot_alignment_change', 'plot_alignment_course']
 import math
 from collections.abc import Sequence
 from statistics import mean, quantiles
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -67,7 +68,7 @@ def _draw_chain(
     "Draw states as circles with their index from 0, layers as boxes with their number from 1."
     ax.plot([0, depth * stretch], [height] * 2, color=_grey(0.4), zorder=1)
     ax.text(-0.45, height, name, ha="right", va="center", fontsize=10)
-    outline = {"ha": "center", "va": "center", "fontsize": 8.5, "zorder": 3}
+    outline: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "zorder": 3}
     for i in range(depth + 1):
         ax.text(
             i * stretch,

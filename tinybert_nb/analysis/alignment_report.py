@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -90,7 +91,7 @@ def write_alignment_report(
     course += [{**row, "step": name} for row in study["heads"]]
     reads = [read_text(teacher, student, tokenizer, *text, max_length) for text in texts]
     views = [OfflineView(read, layer_map, f"text-{i}") for i, read in enumerate(reads)]
-    sections = [("Point at a token", [
+    sections: list[tuple[str, list]] = [("Point at a token", [
         "Each token shows, from top to bottom, how much of the teacher's attention it gets, of the "
         "student's, and the difference.", *views])]
     sections += _figure_sections(study, course, reads, layer_map)
@@ -143,12 +144,17 @@ def student_checkpoints(
     return {folder.name: str(folder)}
 
 # %% ../../nbs/09_analysis/16_alignment_report.ipynb #30c61a12
+def _as_text(text: str | Sequence[str]) -> str:
+    "The text itself, or words joined by spaces."
+    return text if isinstance(text, str) else " ".join(text)
+
+
 def align_folders(
     teacher: str,  # folder or model id
     student: str,  # checkpoint or folder, as of `student_checkpoints`
     texts: Sequence[tuple[str, str | None]],  # to show
     out: str | Path = "runs/alignment",
-    data=None,  # task file or data set to measure on; None: the texts
+    data: str | Path | Any = None,  # task file or data set to measure on; None: the texts
     form: TaskForm = TaskForm(),  # format of the data
     rows: int = 500,  # of the data, at most
     layer_map: str = "uniform",  # a name, or by hand: 2,4,6
@@ -166,8 +172,8 @@ def align_folders(
     max_length = limit_length(max_length, tokenizer)
     measured = list(texts)
     if data is not None:
-        measured = [tuple(text if text is None or isinstance(text, str) else " ".join(text)
-                          for text in (example.text_a, example.text_b))
+        measured = [(_as_text(example.text_a),
+                     None if example.text_b is None else _as_text(example.text_b))
                     for example in islice(read_examples(data, form=form), rows)]
     encoded = [dict(tokenizer(*pair, truncation=True, max_length=max_length), label=0, row=row)
                for row, pair in enumerate(measured)]

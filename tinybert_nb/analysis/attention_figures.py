@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from .alignment import AttentionPair
@@ -172,8 +172,8 @@ def plot_attention_triptych(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
     head: int,  # from 1
-    figure: FigureBase | None = None,  # a figure or part, constrained layout; None: a new one
-) -> FigureBase:
+    figure: Figure | SubFigure | None = None,  # with constrained layout; None: a new one
+) -> Figure | SubFigure:
     "Draw teacher, student, difference side by side; ValueError for an unknown layer or head."
     teacher, student = _one_head(pair, layer, head)
     taught_by = pair.layer_map.taught_by[layer - 1]
@@ -192,8 +192,8 @@ def plot_attention_triptych(
 def plot_heads(
     pair: AttentionPair,  # of one sentence
     layer: int,  # student layer, from 1
-    figure: FigureBase | None = None,  # a figure or part, constrained layout; None: a new one
-) -> FigureBase:
+    figure: Figure | SubFigure | None = None,  # with constrained layout; None: a new one
+) -> Figure | SubFigure:
     "Draw every head of a layer: teacher, student, difference; ValueError for an unknown layer."
     teacher, student = (np.asarray(side, dtype=float) for side in pair.layer(layer))
     heads, taught_by = len(teacher), pair.layer_map.taught_by[layer - 1]

@@ -7,6 +7,7 @@ __all__ = ['static_text', 'largest_score', 'sight_of', 'informative_head', 'Atte
 
 # %% ../../nbs/09_analysis/10_attention_view.ipynb #a79f1f2f
 from importlib.resources import files
+from typing import Any
 
 import anywidget
 import torch
@@ -46,7 +47,7 @@ def sight_of(
     largest: float | None = None,  # from `largest_score`; None: computed here
 ) -> dict:
     "Data of one head for the script; ValueError for a layer or head that does not exist."
-    taught_by, heads = layer_map.one_to_one().taught_by, read.student.queries[0].shape[1]
+    taught_by, heads = layer_map.one_teacher_each(), read.student.heads
     for name, value, last in (("layer", layer, len(taught_by)), ("head", head, heads)):
         if not 1 <= value <= last:
             raise ValueError(f"{name} {value} does not exist: choose from 1 to {last}")
@@ -76,7 +77,7 @@ def informative_head(
     head: int | None = None,  # from 1; None: the best of all
 ) -> tuple[int, int]:  # head, from 1, and position of the query, from 0
     "The head and token where the teacher attends most from one word to other words."
-    taught_by = layer_map.one_to_one().taught_by[layer - 1]
+    taught_by = layer_map.one_teacher_each()[layer - 1]
     attention = read.teacher.probabilities(taught_by - 1)[0].float().cpu()  # (heads, query, key)
     words = torch.tensor([_is_word(token) for token in read.tokens]).float()
     among_words = attention * words[:, None] * words * (1 - torch.eye(len(words)))
@@ -96,9 +97,9 @@ class AttentionView(anywidget.AnyWidget):
     view = traitlets.Enum(("probabilities", "scores"), "probabilities").tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)  # the query, from 0; -1: chosen for the first text
 
-    def __init__(self, **traits):
+    def __init__(self, **traits: Any):  # initial values of the traits above
         super().__init__(**traits)
-        self._read = None  # text, layer map and largest score
+        self._read: tuple[ReadText, LayerMap, float] | None = None  # the last: largest score
         self.observe(self._update, ("layer", "head"))
 
     def show(self, read: ReadText, layer_map: LayerMap) -> None:
@@ -106,7 +107,7 @@ class AttentionView(anywidget.AnyWidget):
         self._read = read, layer_map, largest_score(read, layer_map)
         with self.hold_trait_notifications():
             self.layer = min(max(self.layer, 1), layer_map.student_layers)
-            self.head = min(max(self.head, 0), read.student.queries[0].shape[1])
+            self.head = min(max(self.head, 0), read.student.heads)
             if self.head == 0 or self.token < 0:
                 self.head, self.token = informative_head(
                     read, layer_map, self.layer, self.head or None)
@@ -122,8 +123,8 @@ class AttentionView(anywidget.AnyWidget):
         return figure_html(plot_attention_triptych(pair, self.layer, self.head))
 
     def _ipython_display_(self):
-        data, metadata = self._repr_mimebundle_()
-        display(data, metadata=metadata, raw=True)
+        if bundle := self._repr_mimebundle_():
+            display(bundle[0], metadata=bundle[1], raw=True)
         display(still_output(self.still_html()))
 
     def _update(self, change=None):

@@ -9,6 +9,7 @@ __all__ = ['plot_history', 'plot_results']
 import math
 from collections.abc import Sequence
 from statistics import mean, stdev
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -97,7 +98,7 @@ def plot_history(
             _mark_epochs(ax, rows)
         _stage_titles(left, right, stage, rows, terms, measured)
     _caption(figure, "The course of training", _history_notice(curves))
-    return figure
+    return figure.figure  # a whole one
 
 # %% ../../nbs/09_analysis/05_history_figures.ipynb #3c31f3fc
 def _draw_curves(
@@ -123,7 +124,7 @@ def _draw_curves(
             label=f"{_display_name(name)}{' (dev)' if dashed else ''}, {value}",
         )
         if best:
-            ring = {"markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
+            ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
             ax.plot(*best, "o", color=colour, clip_on=False, **ring)
     values = [value for points in curves.values() for _, value in points if math.isfinite(value)]
     if values and min(values) > 0 and max(values) > 20 * min(values):

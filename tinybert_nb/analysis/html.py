@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from .style import _display_name, alt_text, picture_width, png_bytes
 from ..files.storage import atomic_file
@@ -100,7 +100,7 @@ def _table_html(
 
 
 def figure_html(
-    figure: Figure,
+    figure: Figure | SubFigure,
 ) -> str:
     "A figure as an embedded picture with its caption as alternative text; a wide one scrolls."
     picture = png_bytes(figure)

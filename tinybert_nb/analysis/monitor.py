@@ -54,11 +54,11 @@ def list_checkpoints(
         state = json.loads(progress.read_text(encoding="utf-8"))
         if state["state"] == "finished":
             found.setdefault(state["step"], run / "last")
-    found = [Checkpoint(step, folder) for step, folder in sorted(found.items())
-             if all((folder / name).is_file() for name in ("config.json", "model.safetensors"))]
-    if not found:
+    complete = [Checkpoint(step, folder) for step, folder in sorted(found.items())
+                if all((folder / name).is_file() for name in ("config.json", "model.safetensors"))]
+    if not complete:
         raise ValueError(f"{run} has no checkpoint yet: train with snapshots of 1 or more")
-    return found
+    return complete
 
 # %% ../../nbs/09_analysis/13_monitor.ipynb #e3d724fa
 def attention_film(
@@ -74,18 +74,20 @@ def attention_film(
     heads = len(frames[0][1].layer(layer)[0])
     if not 1 <= head <= heads:
         raise ValueError(f"head {head} does not exist: choose from 1 to {heads}")
-    sides = [np.stack([np.asarray(pair.layer(layer)[side][head - 1]) for _, pair in frames])
-             for side in (0, 1)]
-    scales = _scales(*sides, frames[0][1].view)
+    teachers, students = (
+        np.stack([np.asarray(pair.layer(layer)[side][head - 1]) for _, pair in frames])
+        for side in (0, 1))
+    scales = _scales(teachers, students, frames[0][1].view)
     pictures = []
-    for (title, pair), teacher, student in zip(frames, *sides):
+    for (title, pair), teacher, student in zip(frames, teachers, students):
         side = _square_inches(len(pair.tokens))
         figure, [axes] = _panels(1, 3, (3 * side + 2.0, side + 2.2), "compressed")
         _three_panels(axes, pair, layer, teacher, student, scales)
         figure.suptitle(f"Head {head}, {title}", x=0.01, ha="left", fontweight="bold")
         pictures.append(Image.open(BytesIO(png_bytes(figure, 90))).convert("RGB"))
     widest, highest = (max(each.size[i] for each in pictures) for i in (0, 1))
-    pictures = [ImageOps.pad(each, (widest, highest), color=each.getpixel((0, 0)), centering=(0, 0))
+    pictures = [ImageOps.pad(each, (widest, highest), color=tuple(np.asarray(each)[0, 0].tolist()),
+                             centering=(0, 0))
                 .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
                 for each in pictures]  # MAXCOVERAGE keeps the few pale shades
     with atomic_file(Path(path)) as unfinished:
@@ -179,20 +181,21 @@ def _read_new(monitor: AlignmentMonitor) -> None:
         if step in monitor.read:
             continue
         student = load_encoder(str(folder))
-        monitor.layer_map = monitor.layer_map or default_map(monitor.teacher, student).one_to_one()
+        layer_map = monitor.layer_map or default_map(monitor.teacher, student).one_to_one()
+        monitor.layer_map = layer_map
         read = read_text(monitor.teacher, student, monitor.tokenizer, monitor.text)
-        monitor.studies[step] = _measure(monitor, student, read)
+        monitor.studies[step] = _measure(monitor, student, read, layer_map)
         monitor.read[step] = read
 
 
-def _measure(monitor: AlignmentMonitor, student: PreTrainedModel, read: ReadText) -> dict:
+def _measure(monitor: AlignmentMonitor, student: PreTrainedModel, read: ReadText,
+             layer_map: LayerMap) -> dict:
     "Result of `compare_models` over the batches, or over the text if there are none."
     if monitor.batches:
         return compare_models(monitor.teacher, student, monitor.tokenizer, monitor.batches,
-                              monitor.layer_map)
+                              layer_map)
     input_ids = torch.tensor([monitor.tokenizer.convert_tokens_to_ids(read.tokens)])
-    return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer,
-                          monitor.layer_map)
+    return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer, layer_map)
 
 
 def _show_new(monitor: AlignmentMonitor) -> int:  # number of new checkpoints
@@ -212,13 +215,16 @@ def _show_new(monitor: AlignmentMonitor) -> int:  # number of new checkpoints
 
 def _show(monitor: AlignmentMonitor) -> None:
     "Show the selected checkpoint."
-    step = monitor.slider.value
-    if step in monitor.read:
-        monitor.view.show(monitor.read[step], monitor.layer_map)
-        monitor.pictures.grids(step, monitor.studies[step], monitor.layer_map)
+    step, layer_map = monitor.slider.value, monitor.layer_map
+    if step in monitor.read and layer_map is not None:  # the first checkpoint sets it
+        monitor.view.show(monitor.read[step], layer_map)
+        monitor.pictures.grids(step, monitor.studies[step], layer_map)
 
 
 def _frames(monitor: AlignmentMonitor) -> list[tuple[str, AttentionPair]]:
     "Frames of the animation: every checkpoint in turn."
-    return [(f"after {step} updates" if step else "at the start", read.pair(monitor.layer_map))
+    layer_map = monitor.layer_map
+    if layer_map is None:  # the first checkpoint sets it
+        return []
+    return [(f"after {step} updates" if step else "at the start", read.pair(layer_map))
             for step, read in sorted(monitor.read.items())]

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import HeadAlignment, default_map, trace_both
 from ..distillation.layer_map import LayerMap
-from ..distillation.layer_search import cka, cka_sums, head_costs
+from ..distillation.layer_search import _recorded, cka, cka_sums, head_costs
 from ..files.terminal import progress_bar
 from ..models.trace import Trace
 
@@ -26,7 +26,8 @@ class HeadGrid:
     "Accumulates the KL divergence of every student head from every teacher head over batches."
 
     def __init__(self):
-        self.sums = self.queries = 0
+        # (student layers, teacher layers, student heads, teacher heads), once there was a batch
+        self.sums, self.queries = torch.zeros((), dtype=torch.float64), 0
 
     def add(self, teacher_trace: Trace, student_trace: Trace) -> None:
         "Add both models' traces of one batch."
@@ -39,6 +40,8 @@ class HeadGrid:
 
     def rows(self) -> list[dict]:
         "student_layer, student_head, teacher_layer, teacher_head (from 1), probability_kl (nats)."
+        if not self.queries:
+            raise ValueError("there was no batch: there is nothing to compare")
         means = self.sums / self.queries
         return [{"student_layer": m + 1, "student_head": i + 1, "teacher_layer": n + 1,
                  "teacher_head": j + 1, "probability_kl": float(means[m, n, i, j])}
@@ -85,7 +88,8 @@ class LayerGrid:
         real = teacher_trace.attention_mask.bool()
         states = {(model, layer): hidden[real.to(hidden.device)].cpu()
                   for model, trace in (("student", student_trace), ("teacher", teacher_trace))
-                  for layer, hidden in enumerate(trace.hidden_states)}
+                  for layer, hidden in enumerate(_recorded(
+                      trace, model, "hidden_states", range(len(trace.hidden_states))))}
         for one, other in product(states, states):
             if one == other or (one[0], other[0]) == ("student", "teacher"):
                 found = cka_sums(states[one], states[other])
@@ -116,7 +120,8 @@ class AttentionPatterns:
         special = {tokenizer.cls_token_id: 0, tokenizer.sep_token_id: 1}
         self.kinds = torch.tensor([special.get(number, 5 if _is_punctuation(token) else 6)
                                    for number, token in enumerate(tokens)])
-        self.sums, self.queries = {}, 0
+        self.sums: dict[tuple[str, int], Tensor] = {}  # model, layer -> (heads, KINDS)
+        self.queries = 0
 
     def add(self, teacher_trace: Trace, student_trace: Trace, input_ids: Tensor) -> None:
         "Add both models' traces of one batch and its token ids."
@@ -148,10 +153,10 @@ def compare_traces(
     "All rows of this notebook and of alignment from traces; ValueError for no batch, a bad fit."
     heads, grid, layers = HeadAlignment(layer_map), HeadGrid(), LayerGrid()
     habits = AttentionPatterns(tokenizer)
-    for *both, input_ids in traces:
+    for teacher_trace, student_trace, input_ids in traces:
         for gathered in (heads, grid, layers):
-            gathered.add(*both)
-        habits.add(*both, input_ids)
+            gathered.add(teacher_trace, student_trace)
+        habits.add(teacher_trace, student_trace, input_ids)
     found = {"heads": heads.rows(), "head_grid": grid.rows()}  # raises ValueError without a batch
     return found | {"matches": match_heads(found["head_grid"], layer_map),
                     "layers": layers.rows(), "habits": habits.rows()}

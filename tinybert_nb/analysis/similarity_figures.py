@@ -9,6 +9,7 @@ __all__ = ['plot_head_grid', 'plot_layer_grid', 'plot_attention_patterns']
 import math
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def _two_levels(
                    fontsize=size)
     names = [group_name.format(group) for group in groups]
     room = points * min(map(len, groups.values())) / max(map(len, names))  # for one letter
-    turned = {"rotation": 90, "va": "center"} if upright else {}
+    turned: dict[str, Any] = {"rotation": 90, "va": "center"} if upright else {}
     axis.set_ticks([mean(found) for found in groups.values()], names,
                    fontsize=min(9.0, max(5.5, 1.7 * room)), **turned)
     axis.set_tick_params(which="minor", length=2, pad=2)
@@ -106,7 +107,8 @@ def _mark_matches(
         if mapped in columns:
             dots.append((columns.index(mapped), lines.index(ours)))
     if dots:
-        ax.scatter(*zip(*dots), s=(0.45 * min(points, 14)) ** 2, color=_line_colour(1),
+        across, down = zip(*dots)
+        ax.scatter(across, down, s=(0.45 * min(points, 14)) ** 2, color=_line_colour(1),
                    linewidths=0, zorder=4)
 
 # %% ../../nbs/09_analysis/07_similarity_figures.ipynb #c8df0179

@@ -12,6 +12,7 @@ import unicodedata
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from cycler import cycler
@@ -19,7 +20,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 
 from ..files.terminal import note
@@ -41,9 +42,9 @@ def _grey(
     fraction: float,  # 0: the background, 1: the text
 ) -> str:
     "A grey between the current background and text colours of matplotlib's settings."
-    names = ("axes.facecolor", "text.color")
-    background, text = (np.array(to_rgb(plt.rcParams[name])) for name in names)
-    return to_hex(background + fraction * (text - background))
+    settings = plt.rcParams["axes.facecolor"], plt.rcParams["text.color"]
+    background, text = (np.array(to_rgb(colour)) for colour in settings)
+    return to_hex(tuple(background + fraction * (text - background)))
 
 
 def _background_kind() -> str:
@@ -58,7 +59,7 @@ def _line_colour(
     colour = [*LINE_COLOURS[:-1], _grey(1)][index % len(LINE_COLOURS)]
     if _background_kind() == "light":
         return colour
-    return to_hex(0.75 * np.array(to_rgb(colour)) + 0.25 * np.array(to_rgb(_grey(1))))
+    return to_hex(tuple(0.75 * np.array(to_rgb(colour)) + 0.25 * np.array(to_rgb(_grey(1)))))
 
 
 def _attention_colours() -> Colormap:
@@ -86,8 +87,8 @@ def theme(
     background, text = THEMES[name]
     text_keys = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color",
                  "lines.color", "patch.edgecolor", "hatch.color")
-    settings = {**dict.fromkeys(text_keys, text), "figure.facecolor": background,
-                "axes.facecolor": background}
+    settings: dict[Any, Any] = {**dict.fromkeys(text_keys, text), "figure.facecolor": background,
+                                "axes.facecolor": background}
     with plt.rc_context(settings):
         settings["grid.color"] = _grey(0.08)
         colours = [_line_colour(index) for index in range(len(LINE_COLOURS))]
@@ -175,7 +176,7 @@ def drawable(
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 # %% ../../nbs/09_analysis/02_style.ipynb #00a12f0b
-_PLAIN = {"parse_math": False}  # a dollar sign is no formula
+_PLAIN: dict[str, Any] = {"parse_math": False}  # a dollar sign is no formula
 
 
 def _display_name(
@@ -199,8 +200,8 @@ def _panels(
     columns: int,
     size: tuple[float, float],  # inches
     layout: str = "constrained",  # "compressed" for square panels
-    figure: FigureBase | None = None,  # to draw into, its size kept; None: a new one
-) -> tuple[FigureBase, np.ndarray]:
+    figure: Figure | SubFigure | None = None,  # to draw into, its size kept; None: a new one
+) -> tuple[Figure | SubFigure, np.ndarray]:
     "A figure that is closed for pyplot, and its axes as an array (rows, columns)."
     if figure is None:
         figure = plt.figure(figsize=size, layout=layout)
@@ -236,7 +237,7 @@ def _title_and_notice(
 
 
 def _caption(
-    figure: Figure,
+    figure: Figure | SubFigure,
     title: str,
     notice: str,  # what to notice
 ) -> None:
@@ -260,7 +261,7 @@ def _cell_points(
 
 # %% ../../nbs/09_analysis/02_style.ipynb #20fc78c3
 def alt_text(
-    figure: Figure,  # one of this package's
+    figure: Figure | SubFigure,  # one of this package's
 ) -> str:
     "A figure's titles and captions as one text, for people who cannot see it."
     said = [figure.get_suptitle(), figure.get_supxlabel()]
@@ -272,10 +273,11 @@ def alt_text(
 
 # %% ../../nbs/09_analysis/02_style.ipynb #f2498722
 def png_bytes(
-    figure: Figure,
+    figure: Figure | SubFigure,  # of a part, the whole figure is drawn
     dots_per_inch: int = 144,  # one and a half times a browser's 96, sharp on dense screens
 ) -> bytes:
     "A figure as a PNG picture; the same figure gives the same bytes, however often it is saved."
+    figure = figure.figure
     places = [(ax, ax.get_in_layout(), ax.get_position(original=True), ax.get_position())
               for ax in figure.axes]
     parts = [(part, part.bbox_relative.frozen()) for part in figure.subfigs]
@@ -284,8 +286,8 @@ def png_bytes(
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor=background, metadata={"Software": None},
                    bbox_inches="tight", dpi=dots_per_inch)
-    for part, place in parts:  # saving moves these: put them back
-        part.bbox_relative.set(place)
+    for part, box in parts:  # saving moves these: put them back
+        part.bbox_relative.set(box)
     for text, place in texts:
         text.set_position(place)
     for ax, in_layout, original, active in places:

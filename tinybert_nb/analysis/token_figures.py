@@ -218,9 +218,10 @@ def plot_disagreement(
             places = _place_texts(texts, size, width)
             if (places[-1][1] + 2.5) * 2 * size <= height:
                 break
-    colours = ScalarMappable(Normalize(0, float(away.max()) or 1.0), _attention_colours())
+    largest = float(away.max()) or 1.0
+    colours = ScalarMappable(Normalize(0, largest), _attention_colours())
     _draw_shaded(ax, texts, places, colours.to_rgba(away), size, "token")
-    shares = np.linspace(0, colours.norm.vmax, 5)
+    shares = np.linspace(0, largest, 5)
     legend = [f"{100 * share:.2g}%" for share in shares]
     below = [(x, places[-1][1] + 1.5) for x, _ in _place_texts(legend, size, math.inf)]
     _draw_shaded(ax, legend, below, colours.to_rgba(shares), size, "legend")

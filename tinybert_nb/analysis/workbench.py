@@ -29,7 +29,7 @@ def costs_html(
     title: str,
 ) -> str:
     "A shaded HTML table of costs, captioned with the sum over the map's cells."
-    most, chosen = max(float(costs.max()), 1e-9), layer_map.one_to_one().taught_by
+    most, chosen = max(float(costs.max()), 1e-9), layer_map.one_teacher_each()
     head = "".join(f"<th scope='col'>{n + 1}</th>" for n in range(costs.shape[1]))
     lines = []
     for m, line in enumerate(costs.tolist()):
@@ -78,7 +78,7 @@ class MapWorkbench(Displayed):
 
     def take(self, layer_map: LayerMap) -> None:
         "Set all lists to this map."
-        for one, taught_by in zip(self.chosen, layer_map.one_to_one().taught_by):
+        for one, taught_by in zip(self.chosen, layer_map.one_teacher_each()):
             one.value = taught_by
         self._show()
 

@@ -109,8 +109,8 @@ class Augmenter:
         settings: AugmentationSettings,
     ):
         self.candidates, self.settings = candidates, settings
-        self.stop_words = load_stop_words(settings.stop_words)
-        self.counts = Counter()  # replaceable words, samples, and duplicates among these
+        # counts: replaceable words, samples, and duplicates among these
+        self.stop_words, self.counts = load_stop_words(settings.stop_words), Counter[str]()
 
     def __call__(
         self,
@@ -132,7 +132,8 @@ class Augmenter:
 
     def _replace(self, built: list[Sample]) -> None:
         "Replace words in all samples; each distinct masked span is requested once."
-        context, rounds, found = self.settings.context, defaultdict(list), {}
+        context, rounds = self.settings.context, defaultdict(list)
+        found: dict[MaskedSpan, list[str]] = {}
         for each in built:
             places = np.flatnonzero(each.drawn < self.settings.probability).tolist()
             for turn, place in enumerate(places):

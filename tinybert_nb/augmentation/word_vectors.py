@@ -7,7 +7,7 @@ __all__ = ['WordVectors', 'load_vectors', 'train_vectors']
 
 # %% ../../nbs/06_augmentation/01_word_vectors.ipynb #6acc48a4
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -48,7 +48,8 @@ class WordVectors:
     ) -> dict[str, list[tuple[str, float]]]:  # word -> (neighbour, cosine), nearest first
         "The nearest neighbours of each word with their cosines; unknown words are left out."
         known = [word for word in dict.fromkeys(words) if word in self.rows]
-        everything, found = torch.from_numpy(self.table), {}
+        everything = torch.from_numpy(self.table)
+        found: dict[str, list[tuple[str, float]]] = {}
         for start in range(0, len(known), 64):
             part = known[start:start + 64]
             rows = torch.tensor([self.rows[word] for word in part])
@@ -107,7 +108,7 @@ def _has_header(path: Path, first: int) -> bool:
     header, size = False, None
     with closing(text_lines(path)) as lines:
         for number, (line, fault) in enumerate(islice(lines, first + 1), start=1):
-            cells = [] if fault else line.split()
+            cells = [] if line is None else line.split()
             if number == 1 and len(cells) == 2 and all(cell.isdecimal() for cell in cells):
                 header = True
                 continue
@@ -127,7 +128,11 @@ def _write_table(words: Sequence[str], vectors: np.ndarray, folder: Path) -> Non
     (folder / "words.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
 
 
-def _cached(key: str, read, folder) -> WordVectors:
+def _cached(
+    key: str,
+    read: Callable[[], tuple[Sequence[str], np.ndarray]],
+    folder: str | Path | None,  # None: the package's data folder
+) -> WordVectors:
     "Vectors from the data folder; if missing, `read` returns (words, vectors) to store."
     parent = Path(folder or data_folder()) / "vectors"
     target = parent / key[:16]

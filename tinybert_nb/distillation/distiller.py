@@ -12,7 +12,9 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import reduce
+from operator import add
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +28,8 @@ from ..models.trace import Trace, trace_forward
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
-    teacher: PreTrainedModel,  # its mode is set to eval, and its weights are never touched
-    **record,  # which layers to keep, as `trace_forward` takes it; all by default
+    teacher: PreTrainedModel,  # is set to eval mode; its weights never change
+    **record: Any,  # arguments of `trace_forward`; by default all layers are kept
 ) -> Callable[[dict[str, Tensor]], Trace]:
     "A function that traces the frozen teacher: eval mode, no gradient, deterministic."
 
@@ -43,7 +45,7 @@ def average_teachers(
     targets: Sequence[Callable[[dict[str, Tensor]], Trace]],  # each as `teacher_targets` gives it
     shares: Sequence[float] | None = None,  # of the logits, any positive scale; None: equal
 ) -> Callable[[dict[str, Tensor]], Trace]:
-    "Targets with the weighted mean of all logits, the rest from the first; ValueError for shares."
+    "Targets with the weighted mean of all logits, the rest from the first; ValueError if invalid."
     shares = [1.0] * len(targets) if shares is None else list(shares)
     if not targets or len(shares) != len(targets) or not min(shares) > 0:
         raise ValueError(f"{len(targets)} teachers and shares {shares}: give each teacher a share "
@@ -51,8 +53,11 @@ def average_teachers(
 
     def together(batch: dict[str, Tensor]) -> Trace:
         traces = [ask(batch) for ask in targets]
-        mean = sum(share * trace.logits for share, trace in zip(shares, traces)) / sum(shares)
-        return replace(traces[0], logits=mean)
+        logits = [trace.logits for trace in traces if trace.logits is not None]
+        if len(logits) < len(traces):
+            raise ValueError("a teacher without a classifier has no logits to average")
+        total = reduce(add, [share * each for share, each in zip(shares, logits)])
+        return replace(traces[0], logits=total / sum(shares))
 
     return together
 
@@ -65,8 +70,8 @@ class Schedule:
     end: float
     shape: Literal["linear", "cosine"] = "linear"
 
-    def at(self, progress: float) -> float:  # progress: share of training done, 0 to 1
-        "The number at this moment; ValueError for an unknown shape."
+    def at(self, progress: float) -> float:  # progress: fraction of training done, 0 to 1
+        "The value at this point of training; ValueError for an unknown shape."
         if self.shape not in ("linear", "cosine"):
             raise ValueError(f"unknown schedule {self.shape!r}: choose linear or cosine")
         done = progress if self.shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
@@ -75,13 +80,13 @@ class Schedule:
 # %% ../../nbs/03_distillation/05_distiller.ipynb #2ede0c8e
 def value_at(
     number: float | Schedule,
-    progress: float,  # share of training done, 0 to 1
+    progress: float,  # fraction of training done, 0 to 1
 ) -> float:
-    "A schedule's value at this moment; any other number is itself."
+    "A schedule's value at this point of training; a plain number is returned unchanged."
     return number.at(progress) if isinstance(number, Schedule) else number
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #f1d9e815
-COMPARED = {  # what -> kind of loss, and the usual loss of that kind
+COMPARED = {  # what is compared -> kind of loss, and its default loss
     "embedding": ("state", "mse"),  # hidden state 0
     "hidden": ("state", "mse"),  # hidden states along the layer map
     "attention": ("attention", "score_mse"),  # queries and keys along the layer map
@@ -99,7 +104,7 @@ class Term:
 
     what: str  # a key of COMPARED
     weight: float | Schedule = 1.0
-    loss: str | None = None  # a registered name of the right kind; None: the usual one
+    loss: str | None = None  # a registered name of the right kind; None: the default
     layer_map: LayerMap | None = None  # None: the distiller's
     head_map: HeadMap | Mapping[tuple[int, int], HeadMap] | None = None  # None: the distiller's
     options: dict = field(default_factory=dict)  # of the loss; each may be a Schedule
@@ -108,22 +113,25 @@ class Term:
     def __post_init__(self):
         if self.what not in COMPARED:
             raise ValueError(f"unknown term {self.what!r}: choose from {', '.join(COMPARED)}")
-        kind, usual = COMPARED[self.what]
-        object.__setattr__(self, "loss", self.loss or usual)
+        object.__setattr__(self, "loss", self.loss or COMPARED[self.what][1])
         object.__setattr__(self, "name", self.name or self.what)
-        _check_options(kind, self.loss, self.options)
+        _check_options(*self._kind_and_loss(), self.options)
 
-    def compute(self, progress: float, *tensors, **more) -> Tensor:
-        "The loss of these tensors at this moment of training."
+    def _kind_and_loss(self) -> tuple[str, str]:
+        kind, usual = COMPARED[self.what]
+        return kind, self.loss or usual
+
+    def compute(self, progress: float, *tensors: Tensor | None, **more: Any) -> Tensor:
+        "The loss of these tensors at this point of training."
         options = {name: value_at(value, progress) for name, value in self.options.items()}
-        return find_loss(COMPARED[self.what][0], self.loss)(*tensors, **options, **more)
+        return find_loss(*self._kind_and_loss())(*tensors, **options, **more)
 
     def share_of(self, share: Callable[..., float] | None, window: int | None = None) -> float:
-        "A micro-batch's part of its batch's loss; 1 for a whole batch, which has no `share`."
+        "The weight of a micro-batch in its batch's loss; 1 without `share`, for a whole batch."
         if share is None:
             return 1.0
         reference = bool(self.options.get("reference", False))
-        return share(mean_over(COMPARED[self.what][0], self.loss, reference), window)
+        return share(mean_over(*self._kind_and_loss(), reference), window)
 
 
 def _check_options(kind: str, name: str, options: Mapping) -> None:
@@ -138,14 +146,14 @@ def _check_options(kind: str, name: str, options: Mapping) -> None:
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #040bc7b2
 def _window(student: Trace, teacher: Trace, ours: int, theirs: int) -> int | None:
-    "The narrower of the two layers' windows of local attention; None where both see everything."
+    "The smaller of the two layers' windows of local attention; None where neither has one."
     found = [trace.windows[layer] for trace, layer in ((student, ours), (teacher, theirs))
              if trace.windows]
     return min((window for window in found if window is not None), default=None)
 
 
 def _of_heads(head_map, ours, theirs, student: Tensor, teacher: Tensor):
-    "Both tensors through the head map of this pair of layers; as they are where there is none."
+    "Both tensors after the head map of this pair of layers; unchanged if there is none."
     if isinstance(head_map, Mapping):
         head_map = head_map[ours, theirs]
     if head_map is None:
@@ -161,8 +169,8 @@ def attention_parts(
     head_map: HeadMap | Mapping | None,
     progress: float,
     share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
-) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
-    "What each pair of layers adds to a term over queries, keys or values; ValueError as the loss."
+) -> list[tuple[str, float, Tensor]]:  # pair of layers, weight, loss
+    "The losses of a term over queries, keys or values, by pair of layers; ValueError as the loss."
     columns = ("queries", "keys") if term.what == "attention" else (term.what,)
     parts = []
     for ours, theirs, weight in layer_map.attention_pairs():
@@ -184,8 +192,8 @@ def state_parts(
     projections: Projections,
     progress: float,
     share: Callable[..., float] | None = None,  # of a micro-batch, as `Distiller.share`
-) -> list[tuple[str, float, Tensor]]:  # where, weight of the pair, loss
-    "What each pair of hidden states adds to a term; ValueError as the loss."
+) -> list[tuple[str, float, Tensor]]:  # pair of hidden states, weight, loss
+    "The losses of a term over hidden states, by pair; ValueError as the loss."
     pairs = layer_map.hidden_pairs()
     parts = []
     for ours, theirs, weight in pairs[:1] if term.what == "embedding" else pairs[1:]:
@@ -203,7 +211,7 @@ class Distiller(nn.Module):
     def __init__(
         self,
         terms: Sequence[Term],
-        layer_map: LayerMap | None = None,  # of the terms that name none
+        layer_map: LayerMap | None = None,  # of terms without a map of their own
         projections: Projections | None = None,  # needed by "embedding" and "hidden"
         head_map: HeadMap | Mapping[tuple[int, int], HeadMap] | None = None,  # None: head by head
     ):
@@ -211,8 +219,9 @@ class Distiller(nn.Module):
         self.terms = [term for term in terms if term.weight != 0]  # a weight of 0 costs nothing
         _check_terms(self.terms, layer_map, projections)
         self.layer_map, self.head_map, self.projections = layer_map, head_map, projections
-        self.progress = 0.0  # part of training done, for schedules; the training loop sets it
-        self.share = None  # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
+        self.progress = 0.0  # fraction of training done, for schedules; set by the training loop
+        # of a micro-batch: share("rows" | "tokens" | "pairs", window) -> float
+        self.share: Callable[..., float] | None = None
 
     def forward(
         self,
@@ -221,13 +230,15 @@ class Distiller(nn.Module):
         labels: Tensor | None = None,  # (batch,), for "gold"
     ) -> dict[str, Tensor]:
         "Each term by name, the same `..._weighted`, and `loss`, their weighted sum."
-        found, parts, total = {}, {}, 0.0
+        found: dict[str, Tensor] = {}
+        parts, weighted = {}, []
         for term in self.terms:
-            parts[term.name] = _parts(self, term, student, teacher, labels)
-            value = sum(weight * loss for _, weight, loss in parts[term.name])
-            weighted = value_at(term.weight, self.progress) * value
-            found |= {term.name: value.detach(), f"{term.name}_weighted": weighted.detach()}
-            total = total + weighted
+            name = term.name or term.what
+            parts[name] = _parts(self, term, student, teacher, labels)
+            value = reduce(add, [weight * loss for _, weight, loss in parts[name]])
+            weighted.append(value_at(term.weight, self.progress) * value)
+            found |= {name: value.detach(), f"{name}_weighted": weighted[-1].detach()}
+        total = reduce(add, weighted)
         if total.device.type == "cpu" and not math.isfinite(float(total.detach())):
             raise FloatingPointError(_where_not_finite(parts))
         return found | {"loss": total}
@@ -239,19 +250,27 @@ def _check_terms(terms, layer_map, projections):
     if not terms or len(set(names)) < len(names):
         raise ValueError(f"the terms are {names}: name at least one with a weight, and none twice")
     for term in terms:
-        if term.what not in ("prediction", "gold") and (term.layer_map or layer_map) is None:
-            raise ValueError(f"the term {term.name!r} compares layers: give a layer map")
+        if term.what not in ("prediction", "gold"):
+            _map_of(term, layer_map)
         if term.what in ("embedding", "hidden") and projections is None:
             raise ValueError(f"the term {term.name!r} compares states: give projections")
 
 
+def _map_of(term: Term, layer_map: LayerMap | None) -> LayerMap:
+    "The term's layer map, or this one; ValueError if there is neither."
+    found = term.layer_map or layer_map
+    if found is None:
+        raise ValueError(f"the term {term.name!r} compares layers: give a layer map")
+    return found
+
+
 def _parts(distiller, term, student, teacher, labels):
-    "What each pair of layers, or the logits, add to a term: where, weight, loss."
+    "The losses of a term, for each pair of layers or the logits: a label, weight and loss."
     progress, share = distiller.progress, distiller.share
     if term.what in ("prediction", "gold"):
         target = teacher.logits if term.what == "prediction" else labels
         return [("logits", term.share_of(share), term.compute(progress, student.logits, target))]
-    layer_map = term.layer_map or distiller.layer_map
+    layer_map = _map_of(term, distiller.layer_map)
     if term.what in ("embedding", "hidden"):
         return state_parts(term, student, teacher, layer_map, distiller.projections, progress,
                            share)
@@ -272,29 +291,31 @@ def needed_layers(
 ) -> dict:  # the arguments `hidden_states`, `attention` and `values` of `trace_forward`
     "Which hidden states and which layers' attention the terms use."
     column = ("student", "teacher").index(side)
-    states, layers = set(), set()
+    states: set[int] = set()
+    layers: set[int] = set()
     for term in distiller.terms:
-        layer_map = term.layer_map or distiller.layer_map
         if term.what == "embedding":
             states.add(0)
-        elif term.what == "hidden":
-            states |= {pair[column] for pair in layer_map.hidden_pairs()[1:]}
         elif term.what not in ("prediction", "gold"):
-            layers |= {pair[column] for pair in layer_map.attention_pairs()}
+            layer_map = _map_of(term, distiller.layer_map)
+            if term.what == "hidden":
+                states |= {pair[:2][column] for pair in layer_map.hidden_pairs()[1:]}
+            else:
+                layers |= {pair[:2][column] for pair in layer_map.attention_pairs()}
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #ee96509e
 def truncate_encoder(
     model: PreTrainedModel,
-    layers: int,  # how many of its layers are needed, from below
+    layers: int,  # how many of its layers are needed, from the first
 ) -> nn.Module:
     "The model's encoder without classifier and upper layers; shares all weights with the model."
     encoder, depth = model.base_model, model.config.num_hidden_layers
     if layers >= depth:
         return encoder
     weights = {id(tensor): tensor for tensor in (*encoder.parameters(), *encoder.buffers())}
-    lower = copy.deepcopy(encoder, weights)  # what is in this dictionary is shared, not copied
+    lower = copy.deepcopy(encoder, weights)  # tensors in this dictionary are shared, not copied
     lower.config.num_hidden_layers = layers
     for module in list(lower.modules()):
         for name, child in module.named_children():
@@ -302,14 +323,15 @@ def truncate_encoder(
                 setattr(module, name, child[:layers])
     probe = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device),
              "attention_mask": torch.ones(1, 3, dtype=torch.long, device=model.device)}
-    tops = [teacher_targets(each, hidden_states=[layers], attention=())(probe).hidden_states
-            for each in (encoder, lower)]
-    same = len(tops[1]) == layers + 1 and torch.equal(tops[0][layers], tops[1][layers])
+    whole, cut = (teacher_targets(each, hidden_states=[layers], attention=())(probe).hidden_states
+                  for each in (encoder, lower))
+    ours, theirs = (cut[layers], whole[layers]) if len(cut) == layers + 1 else (None, None)
+    same = ours is not None and theirs is not None and torch.equal(ours, theirs)
     return lower if same else encoder
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a021796a
 def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
-    "How many layers must run for what is recorded."
+    "The number of layers to compute for what is recorded."
     return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a7dc4fbd

@@ -17,7 +17,7 @@ from ..models.trace import Trace
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #5ea19bb6
 def _cut_again(tensor: Tensor, heads: int) -> Tensor:
-    "Heads put side by side and cut into another number; ValueError if that does not divide."
+    "Heads concatenated and split into another number; ValueError if it does not divide."
     batch, old_heads, length, size = tensor.shape
     if (old_heads * size) % heads:
         raise ValueError(
@@ -29,7 +29,7 @@ def _cut_again(tensor: Tensor, heads: int) -> Tensor:
 
 
 def _heads_differ(student_heads: int, teacher_heads: int) -> str:
-    "What to say, and what to choose, where heads cannot be paired one to one."
+    "The error message where heads cannot be paired one to one, with the choices."
     return (
         f"the student has {student_heads} heads and the teacher {teacher_heads}, they cannot be "
         "paired one to one: choose mean, relation-N (N divides both hidden sizes)"
@@ -39,7 +39,8 @@ def _heads_differ(student_heads: int, teacher_heads: int) -> str:
 
 def _check_choice(choice: tuple | None, student_heads: int, teacher_heads: int) -> None:
     "ValueError if this is not one existing teacher head for each student head."
-    if len(choice or ()) != student_heads or not all(0 <= head < teacher_heads for head in choice):
+    heads = choice or ()
+    if len(heads) != student_heads or not all(0 <= head < teacher_heads for head in heads):
         raise ValueError(
             f"teacher_choice is {choice}: name a teacher head from 0 to {teacher_heads - 1} for "
             f"each of the {student_heads} student heads"
@@ -52,8 +53,8 @@ class HeadMap:
     kind: str  # "same", "mean", "select" or "relation"
     student_heads: int
     teacher_heads: int
-    teacher_choice: tuple[int, ...] | None = None  # select: a teacher head, from 0, a student head
-    relation_heads: int | None = None  # relation: into how many heads both are cut
+    teacher_choice: tuple[int, ...] | None = None  # select: per student head a teacher head, from 0
+    relation_heads: int | None = None  # relation: the number of heads into which both are split
 
     def __post_init__(self):
         if self.kind not in ("same", "mean", "select", "relation"):
@@ -66,21 +67,25 @@ class HeadMap:
             raise ValueError(f"{self.relation_heads} relation heads: choose at least 1")
 
     def student(self, tensor: Tensor) -> Tensor:  # (batch, student_heads, length, size)
-        "The student's queries, keys or values as they enter the loss; ValueError for other heads."
+        "The student's queries, keys or values for the loss; ValueError for other numbers of heads."
         return self._together(tensor, self.student_heads, "student")
 
     def teacher(self, tensor: Tensor) -> Tensor:  # (batch, teacher_heads, length, size)
-        "The teacher's queries, keys or values as they enter the loss; ValueError for other heads."
+        "The teacher's queries, keys or values for the loss; ValueError for other numbers of heads."
         tensor = self._together(tensor, self.teacher_heads, "teacher")
-        return tensor[:, list(self.teacher_choice)] if self.kind == "select" else tensor
+        if self.kind == "select" and self.teacher_choice is not None:
+            return tensor[:, list(self.teacher_choice)]
+        return tensor
 
-    def _together(self, tensor, heads, model):
+    def _together(self, tensor: Tensor, heads: int, model: str) -> Tensor:
         if tensor.shape[1] != heads:
             found = tensor.shape[1]
             raise ValueError(f"the {model} has {found} heads, its head map is for {heads}")
         if self.kind == "mean":
             return _cut_again(tensor, 1) * heads**-0.25
-        return _cut_again(tensor, self.relation_heads) if self.kind == "relation" else tensor
+        if self.kind == "relation" and self.relation_heads is not None:
+            return _cut_again(tensor, self.relation_heads)
+        return tensor
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #c2670ba3
 def relation_heads(
@@ -88,7 +93,7 @@ def relation_heads(
     teacher_heads: int,
     count: int,  # how many relation heads; divides both hidden sizes
 ) -> HeadMap:
-    "Both models' heads put together and cut into `count` (MiniLMv2); ValueError under 1."
+    "Both models' heads re-split into `count` (MiniLMv2); ValueError under 1."
     return HeadMap("relation", student_heads, teacher_heads, relation_heads=count)
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #253d71bb
@@ -97,7 +102,7 @@ def matched_heads(
     teacher: Trace,  # of the same batch
     layer_pair: tuple[int, ...],  # (student, teacher), 0-based, as `attention_pairs` gives it
 ) -> HeadMap:
-    "For each student head its own most similar teacher head; ValueError with too few of these."
+    "Match each student head to a distinct teacher head at minimal cost; ValueError for too few."
     costs = head_costs(student, teacher, layer_pair)
     student_heads, teacher_heads = costs.shape
     if student_heads > teacher_heads:

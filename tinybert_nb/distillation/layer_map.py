@@ -49,19 +49,22 @@ class LayerMap:
     @property
     def taught_by(self) -> tuple[int | None, ...]:
         "For each student layer its heaviest teacher layer (the lower of equals), None if untaught."
-        heaviest = {}
+        heaviest: dict[int, tuple[float, int]] = {}  # student layer -> weight, teacher layer
         for student, teacher, weight in self.pairs:
             if weight > heaviest.get(student, (0, None))[0]:
                 heaviest[student] = (weight, teacher)
         layers = range(1, self.student_layers + 1)
         return tuple(heaviest.get(layer, (0, None))[1] for layer in layers)
 
-    def one_to_one(self) -> "LayerMap":
-        "One teacher layer each: the heaviest, or, for a layer untaught, the uniform map's."
+    def one_teacher_each(self) -> tuple[int, ...]:
+        "For each student layer its heaviest teacher layer; where untaught, the uniform map's."
         spread = uniform_map(max(self.teacher_layers, self.student_layers), self.student_layers)
-        taught_by = [theirs or min(default, self.teacher_layers)
-                     for theirs, default in zip(self.taught_by, spread.taught_by)]
-        return explicit_map(self.teacher_layers, taught_by)
+        return tuple(theirs or min(default, self.teacher_layers)
+                     for theirs, (_, default, _) in zip(self.taught_by, spread.pairs))
+
+    def one_to_one(self) -> "LayerMap":
+        "The map of `one_teacher_each`, all weights 1."
+        return explicit_map(self.teacher_layers, self.one_teacher_each())
 
     def hidden_pairs(self) -> list[tuple[int, int, float]]:
         "(student, teacher, weight), indices into `hidden_states`; embeddings (0, 0, 1.0) first."
@@ -160,7 +163,7 @@ LAYER_MAPS = {  # name -> function of (teacher_layers, student_layers)
 
 # %% ../../nbs/03_distillation/01_layer_map.ipynb #a8196e05
 def parse_layer_map(
-    text: str,  # a name of LAYER_MAPS, "last-2", or by hand "2,4,6" or "2,-,6"
+    text: str,  # a name of LAYER_MAPS, "last-2", or teacher layers, "2,4,6" or "2,-,6"
     teacher_layers: int,  # L_T
     student_layers: int,  # L_S
 ) -> LayerMap:

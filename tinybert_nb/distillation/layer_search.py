@@ -19,9 +19,9 @@ from ..models.trace import Trace
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #1cce603b
 def cka_sums(
-    left: Tensor,  # (tokens, h): states of one layer, one row a token
+    left: Tensor,  # (tokens, h): states of one layer, one row per token
     right: Tensor,  # (tokens, d): states of another layer, of the same tokens
-) -> Tensor:  # (h + 2, d + 2), float64, on the CPU; those of several batches may be added up
+) -> Tensor:  # (h + 2, d + 2), float64, on the CPU; sums of several batches may be added
     "The sums over tokens that `cka` needs."
     left, right = (
         torch.cat([states, states.square().sum(1, keepdim=True), torch.ones(len(states), 1)], 1)
@@ -30,17 +30,17 @@ def cka_sums(
     return left.T @ right
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #ae6cd3b5
-FEWEST_TOKENS = 4  # of which CKA can tell anything
+FEWEST_TOKENS = 4  # the unbiased estimate needs as many
 
 
 def cka(
     crossed: Tensor,  # `cka_sums` of two layers, (h + 2, d + 2)
     left: Tensor,  # `cka_sums` of the one with itself, (h + 2, h + 2)
     right: Tensor,  # of the other with itself, (d + 2, d + 2)
-) -> float | None:  # 1: alike up to rotation and scale; around 0: unlike; -1 at the least
-    """Linear CKA (Kornblith et al., 2019), unbiased by few tokens (Song et al., 2012).
+) -> float | None:  # 1: equal up to rotation and scale; around 0: unrelated; at least -1
+    """Linear CKA (Kornblith et al., 2019), unbiased for few tokens (Song et al., 2012).
 
-    None where nothing can be told: of fewer than four tokens, or of states that do not vary.
+    None where it is undefined: for fewer than four tokens, or for states that do not vary.
     """
     if crossed[-1, -1] < FEWEST_TOKENS:
         return None
@@ -54,11 +54,11 @@ def cka(
 def _common(
     sums: Tensor,  # `cka_sums` of two layers, (h + 2, d + 2)
 ) -> float:
-    "S(X, Y) of the text above."
+    "S(X, Y), defined above."
     count = float(sums[-1, -1])
     means = sums[:-2, -1] / count, sums[-1, :-2] / count
     centred = sums[:-2, :-2] - count * torch.outer(*means)
-    # |x - m|² = |x|² - 2 m·x + |m|², so these pick lengths of centred states out of the sums
+    # |x - m|² = |x|² - 2 m·x + |m|²: these select the norms of centred states from the sums
     ours, theirs = (torch.cat([-2 * m, m.new_tensor([1.0]), (m @ m)[None]]) for m in means)
     lengths = (ours @ sums[:, -1]) * (sums[-1] @ theirs)
     both = ours @ sums @ theirs
@@ -67,10 +67,10 @@ def _common(
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #3f6472a7
 def linear_cka(
-    left: Tensor,  # (tokens, h): states of one layer, one row a token
+    left: Tensor,  # (tokens, h): states of one layer, one row per token
     right: Tensor,  # (tokens, d): states of another layer, of the same tokens
-) -> float | None:  # 1: alike up to rotation and scale; around 0: unlike; -1 at the least
-    "`cka` of states that are all in memory."
+) -> float | None:  # 1: equal up to rotation and scale; around 0: unrelated; at least -1
+    "The `cka` of two layers' states of the same tokens."
     return cka(cka_sums(left, right), cka_sums(left, left), cka_sums(right, right))
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #6cec14f7
@@ -95,7 +95,7 @@ def _check_same_batch(student: Trace, teacher: Trace) -> None:
         )
 
 
-SMALLEST_PROBABILITY = 1e-12  # keeps log finite where a softmax has rounded to 0
+SMALLEST_PROBABILITY = 1e-12  # keeps the logarithm finite where a probability rounds to 0
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def head_costs(
 def _costs_by_hidden(student: Trace, teacher: Trace) -> list[list[float]]:
     """1 - CKA of the real tokens' states, 1 for a layer whose states do not vary.
 
-    The embeddings, number 0, are not asked. ValueError for too few tokens.
+    The embeddings, number 0, are left out. ValueError for too few tokens.
     """
     real = teacher.attention_mask.bool()
     if real.sum() < FEWEST_TOKENS:
@@ -158,7 +158,7 @@ def layer_costs(
     student: Trace,  # of sample text, in eval mode
     teacher: Trace,  # of the same batch
     by: str = "hidden",  # "hidden": 1 - CKA of states; "attention": mean KL, equal heads only
-) -> Tensor:  # (student_layers, teacher_layers), 0 for layers that are alike
+) -> Tensor:  # (student_layers, teacher_layers), 0 for equal layers
     "The cost of pairing each student layer with each teacher layer; ValueError for bad input."
     kinds = {"hidden": _costs_by_hidden, "attention": _costs_by_attention}
     if by not in kinds:
@@ -186,7 +186,8 @@ def _cheapest_in_order(costs: np.ndarray) -> list[int]:
     for m in range(1, rows + 1):
         for n in range(m, columns + 1):
             best[m, n] = min(best[m, n - 1], best[m - 1, n - 1] + costs[m - 1, n - 1])
-    chosen, n = [], columns
+    chosen: list[int] = []
+    n = columns
     for m in range(rows, 0, -1):  # walk back from the full table
         while best[m, n] == best[m, n - 1]:  # column n was not needed
             n -= 1
@@ -215,10 +216,10 @@ def earth_mover_map(
     student_layers, teacher_layers = table.shape
     taken = np.kron(np.eye(student_layers), np.ones(teacher_layers))  # sums each row of the flow
     given = np.kron(np.ones(student_layers), np.eye(teacher_layers))  # sums each column
-    crumbs = [teacher_layers] * student_layers + [student_layers] * teacher_layers
+    units = [teacher_layers] * student_layers + [student_layers] * teacher_layers
     solution = linprog(
-        table.ravel(), A_eq=np.vstack([taken, given]), b_eq=crumbs, method="highs-ds"
+        table.ravel(), A_eq=np.vstack([taken, given]), b_eq=units, method="highs-ds"
     )
-    flow = np.round(solution.x).reshape(table.shape)  # whole at a corner, and simplex ends at one
+    flow = np.round(solution.x).reshape(table.shape)  # integral: simplex ends at a vertex
     pairs = [(m + 1, n + 1, flow[m, n] / teacher_layers) for m, n in np.argwhere(flow)]
     return LayerMap(teacher_layers, student_layers, tuple(pairs))

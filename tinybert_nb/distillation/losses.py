@@ -10,23 +10,34 @@ __all__ = ['DEFAULT_MEAN', 'LOSSES', 'NEARLY_EQUAL', 'SCORE_ALGORITHMS', 'regist
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #bdcdf7b0
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #80131630
-DEFAULT_MEAN = {  # kind -> what a loss of that kind is a mean over, unless it says otherwise
+DEFAULT_MEAN = {  # kind -> what a loss of that kind is a mean over by default
     "state": "tokens", "attention": "pairs", "relation": "tokens",
     "prediction": "rows", "gold": "rows",
 }
-LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {kind: {} for kind in DEFAULT_MEAN}
+
+
+class _Loss(Protocol):
+    "A registered loss."
+    __qualname__: str
+    mean_over: str  # "rows", "tokens" or "pairs"
+
+    def __call__(self, *tensors: Any, **options: Any) -> Tensor: ...
+
+
+LOSSES: dict[str, dict[str, _Loss]] = {kind: {} for kind in DEFAULT_MEAN}
 
 
 def register_loss(
-    kind: str,  # a key of LOSSES: it says what the function is called with
-    name: str | None = None,  # what a user types; None: the function's own name
-    mean_over: str | None = None,  # "rows", "tokens" or "pairs"; None: as usual for the kind
+    kind: str,  # a key of LOSSES: determines the function's arguments
+    name: str | None = None,  # the name in settings; None: the function's own name
+    mean_over: str | None = None,  # "rows", "tokens" or "pairs"; None: the kind's default
 ) -> Callable[[Callable], Callable]:
     "Decorator that registers a loss in LOSSES; ValueError for an unknown kind or a name in use."
     if kind not in LOSSES:
@@ -43,7 +54,7 @@ def register_loss(
                 f"the {kind} loss {entry!r} exists already ({known.__qualname__}): choose another "
                 f"name, or remove it first with `del LOSSES[{kind!r}][{entry!r}]`"
             )
-        LOSSES[kind][entry] = function  # the same function again, edited: the newer one counts
+        LOSSES[kind][entry] = function  # an edited version of the same function replaces it
         function.mean_over = over
         return function
 
@@ -53,7 +64,7 @@ def register_loss(
 def find_loss(
     kind: str,  # a key of LOSSES
     name: str,  # as registered, for example "mse"
-) -> Callable[..., Tensor]:
+) -> _Loss:  # a function of tensors and options, which carries `mean_over`
     "The loss of that kind and name; ValueError with the choices if there is none."
     if kind not in LOSSES:
         raise ValueError(f"unknown kind of loss {kind!r}: choose from {', '.join(LOSSES)}")
@@ -67,13 +78,13 @@ def mean_over(
     name: str,  # as registered
     reference: bool = False,  # the loss is called with `reference=True`
 ) -> str:  # "rows", "tokens" or "pairs"
-    "What a loss is a mean over; with `reference`, padding counts: rows. ValueError as `find_loss`."
+    "What a loss is a mean over; `reference` counts padding, so: rows. ValueError as `find_loss`."
     over = find_loss(kind, name).mean_over
     return "rows" if reference else over
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #4dcda473
 def _without_padding(tensor, attention_mask):
-    "(batch, ..., length, size) as float32, with zeros at padded positions, whatever stood there."
+    "(batch, ..., length, size) as float32, with zeros at padded positions."
     between = (1,) * (tensor.dim() - 3)
     padding = (attention_mask == 0).reshape(len(attention_mask), *between, -1, 1)
     return tensor.float().masked_fill(padding, 0.0)
@@ -104,7 +115,7 @@ def _real_pairs(attention_mask, window=None):
 def count_real(
     what: str,  # "rows", "tokens" or "pairs"
     attention_mask: Tensor,  # (batch, length), 1 for a real token
-    window: int | None = None,  # of pairs: only those at a distance below it; None: all
+    window: int | None = None,  # count only pairs at a distance below it; None: all pairs
 ) -> Tensor:  # scalar, an integer
     "How many rows, real tokens or real query-key pairs a batch has; ValueError for another word."
     if what == "rows":
@@ -199,7 +210,7 @@ def _score_parts(student, teacher):
     "Two pairs (A, B), each (batch, heads, length, size): S_S - S_T is the sum of their A @ B^T."
     (query, key), (taught, taught_key) = student, teacher
     if query.shape == taught.shape:
-        parts = (query - taught, key), (taught, key - taught_key)  # before any other rounding
+        parts = (query - taught, key), (taught, key - taught_key)  # subtract before rounding
     else:
         parts = (query, key), (-taught, taught_key)
     return [(left * left.shape[-1] ** -0.5, right) for left, right in parts]
@@ -223,7 +234,7 @@ def _gram_form(student, teacher, window=None):
     return own + 2 * mixed + other
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #ee320c7a
-NEARLY_EQUAL = 0.02  # below this share of its terms the Gram form's sum loses its fifth digit
+NEARLY_EQUAL = 0.02  # below this fraction of its terms the Gram form's sum loses its fifth digit
 
 
 def _chosen_form(student, teacher, window=None):
@@ -326,7 +337,7 @@ def relation_kl(
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #d17ea53a
 def _mean(values: Tensor) -> Tensor:
-    "The mean of all values; 0 instead of NaN for none, since words may have no tokens."
+    "The mean of all values; 0 instead of NaN for none: a text may have no labelled tokens."
     return values.sum() / max(1, values.numel())
 
 
@@ -405,7 +416,7 @@ def gold_mse(
     student_logits: Tensor,  # (batch, 1) or (batch,)
     labels: Tensor,  # (batch,) or (batch, 1), gold scores
 ) -> Tensor:  # scalar, mean over the batch
-    "Mean squared error of a regression; ValueError unless there is one answer for each label."
+    "Mean squared error of a regression; ValueError unless there is one logit for each label."
     if student_logits.numel() != labels.numel() or len(student_logits) != len(labels):
         raise ValueError(
             f"regression needs one answer for each label: logits have shape "

@@ -21,7 +21,7 @@ from ..models.sizes import count_parameters, feed_forward_width, forward_flops
 from ..models.tokenizers import check_vocabulary, max_positions
 
 # %% ../../nbs/03_distillation/06_plan.ipynb #d889b0bb
-_WEIGHTS = {  # of terms that read attention: the setting that leaves one out
+_WEIGHTS = {  # terms over attention -> the setting whose 0 leaves the term out
     "attention": "attention_weight", "queries": "query_relation_weight",
     "keys": "key_relation_weight", "values": "value_relation_weight"}
 
@@ -30,7 +30,7 @@ def plan_problems(
     teacher: PreTrainedModel,  # on any device, `meta` too
     student: PreTrainedModel,
     terms: Sequence[Term],
-    tokenizers: tuple | None = None,  # of both; None: sizes are compared, (): nothing is
+    tokenizers: tuple | None = None,  # of both; None: compare vocabulary sizes; (): compare nothing
 ) -> list[str]:
     "Problems that would stop training with these terms; empty if there are none."
     ours, theirs = student.config, teacher.config
@@ -40,7 +40,7 @@ def plan_problems(
             check_vocabulary(*tokenizers)
         elif tokenizers is None and ours.vocab_size != theirs.vocab_size:
             problems.append(f"the teacher's vocabulary has {theirs.vocab_size} tokens, the "
-                            f"student's {ours.vocab_size}: both must read the same vocabulary")
+                            f"student's {ours.vocab_size}: both must use the same vocabulary")
     except ValueError as error:
         problems.append(str(error))
     kinds = {COMPARED[term.what][0] for term in terms}
@@ -50,7 +50,7 @@ def plan_problems(
             problems.append(f"the {name}'s attention cannot be read ({type(model).__name__}): "
                             f"leave out what compares it ({', '.join(reading)})")
     if "prediction" in kinds and ours.num_labels != theirs.num_labels:
-        problems.append(f"the teacher answers {theirs.num_labels} classes, the student "
+        problems.append(f"the teacher has {theirs.num_labels} classes, the student "
                         f"{ours.num_labels}: build both for the same labels")
     return problems
 
@@ -61,25 +61,27 @@ def plan_warnings(
     layer_map: LayerMap,
     length: int,  # tokens of a text
 ) -> list[str]:
-    "Warnings: choices that train, but should be deliberate."
+    "Warnings about settings that train but may be unintended."
     said = []
     depths = teacher.num_hidden_layers, student.num_hidden_layers
     if depths[0] % depths[1] and layer_map == uniform_map(*depths):
         said.append(f"{depths[0]} layers do not divide by {depths[1]}: the uniform map is rounded")
     untaught = [m for m, n in enumerate(layer_map.taught_by, start=1) if n is None]
     if untaught:
-        said.append(f"student layers {untaught} have no teacher layer: they find their own way")
+        said.append(f"student layers {untaught} have no teacher layer: they have no target of "
+                    "their own")
     elif layer_map.taught_by[-1] != depths[0]:
         said.append(f"the student's last layer learns from teacher layer "
                     f"{layer_map.taught_by[-1]}, not from the last, {depths[0]}")
     if student.hidden_size > teacher.hidden_size:
         said.append(f"the student is wider ({student.hidden_size}) than its teacher "
-                    f"({teacher.hidden_size}): a projection to fewer numbers hides part of it")
+                    f"({teacher.hidden_size}): a projection to fewer dimensions loses part of it")
     if forward_flops(student, length) >= forward_flops(teacher, length):
         said.append("the student is not faster than its teacher")
     head_size = student.hidden_size // student.num_attention_heads
     if head_size % 8:
-        said.append(f"heads of size {head_size}: fused attention on GPUs likes multiples of 8")
+        said.append(f"heads of size {head_size}: fused attention on GPUs is fastest for multiples "
+                    "of 8")
     positions = min(max_positions(without_weights(each, head=False)) for each in (teacher, student))
     if positions < length:
         said.append(f"texts of {length} tokens are cut to {positions}: the models have no more "
@@ -98,10 +100,10 @@ class Plan:
 
     models: list[dict]  # teacher and student: layers, sizes, parameters, FLOPs
     matches: list[str]  # a line for each pair of states or layers and each other term
-    start: str  # whether the student can start from the teacher's weights
+    start: str  # whether the student can be initialized from the teacher's weights
     speed_up: float  # teacher's FLOPs over the student's
     length: int  # tokens of a text, for the FLOPs
-    problems: list[str]  # what training would stop at
+    problems: list[str]  # what would stop training
     warnings: list[str]
 
     def __str__(self) -> str:
@@ -109,7 +111,7 @@ class Plan:
                  f"feed-forward {m['width']}: {m['parameters'] / 1e6:.1f}M parameters, "
                  f"{m['flops'] / 1e9:.2f} billion FLOPs a text of {self.length} tokens"
                  for m in self.models]
-        lines += [f"speed-up that arithmetic allows: {self.speed_up:.1f}", self.start]
+        lines += [f"expected speed-up, by FLOPs: {self.speed_up:.1f}", self.start]
         lines += [f"  {match}" for match in self.matches]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
@@ -144,10 +146,10 @@ def _match_lines(term: Term, layer_map: LayerMap, sizes: tuple[int, int]) -> lis
 def _start_line(teacher, student, layer_map):
     "Whether the student can be initialized from its teacher, and if not, why."
     try:
-        check_initialization(teacher, student, layer_map.one_to_one().taught_by)
+        check_initialization(teacher, student, layer_map.one_teacher_each())
     except ValueError as error:
         return f"start: {error}"
-    return "start: the student can be cut from its teacher's weights"
+    return "start: the student can be initialized from its teacher's weights"
 
 # %% ../../nbs/03_distillation/06_plan.ipynb #561cf2c0
 def plan(
@@ -157,12 +159,12 @@ def plan(
     head_map: HeadMap | None = None,  # None: head by head
     terms: Sequence[Term] | None = None,  # None: TinyBERT's stage one, and its prediction term
     length: int = 128,  # tokens of a text
-    tokenizers: tuple | None = None,  # teacher's and student's; None: only sizes are compared
+    tokenizers: tuple | None = None,  # teacher's and student's; None: compare vocabulary sizes
 ) -> Plan:
     "Check a distillation from two configurations, before any weights are loaded."
     whats = ("embedding", "hidden", "attention", "prediction")
     terms = [Term(what) for what in whats] if terms is None else list(terms)
-    models = [without_weights(config) for config in (teacher, student)]
+    models = without_weights(teacher), without_weights(student)
     layer_map = layer_map or uniform_map(teacher.num_hidden_layers, student.num_hidden_layers)
     Distiller(terms, layer_map, Projections(1, 1, student.num_hidden_layers))  # refuses bad terms
     problems = plan_problems(*models, terms, tokenizers)

@@ -149,7 +149,7 @@ def atomic_folder(
 def workplace(
     place: Path,  # the folder that will hold the result; the temporary folder is created in it
     name: str,  # of the result: only one process at a time may build it
-):
+) -> Iterator[Path]:
     "Hold a lock and yield a temporary folder that is always removed; `AssetError` if impossible."
     from filelock import FileLock
     place = Path(place)
@@ -180,7 +180,7 @@ def as_json(value: Any) -> Any:
     def plain(thing):
         if isinstance(thing, Path):
             return str(thing)
-        if is_dataclass(thing):
+        if is_dataclass(thing) and not isinstance(thing, type):
             return asdict(thing)
         raise TypeError(f"{thing!r} cannot be written as JSON")
 

@@ -14,6 +14,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -66,7 +67,7 @@ def notes_once() -> Iterator[None]:
 class LogLines:
     "A text stream for log files that turns each redrawn line into a line of its own."
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO):
         self.stream = stream
 
     def write(self, text: str) -> int:
@@ -109,7 +110,7 @@ _LOG_FORMAT = ("{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remain
                "{rate_fmt}{postfix}]")
 
 
-def progress_bar(*arguments, **options) -> tqdm:  # as tqdm's
+def progress_bar(*arguments: Any, **options: Any) -> tqdm:  # as tqdm's
     "Return a tqdm bar that suits the output: redrawn in place, or one line per interval in a log."
     if in_notebook():
         options = {"file": NotebookLine(), "mininterval": 0.5} | options

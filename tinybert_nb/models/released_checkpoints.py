@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ def account_for(
     may_be_random: Collection[str] = (),  # which of them the file need not give
 ) -> list[KeyReport]:
     "Report on each key and parameter; ValueError naming all that are unknown or missing."
-    report, given = [], {}
+    report: list[KeyReport] = []
+    given: dict[str, list[str]] = {}
     for key in keys:
         name = translate_key(key)
         why = [why for rule, why in KEYS_LEFT_OUT.items() if re.fullmatch(rule, name)]
@@ -90,9 +92,9 @@ def account_for(
         raise ValueError("the file is not what its configuration says: " + "; ".join(
             f"{fault}: {_names(names)}" for fault, names in faults.items() if names))
     for name in parameters:
-        key = given.get(name, [None])[0]
-        action = "random" if key is None else "loaded" if key == name else "renamed"
-        report.append(KeyReport(key, name, action, "" if key else "the file does not give it"))
+        found = given[name][0] if name in given else None
+        action = "random" if found is None else "loaded" if found == name else "renamed"
+        report.append(KeyReport(found, name, action, "" if found else "the file does not give it"))
     return report
 
 # %% ../../nbs/02_models/06_released_checkpoints.ipynb #ff0605ab
@@ -217,7 +219,7 @@ class Released:
 
     def summary(self) -> str:
         "Counts of keys by action, with an example of each, and the notes."
-        groups = {}
+        groups: dict[tuple[str, str], list[KeyReport]] = {}
         for row in self.report:
             groups.setdefault((row.action, row.reason), []).append(row)
         lines = []
@@ -269,11 +271,11 @@ def _projection_shapes(tensors, layers, hidden):
     "The expected shapes of the projections of a file, by the kind that it holds."
     found = {translate_key(key): tensor for key, tensor in tensors.items()
              if translate_key(key).startswith("maps.")}
-    groups = range(layers + 1) if found else ()
+    groups: Iterable[int | str] = range(layers + 1) if found else ()
     if any(name.startswith("maps.all.") for name in found):
         groups = ["all"]
     sizes = [len(tensor) for tensor in found.values() if tensor.dim()]  # the teacher's hidden size
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for group in groups:
         shapes[f"maps.{group}.weight"] = (sizes[0], hidden)
         shapes[f"maps.{group}.bias"] = (sizes[0],)
@@ -310,7 +312,7 @@ def read_released(
     activation, why = _find_activation(values, names, head)
     config.classifier_activation = activation
     notes.append(f"classifier: {activation or 'usual'} ({why})")
-    classifier = tensors.get(names.get("classifier.bias"))
+    classifier = tensors.get(names.get("classifier.bias", ""))
     _set_labels(config, values, labels, 0 if classifier is None else classifier.numel())
     tokenizer, more_notes = released_tokenizer(folder, config, lower_case)
     student = new_student(config, seed).eval()
@@ -329,7 +331,7 @@ def read_released(
 def convert_released(
     source: str | Path,  # a folder or hub id, see `read_released`
     out: str | Path,  # the checkpoint folder to write, as `models.atomic_folder` takes it
-    **choices,  # labels, head, lower_case, seed: see `read_released`
+    **choices: Any,  # labels, head, lower_case, seed: see `read_released`
 ) -> Path:  # `out`
     "Turn a released checkpoint into a folder that every function here reads; ValueError as above."
     check_output(out, [source], CHECKPOINT_RECORD)

@@ -24,12 +24,15 @@ from ..files.terminal import note
 # %% ../../nbs/04_training/01_checkpoint.ipynb #37c9fed1
 def random_state() -> tuple[dict[str, Tensor], dict]:  # tensors by name, and JSON
     "The random states of Python, NumPy, the CPU and all GPUs."
-    name, keys, *rest = np.random.get_state()
-    tensors = {"numpy": torch.from_numpy(keys.astype(np.int64)), "cpu": torch.get_rng_state()}
+    numpy_state = np.random.get_state(legacy=False)
+    keys = numpy_state["state"]["key"].astype(np.int64)
+    tensors = {"numpy": torch.from_numpy(keys), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"cuda{number}": state
                     for number, state in enumerate(torch.cuda.get_rng_state_all())}
-    return tensors, {"python": random.getstate(), "numpy": [name, *rest]}
+    rest = [numpy_state["bit_generator"], numpy_state["state"]["pos"],
+            numpy_state["has_gauss"], numpy_state["gauss"]]  # as `set_state` takes it
+    return tensors, {"python": random.getstate(), "numpy": rest}
 
 # %% ../../nbs/04_training/01_checkpoint.ipynb #837591a2
 def set_random_state(
@@ -56,7 +59,7 @@ def _digest(tensors: dict[str, Tensor], about: str) -> str:
     digest = hashlib.sha256(about.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 # %% ../../nbs/04_training/01_checkpoint.ipynb #0b14af32

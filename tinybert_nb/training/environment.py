@@ -12,6 +12,7 @@ import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,9 +61,9 @@ def environment() -> dict:  # JSON: versions, package, hardware
             "package": {"version": tinybert_nb.__version__, "git_revision": revision}}
 
 # %% ../../nbs/04_training/10_environment.ipynb #6ce02f6f
-def _flat(content, prefix=""):
+def _flat(content: dict, prefix: str = "") -> dict[str, Any]:
     "Nested dictionaries as one, names joined by dots."
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in content.items():
         inner = isinstance(value, dict)
         found |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}

@@ -11,11 +11,13 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from ..files.storage import atomic_file
 from ..files.terminal import progress_bar
+from .settings import TrainingSettings
 
 # %% ../../nbs/04_training/03_history.ipynb #551225bf
 class History:
@@ -24,11 +26,12 @@ class History:
     def __init__(
         self,
         folder: str | Path,  # created if missing; an older history is replaced
-        rows: list[dict] = (),  # of the updates done before the run was resumed
+        rows: Sequence[dict] = (),  # of the updates done before the run was resumed
         watch: Callable[[dict], None] | None = None,  # called with each row
         written: bool = True,  # False: in memory only, in all processes but the first
     ):
-        self.path, self.written, self.rows = Path(folder) / "history.jsonl", written, []
+        self.path, self.written = Path(folder) / "history.jsonl", written
+        self.rows: list[dict] = []
         self.watch = watch or (lambda row: None)
         if written:
             with atomic_file(self.path) as unfinished:
@@ -37,7 +40,7 @@ class History:
             self.rows.append(row)
             self.watch(row)
 
-    def append(self, **row) -> None:
+    def append(self, **row: Any) -> None:
         "Add a row, write it to the file and pass it to the watcher."
         self.rows.append(row)
         if self.written:
@@ -56,7 +59,8 @@ class RunningMeans:
     "Means of named terms since the last `take`."
 
     def __init__(self):
-        self.sums, self.count = defaultdict(float), 0
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.count = 0
 
     def add(self, terms: dict) -> None:
         "Add the terms of one update."
@@ -67,7 +71,7 @@ class RunningMeans:
     def take(self) -> dict[str, float]:
         "Return the means and reset."
         means = {name: total / self.count for name, total in self.sums.items()}
-        self.__init__()
+        self.sums, self.count = defaultdict(float), 0
         return means
 
 # %% ../../nbs/04_training/03_history.ipynb #a9742c04
@@ -91,10 +95,22 @@ def tensorboard_writer(
     return watch
 
 # %% ../../nbs/04_training/03_history.ipynb #f5803331
+class _Run(Protocol):
+    "What `Progress` reads of a `TrainingRun`."
+    folder: Path
+    stage: str
+    step: int  # updates done
+    total_steps: int
+    settings: TrainingSettings
+
+    @property
+    def epoch(self) -> float: ...
+
+
 class Progress:
     "The progress bar, and `progress.json` of the run folder."
 
-    def __init__(self, run, shown: bool):  # a TrainingRun; whether this process reports
+    def __init__(self, run: _Run, shown: bool):  # shown: whether this process reports
         self.path, self.shown, self.run = run.folder / "progress.json", shown, run
         known = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
         self.rate_before = known.get("tokens_per_second", 0.0)

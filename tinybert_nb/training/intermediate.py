@@ -56,11 +56,11 @@ def check_pair(
     layer_map = parse_layer_map(settings.layer_map, teacher.num_hidden_layers,
                                 config.num_hidden_layers)
     terms = [term for term in intermediate_terms(settings) if term.weight]
-    models = [without_weights(each, head=False) for each in (teacher, config)]
+    models = without_weights(teacher, head=False), without_weights(config, head=False)
     if problems := plan_problems(*models, terms, tokenizers=()):
         raise ValueError("; ".join(problems))
     if not checkpoint and settings.start == "teacher":
-        check_initialization(teacher, config, layer_map.one_to_one().taught_by)
+        check_initialization(teacher, config, layer_map.one_teacher_each())
     return config, layer_map, parse_head_map(settings.head_map, config.num_attention_heads,
                                              teacher.num_attention_heads)
 
@@ -80,7 +80,7 @@ def make_pair(
         check_vocabulary(tokenizer, load_tokenizer(student))
         model = load(student)
     elif settings.start == "teacher":
-        taught_by = layer_map.one_to_one().taught_by
+        taught_by = layer_map.one_teacher_each()
         model, start = student_from_teacher(teacher, config, taught_by, sample(), settings.seed)
     else:
         model = new_student(config, settings.seed, head=has_head(teacher))
@@ -121,9 +121,9 @@ class IntermediateStep(nn.Module):
 
     def __init__(
         self,
-        student: nn.Module,
+        student: PreTrainedModel,
         distiller: Distiller,
-        teacher: nn.Module,  # only the layers that the distiller needs are computed
+        teacher: PreTrainedModel,  # only the layers that the distiller needs are computed
         compile: bool = False,  # the teacher; the training loop compiles the student
     ):
         super().__init__()
@@ -170,7 +170,8 @@ def mean_terms(
     loader: Iterable[dict[str, Tensor]],  # held-out text
 ) -> dict[str, float]:  # each term's mean over the batches, weighted by their rows
     "The mean terms on held-out texts."
-    device, sums, count = next(step.parameters()).device, {}, 0
+    device, count = next(step.parameters()).device, 0
+    sums: dict[str, float] = {}
     for batch in loader:
         terms = step({name: tensor.to(device) for name, tensor in batch.items()})
         rows = len(batch["input_ids"])
@@ -190,8 +191,11 @@ def train_intermediate(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # best and last held-out loss, and the number of updates
     "Train a step, or resume; errors as `training.train`."
-    def save(folder):
-        save_student(folder, step.student, tokenizer, step.distiller.projections.state_dict())
+    projections = step.distiller.projections
+
+    def save(folder: Path) -> None:
+        save_student(folder, step.student, tokenizer,
+                     None if projections is None else projections.state_dict())
 
     out = Path(out)
     if processes().is_main_process and not (out / "start").exists():

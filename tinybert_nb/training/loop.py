@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object, set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..files.terminal import log_line
@@ -144,12 +144,12 @@ def resume(run: TrainingRun) -> None:
     if {name: about[name] for name in now} != now:
         raise ValueError(f"{run.folder} holds an unfinished run with other settings or data: "
                          "choose another folder, or remove it")
-    parts = defaultdict(dict)  # module, optimizer, random -> name -> tensor
+    parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # module, optimizer, random
     for name, tensor in tensors.items():
         kind, rest = name.split(".", 1)
         parts[kind][rest] = tensor
     run.unwrapped.load_state_dict(parts["module"])
-    slots = defaultdict(dict)
+    slots: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in parts["optimizer"].items():
         number, slot = name.split(".")
         slots[int(number)][slot] = tensor

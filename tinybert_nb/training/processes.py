@@ -65,7 +65,7 @@ class Stopped(KeyboardInterrupt):
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:  # the deferred signal, once received
     "Defer SIGINT and SIGTERM to the end of the update; a second one raises KeyboardInterrupt."
-    received = []
+    received: list[int] = []
 
     def defer(number, frame):
         if received:

@@ -9,9 +9,10 @@ __all__ = ['split_batch', 'TrainingRun', 'not_finite', 'flush_terms', 'forward_b
 # %% ../../nbs/04_training/05_steps.ipynb #fc6cdc73
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device, set_seed
@@ -24,9 +25,10 @@ from ..distillation.losses import count_real
 from ..files.terminal import log_line
 from ..models.trace import compile_model
 from .checkpoint import random_state, saved_states, set_random_state
-from .history import RunningMeans
+from .history import History, RunningMeans
 from .optimizer import make_optimizer, rate_factor
 from .processes import make_accelerator
+from .settings import TrainingSettings
 
 # %% ../../nbs/04_training/05_steps.ipynb #8f277f06
 def split_batch(
@@ -38,7 +40,7 @@ def split_batch(
         return [(batch, None)]
     rows = len(next(iter(batch.values())))
     mask = batch.get("attention_mask", torch.ones(rows, 1))
-    pieces = []
+    pieces: list[tuple[dict[str, Tensor], Callable[..., float] | None]] = []
     for part in range(parts):
         found = slice(rows * part // parts, rows * (part + 1) // parts)
         empty = found.start == found.stop  # its process still needs a row, of weight zero
@@ -53,35 +55,61 @@ def split_batch(
         pieces.append((piece, share))
     return pieces
 
+# %% ../../nbs/04_training/05_steps.ipynb #792323ee
+def _prepare(module: nn.Module, loader: Iterable, settings: TrainingSettings) -> None:
+    "Compile the models if the settings say so, and give the loader a generator of its own."
+    if settings.compile:
+        for model in module.children():
+            if isinstance(model, PreTrainedModel):
+                compile_model(model)
+    if isinstance(loader, DataLoader):
+        loader.generator = torch.Generator()  # else it draws from the generator of dropout
+
+
+def _updates_per_epoch(loader: Iterable, settings: TrainingSettings) -> int:
+    "The batches of the loader, or the steps of a stream; ValueError if neither is known."
+    if isinstance(loader, Sized):
+        return len(loader)
+    if settings.steps is None:
+        raise ValueError("a stream without an end has no epochs: set steps")
+    return settings.steps
+
 # %% ../../nbs/04_training/05_steps.ipynb #d0081e87
 class TrainingRun:
     "The state of one training run: module, optimizer, history, counters. `train` drives it."
 
-    def __init__(self, module, loader, settings, folder, save, evaluation, stage, watch=None):
+    def __init__(
+        self,
+        module: nn.Module,  # forward(batch) gives {"loss": scalar, other terms: scalars}
+        loader: DataLoader | Iterable,
+        settings: TrainingSettings,
+        folder: str | Path,
+        save: Callable[[Path], None],  # writes a checkpoint folder
+        evaluation: Any,  # an `Evaluation` of the training loop
+        stage: str,  # its name in history rows and messages
+        watch: Callable[[dict], None] | None = None,  # called with every history row
+    ):
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
-        self.folder, self.loader, self.unwrapped = Path(folder), loader, module
+        self.folder, self.loader, self.unwrapped, self.watch = Path(folder), loader, module, watch
         self.accelerator = make_accelerator(settings)
         set_seed(settings.seed, device_specific=True)
-        if settings.compile:
-            for model in module.children():
-                if isinstance(model, PreTrainedModel):
-                    compile_model(model)
+        _prepare(module, loader, settings)
         self.module, self.optimizer = self.accelerator.prepare(
             module, make_optimizer(module, settings))
-        if isinstance(loader, DataLoader):
-            loader.generator = torch.Generator()  # else it draws from the generator of dropout
         self.order = getattr(loader, "batch_sampler", loader)  # determines the batches
-        self.per_epoch = len(loader) if hasattr(loader, "__len__") else settings.steps
-        if self.per_epoch is None:
-            raise ValueError("a stream without an end has no epochs: set steps")
+        self.per_epoch = _updates_per_epoch(loader, settings)
         self.total_steps = settings.steps or settings.epochs * self.per_epoch
-        self.step, self.best, self.evaluations_without_best, self.means = 0, None, 0, RunningMeans()
-        self.parts, self.saved, self.pending = settings.accumulation, time.perf_counter(), None
+        self.step, self.evaluations_without_best, self.means = 0, 0, RunningMeans()
+        self.best: float | None = None  # metric of the best evaluation
+        self.parts, self.saved = settings.accumulation, time.perf_counter()
+        # of the latest update: its number, rows, names of terms, their values and gradient norm
+        self.pending: tuple[int, list[int], list[str], Tensor] | None = None
         self.reads_at_once = self.accelerator.device.type == "cpu"  # terms, before the step
-        self.unused = None  # the parameters without gradient, where a compiled model hides them
+        # the parameters without gradient, where a compiled model hides them
+        self.unused: list[nn.Parameter] | None = None
         self.set_progress = getattr(module, "set_progress", lambda share: None)
         self.set_share = getattr(module, "set_share", None)
-        self.history, self.watch = None, watch  # created when the run is resumed or begun
+        self.history: History  # created when the run is resumed or begun
 
     @property
     def epoch(self) -> float:
@@ -127,7 +155,7 @@ def forward_backward(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, Te
     rows = len(next(iter(batch.values())))
     parts = min(run.parts, math.ceil(rows / processes))
     pieces = split_batch(batch, parts * processes)[rank::processes]
-    totals = {}
+    totals: dict[str, Tensor] = {}
     for number, (piece, share) in enumerate(pieces, start=1):
         weight = 1.0
         if run.set_share:
@@ -199,8 +227,9 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
                 raise
-            halve_micro_batches(run, batch, error)
-            set_random_state(*rng)
+            halve_micro_batches(run, batch, error)  # raises without find_batch_size
+            if rng is not None:
+                set_random_state(*rng)
     shown = flush_terms(run)
     norm = _clip_gradient(run)
     run.pending = (run.step + 1, rows, list(terms), torch.stack(

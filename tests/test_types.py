@@ -1,0 +1,87 @@
+"""Annotations: mypy finds nothing, and every public parameter has one."""
+
+from pathlib import Path
+import ast
+import re
+import sys
+
+import pytest
+
+from conftest import ROOT, run_command
+
+# Wings and modules in which mypy still finds something, or a public parameter has no annotation.
+NOT_YET_CLEAN = (
+    "data", "models.heads", "models.loading", "training.status", "training.rerun", "evaluation",
+    "augmentation.word_vectors", "recipes", "studies", "cli",
+)
+MODULES = sorted(path for path in (ROOT / "tinybert_nb").rglob("*.py") if path.stem[0] != "_")
+
+
+def room_of(path: Path) -> str:
+    """`tinybert_nb/data/labels.py` -> `data.labels`."""
+    return ".".join(path.relative_to(ROOT / "tinybert_nb").with_suffix("").parts)
+
+
+def is_clean(room: str) -> bool:
+    """Whether nothing may be found in this room, `wing.room`."""
+    return room not in NOT_YET_CLEAN and room.split(".")[0] not in NOT_YET_CLEAN
+
+
+def unannotated(source: str) -> list[str]:
+    """Parameters and results of public functions and methods that have no annotation."""
+    found = []
+
+    def visit(body: list[ast.stmt], owner: str) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                visit(node.body, f"{node.name}.")
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if node.name.startswith("_") and node.name not in ("__init__", "__call__"):
+                continue
+            plain = [*node.args.posonlyargs, *node.args.args]
+            if owner and not any(ast.unparse(each) == "staticmethod"
+                                 for each in node.decorator_list):
+                plain = plain[1:]  # self or cls
+            gathered = [each for each in (node.args.vararg, node.args.kwarg) if each]
+            found.extend(f"{owner}{node.name}: {each.arg}"
+                         for each in [*plain, *node.args.kwonlyargs, *gathered]
+                         if each.annotation is None)
+            if node.returns is None and node.name != "__init__":
+                found.append(f"{owner}{node.name}: its result")
+
+    visit(ast.parse(source).body, "")
+    return found
+
+
+def test_mypy_finds_nothing():
+    result = run_command(Path(sys.executable).parent / "mypy", "--no-pretty")
+    checked = re.search(r"(\d+) source files\)?$", result.stdout.strip())
+    assert checked and int(checked.group(1)) >= len(MODULES), result.stdout + result.stderr
+    errors = [line for line in result.stdout.splitlines() if ": error: " in line]
+    rooms = [room_of(ROOT / line.split(":")[0]) for line in errors]
+    assert [line for room, line in zip(rooms, errors) if is_clean(room)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room_of)
+def test_every_public_parameter_has_an_annotation(path):
+    if is_clean(room_of(path)):
+        assert unannotated(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_rule_finds_what_has_no_annotation():
+    source = """
+class A:
+    def __init__(self, a, b: int): pass
+    def c(self, *d, **e) -> None: pass
+    @staticmethod
+    def f(g) -> None: pass
+    def _private(self, h): pass
+class _B:
+    def i(self, j): pass
+def k(l: int, *, m=1): pass
+def n(o: "int") -> None:
+    def inner(p): pass
+"""
+    assert unannotated(source) == [
+        "A.__init__: a", "A.c: d", "A.c: e", "A.f: g", "k: m", "k: its result"]
