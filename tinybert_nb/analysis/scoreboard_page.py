@@ -8,6 +8,7 @@ __all__ = ['AGAINST', 'SCOREBOARD_FILES', 'plot_scoreboard', 'scoreboard_picture
 # %% ../../nbs/09_analysis/17_scoreboard_page.ipynb #ec05d876
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data.task_form import TaskForm
 from ..evaluation.scoreboard import (
@@ -16,6 +17,9 @@ from ..evaluation.tables import metric_label, summarise
 from ..files.storage import check_output, write_json
 from ..training.environment import environment
 
+if TYPE_CHECKING:  # matplotlib is imported when a picture is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/09_analysis/17_scoreboard_page.ipynb #83e59352
 AGAINST = {"parameters": "parameters", "latency_ms_batch_1": "milliseconds for one text",
@@ -25,8 +29,8 @@ AGAINST = {"parameters": "parameters", "latency_ms_batch_1": "milliseconds for o
 def plot_scoreboard(
     rows: Sequence[dict],  # from `score`
     against: str = "parameters",  # a key of `AGAINST`
-    ax=None,  # matplotlib axes; None: new ones
-):
+    ax: "Axes | None" = None,  # None: new ones
+) -> "Axes":
     "Draw quality with its interval over size or latency; ValueError for an unknown axis."
     import matplotlib.pyplot as plt
 
@@ -47,7 +51,7 @@ def plot_scoreboard(
     return ax
 
 # %% ../../nbs/09_analysis/17_scoreboard_page.ipynb #3533965f
-def scoreboard_picture(rows: Sequence[dict]):  # rows from `score`
+def scoreboard_picture(rows: Sequence[dict]) -> "Figure":  # rows from `score`
     "A figure of quality over size and over the latency of one text."
     from matplotlib.figure import Figure
 

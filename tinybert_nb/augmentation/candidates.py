@@ -9,10 +9,12 @@ __all__ = ['MaskedSpan', 'special_frame', 'whole_words', 'WordList', 'WordLists'
 # %% ../../nbs/06_augmentation/02_candidates.ipynb #0c44573b
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate, groupby
+from operator import add
 
 import torch
 from torch import Tensor
@@ -153,11 +155,11 @@ class ContextMaker:
             other = known[gap.second][0]
             start = _window(len(other), covered[0], self.room[pair])
             parts.append(other[start:start + self.room[pair]])
-        ids, types, texts = [], [], iter(parts)
+        ids, types, texts = list[int](), list[int](), iter(parts)
         for special, kind in self.frames[pair]:
             part = next(texts) if special is None else special
             ids, types = ids + part, types + [kind] * len(part)
-        before = len(self.frames[pair][0][0])
+        before = len(self.frames[pair][0][0] or ())  # special tokens before the first text
         return Context(tuple(ids), tuple(types),
                        tuple(before + place - begin for place in covered), chinese)
 
@@ -225,7 +227,7 @@ def _selected_positions(model, lines: Tensor, columns: Tensor) -> Iterator[bool]
 def best_words(
     logits: Tensor,  # (masked positions of all contexts, vocabulary)
     contexts: Sequence[Context],
-    lists: dict[tuple[bool, int], WordList],  # such as `WordLists`: one for each context's kind
+    lists: Mapping[tuple[bool, int], WordList | None],  # `WordLists`: one for each context's kind
     count: int,  # for each context
 ) -> dict[Context, list[tuple[str, float]]]:  # best first, with its probability in the list
     "The most likely words of each context."
@@ -234,8 +236,10 @@ def best_words(
     for kind in {each.kind for each in contexts}:
         chosen = [number for number, each in enumerate(contexts) if each.kind == kind]
         rows, listed = torch.tensor([first[number] for number in chosen]), lists[kind]
-        scores = sum(logits[rows + place][:, tokens.to(logits.device)]
-                     for place, tokens in enumerate(listed.tokens))  # contexts times words
+        if listed is None:
+            raise ValueError(f"there are no {'Chinese ' * kind[0]}words of {kind[1]} tokens")
+        scores = reduce(add, (logits[rows + place][:, tokens.to(logits.device)]
+                              for place, tokens in enumerate(listed.tokens)))  # contexts x words
         best = scores.log_softmax(-1).topk(min(count, scores.shape[1]))
         for number, shares, places in zip(chosen, best.values.exp().tolist(),
                                           best.indices.tolist()):
@@ -264,7 +268,8 @@ class MaskedWords:
 
     def __call__(self, gaps: Sequence[MaskedSpan]) -> list[list[str] | None]:
         "Candidates for each masked span, best first; None for words of several tokens."
-        return [some and [word for word, _ in some] for some in self.scored(gaps)]
+        return [None if some is None else [word for word, _ in some]
+                for some in self.scored(gaps)]
 
     def contexts(self, gaps: Sequence[MaskedSpan]) -> list[Context | None]:
         "The model's inputs; None for a word of several tokens, or longer than any in the list."
@@ -272,13 +277,14 @@ class MaskedWords:
 
     def scored(self, gaps: Sequence[MaskedSpan]) -> list[list[tuple[str, float]] | None]:
         "As a call, each candidate with its probability among all words of its kind."
-        contexts, found = self.contexts(gaps), {None: None}
+        contexts = self.contexts(gaps)
+        found: dict[Context, list[tuple[str, float]]] = {}
         for batch in context_batches([each for each in contexts if each], self.tokens):
             self.asked += len(batch)
             logits = masked_logits(self.model, batch, self.tokenizer)
             # the masked word may be removed
             found |= best_words(logits, batch, self.lists, self.count + 1)
-        return [found[context] and [
+        return [None if context is None else [
             (word, share) for word, share in found[context]
             if self.keep_word or word.lower() != gap.word.lower()][:self.count]
             for gap, context in zip(gaps, contexts)]
@@ -289,10 +295,11 @@ class Candidates:
 
     def __init__(
         self,
-        masked: MaskedWords,
+        masked: "MaskedWords | VectorsOnly",
         vectors: WordVectors | None = None,  # None: words of several tokens are not replaced
     ):
-        self.masked, self.vectors, self.unknown = masked, vectors, Counter()
+        self.masked, self.vectors = masked, vectors
+        self.unknown: Counter[str] = Counter()  # words without candidates
 
     # best first, [] if there are none
     def __call__(self, gaps: Sequence[MaskedSpan]) -> list[list[str]]:
@@ -301,12 +308,14 @@ class Candidates:
 
     def scored(self, gaps: Sequence[MaskedSpan]) -> list[list[tuple[str, float]]]:
         "As a call, with the model's probabilities or the vectors' cosines."
-        found = self.masked.scored(gaps)
-        near = self._neighbours({gap.word for gap, words in zip(gaps, found) if words is None})
-        for number, gap in enumerate(gaps):
-            if found[number] is None:
-                found[number] = near.get(gap.word, [])
-                self.unknown[gap.word] += not found[number]
+        scored = self.masked.scored(gaps)
+        near = self._neighbours({gap.word for gap, words in zip(gaps, scored) if words is None})
+        found: list[list[tuple[str, float]]] = []
+        for gap, words in zip(gaps, scored):
+            if words is None:
+                words = near.get(gap.word, [])
+                self.unknown[gap.word] += not words
+            found.append(words)
         self.unknown += Counter()  # drops zeros
         return found
 

@@ -22,13 +22,13 @@ from .sizes import feed_forward_width
 @torch.inference_mode()
 def principal_components(
     teacher: PreTrainedModel,
-    batches: Iterable[dict[str, Tensor]],  # some hundred sentences of the task are enough
+    batches: Iterable[dict[str, Tensor]],  # a few hundred sentences of the task are enough
     size: int,  # h, the student's hidden size
 ) -> Tensor:  # (teacher_hidden, h), orthonormal columns, most important first
-    "Principal directions (uncentred) of the teacher's hidden states, all layers, no padding."
+    "Principal directions (uncentred) of all layers' real tokens; ValueError without a batch."
     was_training = teacher.training
     teacher.eval()
-    moment = 0
+    moment = torch.zeros((), dtype=torch.float64)
     for batch in batches:
         inputs = {name: batch[name].to(teacher.device) for name in MODEL_INPUTS if name in batch}
         states = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
@@ -36,6 +36,8 @@ def principal_components(
         real = torch.cat([state[:, :mask.shape[1]][mask] for state in states]).double()
         moment = moment + real.T @ real
     teacher.train(was_training)
+    if not moment.dim():
+        raise ValueError("there was no batch: sample text is needed to find the directions")
     eigenvectors = torch.linalg.eigh(moment).eigenvectors  # ascending eigenvalues
     return eigenvectors[:, -size:].flip(1).float().cpu().clone()
 
@@ -43,8 +45,8 @@ def principal_components(
 def shrink_product(
     left: Tensor,  # (m, inner)
     right: Tensor,  # (inner, n)
-    left_bias: Tensor,  # (inner,), what is added to x @ left
-    right_bias: Tensor | None,  # (inner,), what is added to right @ y; None where there is none
+    left_bias: Tensor,  # (inner,), added to x @ left
+    right_bias: Tensor | None,  # (inner,), added to right @ y; None: no bias
     size: int,  # the new inner size, at most `inner`
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # (m, size), (size, n), (size,), (size,)
     "The best factors of smaller inner size for the product left @ right, and their biases."
@@ -63,11 +65,11 @@ def _copy_linear(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
 
 
 def _shrink_attention(student, teacher, components, heads):
-    "Fill a layer's query, key, value and output maps from the teacher's four, head by head."
+    "Fill a layer's query, key, value and output weights from the teacher's four, head by head."
     query_map, key_map, value_map, output_map = teacher
     old, new = (maps[0].out_features // heads for maps in (teacher, student))
     scale = (new / old) ** 0.25
-    parts = [[], [], [], [], [], [], []]
+    parts: list[list[Tensor]] = [[], [], [], [], [], [], []]
     for head in range(heads):
         rows = slice(head * old, (head + 1) * old)
         query, key, value = (components.T @ linear.weight[rows].T for linear in teacher[:3])
@@ -92,7 +94,7 @@ def _most_active(incoming: Tensor, outgoing: Tensor, size: int) -> Tensor:
 
 
 def _shrink_feed_forward(student, teacher, components):
-    "Fill a layer's two feed-forward maps with the teacher layer's most active neurons."
+    "Fill a layer's feed-forward weights with the teacher layer's most active neurons."
     first, second = teacher
     incoming, outgoing = first.weight @ components, components.T @ second.weight
     kept = _most_active(incoming, outgoing, student[0].out_features)
@@ -101,7 +103,7 @@ def _shrink_feed_forward(student, teacher, components):
 
 
 def _shrink_layer_norm(student, teacher, components):
-    "Fill a LayerNorm with the teacher's gain and bias as seen along the student's directions."
+    "Fill a LayerNorm with the teacher's gain and bias in the student's coordinates."
     teacher_size, student_size = components.shape
     gain = (components.square() * teacher.weight[:, None]).sum(0)  # diagonal of P' diag(gain) P
     student.weight.copy_(gain * (teacher_size / student_size) ** 0.5)
@@ -109,20 +111,21 @@ def _shrink_layer_norm(student, teacher, components):
 
 
 def _shrink_head(student, teacher, components):
-    "Fill a classifier with the teacher's most active pooler units; one of another kind stays new."
+    "Fill a classifier from the teacher's most active pooler units; other kinds stay random."
     hidden, pooled = (first_linear(model, "classifier.dense", "pre_classifier")
                       or first_linear(model.base_model, "pooler.dense")
                       for model in (teacher, student))
     last, classifier = find_classifier(teacher), find_classifier(student)
-    if hidden is None:  # the classifier sees the states of the tokens
-        if last is not None:
+    if hidden is None:  # the classifier's input is the token states
+        if last is not None and classifier is not None:
             _copy_linear(classifier, last.weight @ components, last.bias)
         return
-    heard = torch.eye(len(hidden.weight), device=hidden.weight.device)  # all alike
+    heard = torch.eye(len(hidden.weight), device=hidden.weight.device)  # equal outgoing norms
     kept = _most_active(hidden.weight @ components, heard if last is None else last.weight,
                         components.shape[1])
-    _copy_linear(pooled, hidden.weight[kept] @ components, hidden.bias[kept])
-    if last is not None:
+    if pooled is not None:
+        _copy_linear(pooled, hidden.weight[kept] @ components, hidden.bias[kept])
+    if last is not None and classifier is not None:
         _copy_linear(classifier, last.weight[:, kept], last.bias)
 
 # %% ../../nbs/02_models/04_initialization.ipynb #f1057934
@@ -136,8 +139,8 @@ _LINEAR_MAPS = (  # of a layer: query, key, value, attention's output; feed-forw
 )
 
 
-def _take_apart(encoder) -> tuple[list[list[nn.Linear]], dict[str, nn.Module]]:
-    "The six linear maps of each layer, and by name what else holds weights, the pooler left out."
+def _take_apart(encoder) -> tuple[list[list[nn.Module | None]], dict[str, nn.Module]]:
+    "The six linear maps of each layer, and all other modules with weights but the pooler."
     modules, layers = dict(encoder.named_modules()), []
     for names in _LINEAR_MAPS:
         ending = f".{names[0]}"
@@ -212,7 +215,7 @@ def check_initialization(
 
 
 def _layout_faults(teacher, config, taught_by) -> list[str]:
-    "What is not laid out as BERT's, so that nothing says how to cut it; [] if nothing."
+    "Modules that do not follow BERT's layout and so cannot be compressed; [] if there are none."
     source, target = (without_weights(each, head=False) for each in (teacher, config))
     layers, others = _take_apart(source)
     linear = [isinstance(each, nn.Linear) and each.bias is not None for each in sum(layers, [])]
@@ -234,9 +237,9 @@ def student_from_teacher(
     config: PreTrainedConfig,  # the student's; as many heads as the teacher, nothing larger
     taught_by: Sequence[int],  # for each student layer its teacher layer, counted from 1
     batches: Iterable[dict[str, Tensor]],  # sample text for `principal_components`
-    seed: int = 0,  # of a classifier that cannot be cut from the teacher's
+    seed: int = 0,  # of a classifier that cannot be compressed from the teacher's
 ) -> tuple[PreTrainedModel, Tensor]:  # student; initial projection (student_hidden, teacher_hidden)
-    "A student with compressed weights of its teacher; ValueError as `check_initialization`."
+    "A student with its teacher's compressed weights; ValueError as `check_initialization`."
     check_initialization(teacher.config, config, taught_by)
     student = new_student(config, seed, has_head(teacher)).to(teacher.device)
     components = principal_components(teacher, batches, config.hidden_size).to(teacher.device)

@@ -8,10 +8,11 @@ __all__ = ['TRACED', 'AttentionRecorder', 'traced_attention', 'visible_keys', 'T
 # %% ../../nbs/02_models/05_trace.ipynb #2248b610
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
@@ -30,12 +31,20 @@ class AttentionRecorder:
     ):
         self.wanted = None if wanted is None else frozenset(wanted)
         self.values = values
-        self.layers = []  # a layer each: (query, key, value, window), or None if not wanted
+        # a layer each: (query, key, value, window), or None if not wanted
+        self.layers: list[tuple[Tensor, Tensor, Tensor | None, int | None] | None] = []
         self.closed = False
 
-    def record(self, query: Tensor, key: Tensor, value: Tensor, scaling, window) -> None:
+    def record(
+        self,
+        query: Tensor,  # (batch, heads, length, head_size)
+        key: Tensor,  # (batch, heads, length, head_size)
+        value: Tensor,  # (batch, heads, length, head_size)
+        scaling: float | None,  # the layer's factor of query key'; None: 1 / sqrt(head_size)
+        window: int | None,  # of local attention; None: a token may attend to all others
+    ) -> None:
         "Record the next layer's tensors, scaled so that scores are query key' / sqrt(head size)."
-        if self.closed:  # gradient checkpointing runs a layer once more in the backward pass
+        if self.closed:  # gradient checkpointing runs a layer again in the backward pass
             return
         kept = None
         if self.wanted is None or len(self.layers) in self.wanted:
@@ -56,7 +65,7 @@ def traced_attention(
     value: Tensor,  # (batch, heads, length, head_size)
     attention_mask: Tensor | None,  # as the library's SDPA mask function makes it
     recorder: AttentionRecorder | None = None,
-    **kwargs,  # dropout, scaling and window of the module, passed on
+    **kwargs: Any,  # dropout, scaling and window of the module, passed on
 ) -> tuple[Tensor, None]:
     "The library's fused attention, recording its inputs if there is a recorder."
     if recorder is not None:
@@ -92,13 +101,21 @@ class Trace:
     values: tuple[Tensor | None, ...] = ()  # L times (batch, heads, length, head_size)
     windows: tuple[int | None, ...] = ()  # L times; None: a token may attend to all others
 
+    @property
+    def heads(self) -> int:
+        "Attention heads of the first recorded layer; ValueError if none was recorded."
+        recorded = [query for query in self.queries if query is not None]
+        if not recorded:
+            raise ValueError("no queries were recorded: call trace_forward(..., attention=[...])")
+        return recorded[0].shape[1]
+
     def scores(
         self,
         layer: int,  # 0-based: layer i of the paper is i - 1 here
     ) -> Tensor:  # (batch, heads, query, key)
         "Scaled attention scores before the softmax, nothing masked; ValueError if not recorded."
         query, key = self.queries[layer], self.keys[layer]
-        if query is None:
+        if query is None or key is None:
             raise ValueError(f"queries and keys of layer index {layer} were not recorded: ask for "
                              "them with trace_forward(..., attention=[...])")
         return query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
@@ -120,7 +137,7 @@ class Trace:
         return scores.softmax(-1).masked_fill(hidden, 0)
 
 # %% ../../nbs/02_models/05_trace.ipynb #c53ab4cc
-def _check_traceable(model: nn.Module) -> None:
+def _check_traceable(model: PreTrainedModel) -> None:
     "Switch to the registered attention function; ValueError for a model that has no such switch."
     if not getattr(model, "_supports_attention_backend", False):
         raise ValueError(
@@ -146,7 +163,7 @@ def _check_gradient(model: nn.Module, recorder: AttentionRecorder, output) -> No
 
 # %% ../../nbs/02_models/05_trace.ipynb #dbd20948
 def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int]:
-    "What the library's `output_hidden_states` must be told to keep these states."
+    "The value of the library's `output_hidden_states` that keeps these states."
     if hidden_states is None or not hidden_states:
         return hidden_states is None
     # older releases take a list, but count layers in it and cannot keep the embeddings: all, then
@@ -156,14 +173,14 @@ def _library_selection(hidden_states: Collection[int] | None) -> bool | list[int
 # %% ../../nbs/02_models/05_trace.ipynb #ac244c90
 def trace_forward(
     model: nn.Module,  # an encoder, with or without a classifier; may be compiled or under DDP
-    batch: dict[str, Tensor],  # a padded batch; what is no model input (labels, rows) is left out
+    batch: dict[str, Tensor],  # a padded batch; entries that are no model inputs are ignored
     hidden_states: Collection[int] | None = None,  # indices to keep, 0: embeddings; None: all
     attention: Collection[int] | None = None,  # 0-based layers to keep; None: all; (): none
-    values: bool = False,  # keep values beside queries and keys
+    values: bool = False,  # record values as well as queries and keys
 ) -> Trace:
-    "One forward pass at the speed of fused attention; ValueError for a model it cannot trace."
+    "Run one forward pass with fused attention; ValueError for a model that cannot be traced."
     encoder = getattr(model, "module", model)  # DistributedDataParallel keeps the model there
-    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     recorder = AttentionRecorder(attention, values)
     if attention is None or len(attention):
         _check_traceable(encoder)
@@ -182,8 +199,8 @@ def trace_forward(
 
 # %% ../../nbs/02_models/05_trace.ipynb #4b935364
 def compile_model(
-    model: nn.Module,  # an encoder, with or without a classifier
-    **options,  # of torch.compile, for example backend="aot_eager"
+    model: PreTrainedModel,  # an encoder, with or without a classifier
+    **options: Any,  # of torch.compile, for example backend="aot_eager"
 ) -> None:
     "Compile a model in place, once for batches of all sizes; its traces stay the same."
     probe = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device),

@@ -199,9 +199,10 @@ HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc
 def hub_licence(stated: Iterable[str | None]) -> dict[str, str]:  # fields of a card's metadata
     "The licence as hubs name it: `unknown` if one is not stated, or if they differ."
     different = set(stated)
-    if len(different) != 1 or None in different:
+    licence = different.pop() if len(different) == 1 else None
+    if licence is None:
         return {"license": "unknown"}
-    name = re.sub(r"[^a-z0-9.]+", "-", different.pop().lower()).strip("-.")
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-.")
     return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
 
 # %% ../../nbs/04_training/07_model_card.ipynb #4edffc9e
@@ -216,12 +217,14 @@ def model_card(
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     call = record.get("call") or {}
     arguments = call.get("arguments") or {}
-    kind = _of_task(KINDS.get(call.get("function"), UNKNOWN), model.config)
+    kind = _of_task(KINDS.get(call.get("function") or "", UNKNOWN), model.config)
     settings = arguments.get("settings") or {}
-    comes_from, row = sources(arguments), (_evaluations(run) or [None])[-1]
+    comes_from, rows = sources(arguments), _evaluations(run)
+    row = rows[-1] if rows else None
+    licence = hub_licence(stated_licence(source.place) for source in comes_from)
     bases = sorted({source.base for source in comes_from if isinstance(source.base, str)})
     metadata = ModelCardData(
-        **hub_licence(stated_licence(source.place) for source in comes_from),
+        license=licence["license"], license_name=licence.get("license_name"),
         library_name="transformers", base_model=bases[0] if len(bases) == 1 else bases or None,
         pipeline_tag=kind.task,
         tags=["tinybert_nb"] + ["knowledge-distillation"] * ("teacher" in arguments))
