@@ -21,7 +21,7 @@ from ..data.encoding import target_of
 from ..data.examples import Example, read_examples
 from ..data.labels import label_names, positive_class
 from ..data.question_answering import answer_questions
-from ..data.splits import ensure_dev_split
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..data.token_classification import NO_LABEL
 from .comparison import (
@@ -32,6 +32,7 @@ from .predictions import open_system
 from .tables import metric_label, summarise
 from ..models.heads import labels_of
 from ..models.loading import load_config
+from ..training.rerun import settings_from_dict
 from ..training.status import read_call
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #b0660e53
@@ -43,9 +44,7 @@ class Entry:
     system: str  # its name in the table; the same for all seeds
     seed: int = 0
     teacher: str | None = None  # its teacher
-    eval_path: str | None = None  # its dev file
-    train_path: str | None = None  # its training file
-    form: TaskForm = TaskForm()
+    files: TaskFiles | None = None  # of its task; None: not recorded
 
 
 UNJUDGED = ("stage_one", "general", "train_masked_lm")  # calls that train no classifier
@@ -88,9 +87,9 @@ def _call(checkpoint: Path) -> dict:
 def _entry(checkpoint, arguments) -> Entry:
     parts = [part for part in checkpoint.parts if not re.fullmatch(r"seed-\d+", part)]
     parts = parts[:-1] if parts[-1] in ("best", "last") else parts
-    settings, form = arguments.get("settings") or {}, arguments.get("form") or {}
+    settings, files = arguments.get("settings") or {}, arguments.get("files")
     return Entry(checkpoint, "/".join(parts), settings.get("seed", 0), arguments.get("teacher"),
-                 arguments.get("eval_path"), arguments.get("train_path"), TaskForm(**form))
+                 files and settings_from_dict(TaskFiles, files))
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #c418d780
 def short_names(names: Sequence[str]) -> list[str]:
@@ -182,15 +181,19 @@ def score(
     return rows
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #6844cef7
-def recorded_file(entries: Sequence[Entry]) -> tuple[str, TaskForm]:
-    "The dev file of all runs; ValueError if they do not share one."
-    files = {(entry.eval_path or entry.train_path, entry.eval_path, entry.form)
-             for entry in entries}
-    if len(files) != 1 or None in {path for path, *_ in files}:
-        told = ", ".join(sorted({str(path) for path, *_ in files}))
+def recorded_file(entries: Sequence[Entry]) -> tuple[str | Path, TaskForm]:
+    "The dev file of all runs; ValueError if one is not recorded, or if they do not share one."
+    for entry in entries:
+        if entry.files is None:
+            raise ValueError(f"{entry.folder} has no record of its task files, or one of an older "
+                             "version of this package: say what to measure on")
+    resolved = map(ensure_dev_split, {entry.files for entry in entries})
+    found = {(str(files.eval), files.form) for files in resolved}
+    if len(found) != 1:
+        told = ", ".join(sorted({path for path, _ in found}))
         raise ValueError(f"the runs do not share one eval file ({told}): say what to measure on")
-    [(path, eval_path, form)] = files
-    return ensure_dev_split(path, eval_path, form)[1:]
+    [measured_on] = found
+    return measured_on
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #3286ad9c
 COLUMNS = {  # heading -> the cell of a line

@@ -151,10 +151,14 @@ def _models(model, comes_from) -> str:
 
 def _data(files: dict, arguments: dict) -> str:
     "The training and dev files, with their SHA-256."
-    uses = {"train_path": "training", "corpus": "training", "eval_path": "dev", "held_out": "dev"}
-    use_of = {path: use for name, use in uses.items() for path in _listed(arguments.get(name))}
+    task = arguments.get("files") or {}
+    named = [(task.get("train"), "training"), (arguments.get("corpus"), "training"),
+             (task.get("eval"), "dev"), (arguments.get("held_out"), "dev"),
+             (task.get("source"), "source of the others")]
+    use_of = {path: use for paths, use in named for path in _listed(paths)}
+    source = stated_licence(Path(task["source"]).parent) if task.get("source") else None
     rows = [(_short(path), use_of.get(path, ""), plain_text(known),
-             plain_text(stated_licence(Path(path).parent) or "not stated"))
+             plain_text(stated_licence(Path(path).parent) or source or "not stated"))
             for path, known in files.items() if isinstance(known, str)]  # else a model
     head = ["file", "use", "SHA-256", "licence stated there"]
     return _table(head, rows) if rows else "Not recorded."
