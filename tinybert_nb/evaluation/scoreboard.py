@@ -7,12 +7,10 @@ __all__ = ['UNJUDGED', 'COLUMNS', 'Entry', 'find_entries', 'short_names', 'Asked
            'recorded_file', 'table_cells', 'scoreboard', 'errors_report']
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #37487abe
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,7 @@ from .measurement import measure_model, training_record
 from .metrics import leading_metric, row_labels
 from .predictions import open_system
 from .tables import metric_label, summarise
+from ..files.table_styles import format_table
 from ..models.heads import labels_of
 from ..models.loading import load_config
 from ..training.rerun import settings_from_dict
@@ -235,24 +234,11 @@ def table_cells(
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #82b2a10b
 def scoreboard(
     rows: Sequence[dict],  # as `score` gives them
-    style: str = "text",  # or markdown, csv
+    style: str = "text",  # or markdown, csv, html
 ) -> str:
     "The scoreboard; ValueError for an unknown style."
-    cells = table_cells(rows)
-    if style == "csv":
-        written = StringIO()
-        csv.writer(written, lineterminator="\n").writerows(cells)
-        return written.getvalue()
-    if style == "markdown":
-        escaped = [[cell.replace("|", "&#124;") for cell in line] for line in cells]
-        lines = [escaped[0], ["---"] * len(cells[0]), *escaped[1:]]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    if style != "text":
-        raise ValueError(f"style is {style!r}: choose one of text, markdown, csv")
-    columns = [line for line in zip(*cells) if any(line[1:])]  # empty columns are left out
-    widths = [max(map(len, column)) for column in columns]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n"
-                   for line in zip(*columns))
+    head, *lines = table_cells(rows)
+    return format_table(head, lines, style) + "\n"
 
 # %% ../../nbs/05_evaluation/05_scoreboard.ipynb #1cb47b0a
 def errors_report(

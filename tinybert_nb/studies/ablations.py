@@ -20,6 +20,7 @@ from ..data.catalogue import DEFAULT_TEACHER
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..evaluation.tables import metric_label
 from ..files.storage import check_output, write_json
+from ..files.table_styles import format_table
 from ..models.loading import load_config
 from ..models.sizes import feed_forward_width, is_checkpoint
 from ..recipes.finetuning import finetune, train_baseline
@@ -192,16 +193,15 @@ def ablation_table(
 ) -> str:  # Markdown
     "Each variant's metric, its change from the full recipe, and the change in the paper."
     metric, changes = rows[0]["metric"], metric_changes(rows)
-    lines = [
-        f"| variant | {metric_label(metric)} | less the full recipe's | in the paper | seeds |",
-        "|" + " --- |" * 5]
+    head = ("variant", metric_label(metric), "less the full recipe's", "in the paper", "seeds")
+    lines = []
     for name in dict.fromkeys(row["system"] for row in rows):
         values = [row[metric] for row in rows if row["system"] == name]
         change, paper = changes.get(name, []), VARIANTS.get(name, Variant()).paper
         published = "" if paper is None else f"{(paper - VARIANTS['full'].paper) / 100:+.3f}"
-        lines.append(f"| {name} | {_spread(values, '.3f')} | {_spread(change, '+.3f')} | "
-                     f"{published} | {len(values)} |")
-    return "\n".join(lines)
+        lines.append((name, _spread(values, ".3f"), _spread(change, "+.3f"), published,
+                      len(values)))
+    return format_table(head, lines)
 
 
 def _spread(values: list[float], form: str) -> str:
@@ -248,8 +248,7 @@ def tasks_table(
 
     A distilled student's percentage is of its teacher's mean; ValueError if a task has no teacher.
     """
-    lines = [f"| task | metric | {' | '.join(_SYSTEMS.values())} | seeds |",
-             "|" + " --- |" * (len(_SYSTEMS) + 3)]
+    lines = []
     for task, rows in studies.items():
         metric = rows[0]["metric"]
         values = {name: [row[metric] for row in rows if row["system"] == name] for name in _SYSTEMS}
@@ -259,6 +258,5 @@ def tasks_table(
         for name in ("without augmentation", "full"):
             if values[name]:
                 cells[name] += f" ({mean(values[name]) / mean(values['teacher']):.1%})"
-        lines.append(f"| {task} | {metric_label(metric)} | {' | '.join(cells.values())} | "
-                     f"{len(values['teacher'])} |")
-    return "\n".join(lines)
+        lines.append((task, metric_label(metric), *cells.values(), len(values["teacher"])))
+    return format_table(("task", "metric", *_SYSTEMS.values(), "seeds"), lines)

@@ -18,6 +18,7 @@ from ..data.catalogue import DEFAULT_TEACHER
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..evaluation.tables import metric_label
 from ..files.storage import check_output, write_json
+from ..files.table_styles import format_table
 from ..recipes.finetuning import finetune
 from ..recipes.general_distillation import distill_general
 from ..recipes.stage_one import stage_one
@@ -116,13 +117,13 @@ def initialization_table(rows: list[dict]) -> str:  # from `compare_initializati
     figures, losses = _grouped(rows), _grouped(rows, "stage_one_loss")
     metrics = {_metric(row) for row in rows}
     named = metric_label(*metrics) if len(metrics) == 1 else "task's metric"
-    lines = [f"| task | start | tokens read before | loss after stage one, dev | {named} | seeds |",
-             "|" + " --- |" * 6]
+    head = ("task", "start", "tokens read before", "loss after stage one, dev", named, "seeds")
+    lines = []
     for (task, start, tokens), values in figures.items():
         amount = "" if tokens is None else f"{tokens:,}"
-        lines.append(f"| {task} | {start} | {amount} | {_spread(losses[task, start, tokens])} | "
-                     f"{_spread(values)} | {len(values)} |")
-    return "\n".join(lines)
+        lines.append((task, start, amount, _spread(losses[task, start, tokens]), _spread(values),
+                      len(values)))
+    return format_table(head, lines)
 
 
 def _spread(values: list[float]) -> str:
