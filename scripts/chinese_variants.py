@@ -13,6 +13,7 @@ from pathlib import Path
 import sys
 
 from tinybert_nb.data.examples import read_examples, write_examples
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.recipes.augmented_files import augment_file
 from tinybert_nb.recipes.chinese_teacher import chinese_reviews, make_initial_model
@@ -29,7 +30,8 @@ def fine_tuned(folder: Path, reviews: dict[str, Path]) -> Path:
     if not (folder / "start/config.json").is_file():
         make_initial_model((example.text_a for example in read_examples(reviews["train"])), folder / "start")
     settings = FinetuneSettings(epochs=3, max_length=LENGTH, learning_rate=3e-4)
-    finetune(folder / "train.txt", folder / "dev.txt", folder / "start", folder / "teacher", settings)
+    files = TaskFiles(folder / "train.txt", folder / "dev.txt")
+    finetune(files, folder / "start", folder / "teacher", settings)
     return folder / "teacher/best"
 
 

@@ -28,6 +28,7 @@ from transformers import (
 
 from conftest import tinybert_nb
 from tinybert_nb.analysis.alignment import read_text
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.evaluation.measurement import measure_checkpoints
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.models.loading import load_classifier, load_encoder
@@ -83,13 +84,13 @@ OTHERS = {
 }
 
 
-def write_rows(folder: Path) -> tuple[Path, Path]:
+def write_rows(folder: Path) -> TaskFiles:
     """A task file and a dev file, with a few texts of many words."""
     rows = [(f"a {word} film that is {word} " + "and never ends " * (n % 3 * 9), label)
             for n in range(10) for word, label in (("warm", "good"), ("dull", "bad"))]
     for name in ("train.txt", "dev.txt"):
         (folder / name).write_text("".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
-    return folder / "train.txt", folder / "dev.txt"
+    return TaskFiles(folder / "train.txt", folder / "dev.txt")
 
 
 def write_teacher(folder: Path, config) -> Path:
@@ -109,9 +110,9 @@ def both_stages(folder: Path, config, **changes) -> torch.nn.Module:
     """The student after an update of each stage."""
     files, teacher = write_rows(folder), write_teacher(folder / "teacher", config)
     brief = {"steps": 1, "batch_size": 4}
-    stage_one(*files, str(teacher), STUDENT, folder / "one",
+    stage_one(files, str(teacher), STUDENT, folder / "one",
               StageOneSettings(**brief, any_teacher=True, **changes))
-    stage_two(*files, str(teacher), str(folder / "one/last"), folder / "two", StageTwoSettings(**brief))
+    stage_two(files, str(teacher), str(folder / "one/last"), folder / "two", StageTwoSettings(**brief))
     return load_classifier(folder / "two/best", ["bad", "good"])
 
 
@@ -163,13 +164,12 @@ def test_what_cannot_be_is_said_before_the_teacher_is_trained(tmp_path, problem)
         student, message = "2l-64-4h", "hidden size: teacher 32, student 64"
     teacher = write_teacher(tmp_path / "teacher", config)
     with pytest.raises(ValueError, match=message):
-        distill(*write_rows(tmp_path), str(teacher), student, tmp_path / "run", settings)
+        distill(write_rows(tmp_path), str(teacher), student, tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
 
 
 def test_ablations_and_demo_ask_too_before_the_teacher_is_trained(tmp_path):
-    teacher, (train, dev) = write_teacher(tmp_path / "teacher", UNLIKE_BERT["ALBERT"]), write_rows(tmp_path)
-    files = {"train": train, "dev": dev, "test": None}
+    teacher, files = write_teacher(tmp_path / "teacher", UNLIKE_BERT["ALBERT"]), write_rows(tmp_path)
     with pytest.raises(ValueError, match="cannot start from this teacher's weights"):
         ablate(files, str(teacher), STUDENT, tmp_path / "run")
     with pytest.raises(ValueError, match="cannot start from this teacher's weights"):
@@ -185,7 +185,7 @@ def test_the_whole_recipe_with_roberta_and_long_texts(tmp_path):
     settings = DistillSettings(
         FinetuneSettings(**brief), StageOneSettings(**brief, any_teacher=True), StageTwoSettings(**brief))
     with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 128"):
-        rows = distill(*write_rows(tmp_path), str(teacher), STUDENT, tmp_path / "run", settings)
+        rows = distill(write_rows(tmp_path), str(teacher), STUDENT, tmp_path / "run", settings)
     assert [row["system"] for row in rows] == ["majority", "teacher", f"{STUDENT} alone", f"{STUDENT} distilled"]
 
 
@@ -196,11 +196,11 @@ def test_a_student_of_fewer_positions_sets_the_limit(tmp_path):
     short = dict(SIZES, hidden_size=16, num_hidden_layers=2, max_position_embeddings=20)
     student = write_teacher(tmp_path / "student", BertConfig(**short))
     brief = {"steps": 1, "batch_size": 4}
-    stage_one(*files, str(teacher), str(student), tmp_path / "one", StageOneSettings(**brief, any_teacher=True))
-    stage_two(*files, str(teacher), str(tmp_path / "one/last"), tmp_path / "two", StageTwoSettings(**brief))
+    stage_one(files, str(teacher), str(student), tmp_path / "one", StageOneSettings(**brief, any_teacher=True))
+    stage_two(files, str(teacher), str(tmp_path / "one/last"), tmp_path / "two", StageTwoSettings(**brief))
     saved = json.loads((tmp_path / "two/best/tokenizer_config.json").read_text(encoding="utf-8"))
     assert saved["model_max_length"] == 20
-    rows = measure_checkpoints({"teacher": teacher, "student": tmp_path / "two/best"}, files[1])
+    rows = measure_checkpoints({"teacher": teacher, "student": tmp_path / "two/best"}, files.eval)
     assert len(rows) == 3
 
 
@@ -227,10 +227,10 @@ def test_texts_to_look_at_and_to_answer_keep_within_the_positions(tmp_path):
 
 @pytest.mark.parametrize(("name", "command"), [*zip(OTHERS, ("plan", "evaluate", "distill"))])
 def test_other_architectures_are_refused_in_a_sentence(tmp_path, name, command):
-    (train, dev), folder = write_rows(tmp_path), tmp_path / "teacher"
+    files, folder = write_rows(tmp_path), tmp_path / "teacher"
     OTHERS[name].save_pretrained(folder)
-    words = {"plan": ["--teacher", folder], "evaluate": [folder, "--eval", dev],
-             "distill": ["--train", train, "--eval", dev, "--teacher", folder]}[command]
+    words = {"plan": ["--teacher", folder], "evaluate": [folder, "--eval", files.eval],
+             "distill": ["--train", files.train, "--eval", files.eval, "--teacher", folder]}[command]
     done = tinybert_nb(command, *words, folder=tmp_path)
     assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
     assert f"is a {OTHERS[name].model_type} model. Supported are encoders" in done.stderr

@@ -32,6 +32,7 @@ from tempfile import mkdtemp
 
 from tinybert_nb.analysis.monitor import AlignmentMonitor
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.finetuning import finetune
@@ -42,15 +43,15 @@ place = Path(mkdtemp())
 lines = Path("data/train.txt").read_text(encoding="utf-8").splitlines()
 for name, some in (("train", lines[:48]), ("dev", lines[48:72])):
     (place / f"{name}.txt").write_text("\\n".join(some) + "\\n", encoding="utf-8")
-files = place / "train.txt", place / "dev.txt"
+files = TaskFiles(place / "train.txt", place / "dev.txt")
 brief = {"max_length": 32, "batch_size": 16}
-finetune(*files, out=place / "teacher", settings=FinetuneSettings(epochs=1, **brief))
+finetune(files, out=place / "teacher", settings=FinetuneSettings(epochs=1, **brief))
 monitor = AlignmentMonitor(load_encoder(str(place / "teacher/best")),
                            load_tokenizer(DEFAULT_TEACHER), place / "one", "a warm, funny film.")
 monitor
 """
 LIVE = """\
-stage_one(*files, place / "teacher/best", "tinybert-3l-192", place / "one",
+stage_one(files, place / "teacher/best", "tinybert-3l-192", place / "one",
           StageOneSettings(epochs=20, any_teacher=True, snapshots=10, history_every=1,
                            evaluate_every=60, **brief), watch=monitor)
 """

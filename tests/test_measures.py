@@ -13,7 +13,7 @@ from conftest import TEACHER, history_rows
 from tinybert_nb.cli.arguments import UsageError
 from tinybert_nb.cli.commands import parse_arguments
 from tinybert_nb.data.glue import glue_form
-from tinybert_nb.data.splits import ensure_dev_split
+from tinybert_nb.data.splits import TaskFiles, ensure_dev_split
 from tinybert_nb.data.task_form import TaskForm
 from tinybert_nb.evaluation.measurement import measure_checkpoints, training_record
 from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
@@ -90,11 +90,11 @@ def teacher(tmp_path_factory, tokenizer) -> Path:
 
 
 @pytest.fixture
-def task(tmp_path) -> tuple[Path, Path]:
+def task(tmp_path) -> TaskFiles:
     lines = [f"a {'warm' if n % 2 else 'dull'} film {'with many words ' * (n % 4)}no. {n}\t{n % 2}\n" for n in range(50)]
     (tmp_path / "train.txt").write_text("".join(lines[:40]))
     (tmp_path / "dev.txt").write_text("".join(lines[40:]))
-    return tmp_path / "train.txt", tmp_path / "dev.txt"
+    return TaskFiles(tmp_path / "train.txt", tmp_path / "dev.txt")
 
 
 BUDGETS = {  # settings of stage one, of stage two -> their updates, and the rows that they read
@@ -110,7 +110,7 @@ BUDGETS = {  # settings of stage one, of stage two -> their updates, and the row
 def test_the_student_without_distillation_has_the_budget_of_both_stages(kind, teacher, task, tmp_path):
     one, two, expected = BUDGETS[kind]
     recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **one), StageTwoSettings(**two))
-    rows = distill(*task, teacher, "1l-24-4h", tmp_path / "run", recipe)
+    rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     told = {row["system"].split()[-1]: (row["updates"], row["rows_seen"]) for row in rows[1:]}
     assert told["alone"] == told["distilled"] and expected in (None, told["alone"])
     steps = [history_rows(tmp_path / "run" / stage)[-1]["step"] for stage in ("stage-one", "stage-two", "alone")]
@@ -120,26 +120,26 @@ def test_the_student_without_distillation_has_the_budget_of_both_stages(kind, te
 def test_patience_that_ends_a_stage_shortens_the_budget(teacher, task, tmp_path):
     idle = {"epochs": 50, "patience": 1, "learning_rate": 1e-20}
     recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **idle), StageTwoSettings(**idle))
-    rows = distill(*task, teacher, "1l-24-4h", tmp_path / "run", recipe)
+    rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     updates = {row["system"].split()[-1]: row["updates"] for row in rows[1:]}
     assert updates["alone"] == updates["distilled"] < 100
 
 
 def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path, monkeypatch):
-    def three_of_each(path, out, settings, form):  # stands for augmentation
-        lines = Path(path).read_text().splitlines(keepends=True)
+    def three_of_each(files, out, settings):  # stands for augmentation
+        lines = Path(files.train).read_text().splitlines(keepends=True)
         (Path(out) / "aug_train.txt").parent.mkdir(parents=True, exist_ok=True)
         (Path(out) / "aug_train.txt").write_text("".join(line.replace("film", f"film {n}") for line in lines for n in range(3)))
-        return Path(out) / "aug_train.txt"
+        return replace(files, train=Path(out) / "aug_train.txt")
 
     monkeypatch.setattr("tinybert_nb.recipes.task_distillation.augment_training_file", three_of_each)
     brief = {"epochs": 1, "batch_size": 20}
     recipe = DistillSettings(FinetuneSettings(**brief), StageOneSettings(any_teacher=True, **brief), StageTwoSettings(**brief),
                              augment=True, augment_stage_two=False)
-    rows = distill(*task, teacher, "1l-24-4h", tmp_path / "run", recipe)
+    rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     assert [(row["updates"], row["rows_seen"]) for row in rows[1:]] == [(2, 40), (6 + 2, 120 + 40), (6 + 2, 120 + 40)]
     call = json.loads((tmp_path / "run/alone/settings.json").read_text())["call"]["arguments"]
-    assert [Path(path).name for path in (call["before"]["train_path"], call["train_path"])] == ["aug_train.txt", "train.txt"]
+    assert [Path(each["files"]["train"]).name for each in (call["before"], call)] == ["aug_train.txt", "train.txt"]
     assert rerun(tmp_path / "run/alone", tmp_path / "again", {"finetune": finetune}) == []
     assert training_record(tmp_path / "again/best") == training_record(tmp_path / "run/alone/best")
 
@@ -155,9 +155,9 @@ def test_the_options_are_read():
 
 def test_a_data_sets_own_order_outlives_the_split(duplicates):
     """The parts of a split are files; which class was the second is not to be guessed from them."""
-    _, dev, form = ensure_dev_split(f"{duplicates}/hub[train]", None, TaskForm(metric="f1"))
-    assert form.positive_class == "equivalent" and Path(dev).is_file()
-    row = measure_checkpoints({"hub": duplicates / "sorted/best"}, dev, form=form)[1]
+    files = ensure_dev_split(TaskFiles(f"{duplicates}/hub[train]", form=TaskForm(metric="f1")))
+    assert files.form.positive_class == "equivalent" and Path(files.eval).is_file()
+    row = measure_checkpoints({"hub": duplicates / "sorted/best"}, files.eval, form=files.form)[1]
     assert row["positive_class"] == "equivalent"
 
 
@@ -166,9 +166,10 @@ def test_answers_that_can_never_be_given_are_told(tmp_path, tokenizer):
     rows = [{"question": "What?", "context": f"He said {long}.", "answers": [{"text": long, "answer_start": 8}]},
             {"question": "Who?", "context": "He said so.", "answers": [{"text": "He", "answer_start": 0}]}]
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    form, load = TaskForm(problem="spans"), (tmp_path / "asked.jsonl", tmp_path / "asked.jsonl", tokenizer, 128)
+    form = TaskForm(problem="spans")
+    files = TaskFiles(tmp_path / "asked.jsonl", tmp_path / "asked.jsonl", form)
     with pytest.warns(UserWarning, match="2 of 4 answers have more than 30 tokens and can never be predicted: set longest_answer to 8."):
-        note_labels(load_task(*load, form=form))
+        note_labels(load_task(files, tokenizer, 128))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        note_labels(load_task(*load, form=replace(form, longest_answer=90)))
+        note_labels(load_task(replace(files, form=replace(form, longest_answer=90)), tokenizer, 128))

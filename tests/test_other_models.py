@@ -10,6 +10,7 @@ import torch
 from conftest import EVAL, TRAIN
 from tinybert_nb.cli.commands import main
 from tinybert_nb.data.examples import read_examples
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import TaskForm
 from tinybert_nb.evaluation.measurement import measure_checkpoints
 from tinybert_nb.models.loading import load_classifier, save_checkpoint
@@ -89,9 +90,9 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 def test_order_of_labels_in_the_file_does_not_matter(model):
     before = measure_checkpoints({"it": model}, EVAL)[1]["accuracy"]
-    logits = cached_teacher_logits(str(model), load_task(TRAIN, EVAL, load_tokenizer(model)), "eval")
+    logits = cached_teacher_logits(str(model), load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model)), "eval")
     rewrite_config(model, id2label={"1": "positive", "0": "negative"})
-    task = load_task(TRAIN, EVAL, load_tokenizer(model), model=model)
+    task = load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model), model=model)
     assert task.labels == LABELS
     assert measure_checkpoints({"it": model}, EVAL)[1]["accuracy"] == before
     assert torch.equal(cached_teacher_logits(str(model), task, "eval"), logits)
@@ -104,7 +105,7 @@ def test_twelve_classes_in_the_order_of_text(tmp_path):
     rewrite_config(folder, id2label=by_text)
     file = tmp_path / "twelve.txt"
     file.write_text("".join(f"a good film\t{name}\n" for name in names))
-    assert load_task(file, file, load_tokenizer(folder), model=folder).labels == names
+    assert load_task(TaskFiles(file, file), load_tokenizer(folder), model=folder).labels == names
 
 
 def test_labels_that_are_numbers_in_the_configuration(tmp_path):
@@ -112,7 +113,7 @@ def test_labels_that_are_numbers_in_the_configuration(tmp_path):
     rewrite_config(folder, id2label={"0": 0, "1": 1})
     file = tmp_path / "numbers.txt"
     file.write_text("a good film\t1\na bad film\t0\n")
-    assert load_task(file, file, load_tokenizer(folder), model=folder).labels == ["0", "1"]
+    assert load_task(TaskFiles(file, file), load_tokenizer(folder), model=folder).labels == ["0", "1"]
     assert 0 <= measure_checkpoints({"it": folder}, file)[1]["accuracy"] <= 1
 
 
@@ -197,7 +198,7 @@ def test_some_unknown_tokens_are_told_once_and_few_are_not(tmp_path, model, caps
 
 
 def test_each_teacher_reads_with_its_own_vocabulary(model, turned):
-    tasks = [load_task(TRAIN, EVAL, load_tokenizer(each), 32, each) for each in (model, turned)]
+    tasks = [load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(each), 32, each) for each in (model, turned)]
     assert tasks[0].train["input_ids"][:] != tasks[1].train["input_ids"][:]
     own = cached_teacher_logits(str(model), tasks[0], "train")
     targets = ensemble_targets([*zip(map(str, (model, turned)), tasks)])
@@ -212,7 +213,7 @@ def test_logits_of_other_tokens_are_not_averaged(tmp_path, model, problem):
     file.write_text({"tokens": "a O\ngood O\nplot B-x\n", "spans": json.dumps(answer)}[problem])
     letters = save_model(tmp_path / "letters", [each for each in vocabulary() if each != "plot"])
     form, lengths = TaskForm(problem=problem), {"tokens": (32, 4), "spans": (32, 32)}[problem]
-    tasks = [load_task(file, file, load_tokenizer(folder), length, form=form)
+    tasks = [load_task(TaskFiles(file, file, form), load_tokenizer(folder), length)
              for folder, length in zip((model, letters), lengths)]
     with pytest.raises(ValueError, match="b and a split the texts into different tokens"):
         ensemble_targets([*zip("ab", tasks)])

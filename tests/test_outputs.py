@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tinybert_nb.cli.commands import main
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.task_data import load_task
 from tinybert_nb.recipes.teacher_logits import cached_teacher_logits
@@ -85,35 +86,35 @@ CHANGES = {
 
 @pytest.mark.parametrize("change, part", CHANGES.values(), ids=CHANGES)
 def test_the_same_weights_made_into_another_model(work, change, part):
-    model, files = work / "x/best", (work / "train.txt", work / "eval.txt")
+    model, files = work / "x/best", TaskFiles(work / "train.txt", work / "eval.txt")
 
     def logits():
         from tinybert_nb.models.loading import load_config
         from tinybert_nb.models.tokenizers import load_tokenizer
 
-        task = load_task(*files, load_tokenizer(model), 16, model)
+        task = load_task(files, load_tokenizer(model), 16, model)
         return dict(zip(load_config(model).id2label.values(), cached_teacher_logits(model, task, "eval").T))
 
     before, known = logits(), identify_model(model)
-    finetune(*files, model, work / "run", BRIEF)
+    finetune(files, model, work / "run", BRIEF)
     write_model(model, **change)
     now = identify_model(model)
     assert [name for name in known if known[name] != now[name]] == [part]
     after = logits()
     assert any(not before[label].equal(after[label]) for label in LABELS), "stale logits"
     with pytest.raises(ValueError, match=f"made otherwise .*model.{part}: '.*there, .* now"):
-        finetune(*files, model, work / "run", BRIEF)
+        finetune(files, model, work / "run", BRIEF)
 
 
 def test_what_is_not_read_makes_no_other_model(work):
-    model, files = work / "x/best", (work / "train.txt", work / "eval.txt")
-    result = finetune(*files, model, work / "run", BRIEF)
+    model, files = work / "x/best", TaskFiles(work / "train.txt", work / "eval.txt")
+    result = finetune(files, model, work / "run", BRIEF)
     config = json.loads((model / "config.json").read_text()) | {"transformers_version": "0"}
     (model / "config.json").write_text(json.dumps(config, indent=7))
     for name in ("README.md", "optimizer.bin", "training_args.bin"):
         (model / name).write_text("of no account")
     times = (work / "run/best/model.safetensors").stat().st_mtime_ns
-    assert finetune(*files, model, work / "run", BRIEF) == result
+    assert finetune(files, model, work / "run", BRIEF) == result
     assert (work / "run/best/model.safetensors").stat().st_mtime_ns == times
 
 
@@ -130,26 +131,26 @@ def test_a_tokenizer_that_was_missing_and_is_back(work):
 
 
 def test_a_run_of_an_older_version_is_refused_in_a_sentence(work):
-    files, record = (work / "train.txt", work / "eval.txt"), work / "run/settings.json"
-    finetune(*files, work / "x/best", work / "run", BRIEF)
+    files, record = TaskFiles(work / "train.txt", work / "eval.txt"), work / "run/settings.json"
+    finetune(files, work / "x/best", work / "run", BRIEF)
     settings = json.loads(record.read_text())
     settings["made_from"]["model"] = "0" * 64  # as it was written: the hash of the weights alone
     record.write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="made otherwise .model: '0000.*; model.tokenizer: nothing"):
-        finetune(*files, work / "x/best", work / "run", BRIEF)
+        finetune(files, work / "x/best", work / "run", BRIEF)
 
 
 def test_measured_once_for_the_same_models_files_and_length(work):
     from tinybert_nb.recipes.task_distillation import measure_once
 
-    files, systems = (work / "eval.txt", work / "train.txt"), {"x": work / "x/best"}
-    rows = measure_once(work / "measured", systems, *files, 16, 0)
-    assert measure_once(work / "measured", systems, *files, 16, 0) == rows
+    files, systems = TaskFiles(work / "train.txt", work / "eval.txt"), {"x": work / "x/best"}
+    rows = measure_once(work / "measured", systems, files, 16, 0)
+    assert measure_once(work / "measured", systems, files, 16, 0) == rows
     with pytest.raises(ValueError, match="made otherwise .max_length: 16 there, 12 now"):
-        measure_once(work / "measured", systems, *files, 12, 0)
+        measure_once(work / "measured", systems, files, 12, 0)
     write_model(work / "x/best", classifier_activation="relu")
     with pytest.raises(ValueError, match="made otherwise .systems.x.configuration: "):
-        measure_once(work / "measured", systems, *files, 16, 0)
+        measure_once(work / "measured", systems, files, 16, 0)
 
 
 # outputs ----------------------------------------------------------------------------------------
@@ -220,13 +221,13 @@ def test_what_others_wrote_stays(work, capsys, name, file):
 
 def test_a_run_beside_other_files_leaves_them(work):
     (work / "mine/notes").mkdir()
-    files = work / "train.txt", work / "eval.txt"
-    finetune(*files, work / "x/best", work / "mine", BRIEF)
+    files = TaskFiles(work / "train.txt", work / "eval.txt")
+    finetune(files, work / "x/best", work / "mine", BRIEF)
     (work / "mine/best/notes.txt").write_text("mine too")
     (work / "mine/state").mkdir()
     (work / "mine/state/notes.txt").write_text("and mine")
     (work / "mine/result.json").unlink()
-    finetune(*files, work / "x/best", work / "mine", BRIEF)
+    finetune(files, work / "x/best", work / "mine", BRIEF)
     assert (work / "mine/thesis.txt").exists() and (work / "mine/notes").exists()
     assert (work / "mine/best/notes.txt").read_text() == "mine too"
     assert [path.name for path in (work / "mine/state").iterdir()] == ["notes.txt"]

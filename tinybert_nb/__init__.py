@@ -7,6 +7,7 @@ __version__ = "0.2.0"
 # Public name -> where it is defined. Everything else is imported from its module.
 _PUBLIC = {
     "TaskForm": "tinybert_nb.data.task_form:TaskForm",
+    "TaskFiles": "tinybert_nb.data.splits:TaskFiles",
     "read_examples": "tinybert_nb.data.examples:read_examples",
     "load_classifier": "tinybert_nb.models.loading:load_classifier",
     "load_tokenizer": "tinybert_nb.models.tokenizers:load_tokenizer",

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from .style import _display_name, alt_text, picture_width, png_bytes
 from ..files.storage import atomic_file
+from ..files.table_styles import format_table
 
 # %% ../../nbs/09_analysis/08_html.ipynb #a05831db
 _REPORT_STYLE = """
@@ -84,19 +85,11 @@ def _table_html(
         if all(isinstance(row.get(name), (int, float, np.number, type(None))) for row in rows)
     }
     places = {name: _decimals([row.get(name) for row in rows]) for name in columns}
-    kind = {name: ' class="number"' if name in numeric else "" for name in columns}
-    head = "".join(f'<th scope="col"{kind[name]}>{escape(_display_name(name))}</th>'
-                   for name in columns)
-    lines = (
-        "".join(
-            f"<td{kind[name]}>{escape(_cell_text(row.get(name), places[name]))}</td>"
-            for name in columns
-        )
-        for row in rows
-    )
-    body = "".join(f"<tr>{line}</tr>\n" for line in lines)
+    lines = ([_cell_text(row.get(name), places[name]) for name in columns] for row in rows)
+    table = format_table([*map(_display_name, columns)], lines, "html",
+                         {number for number, name in enumerate(columns) if name in numeric})
     region = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(heading)}, table">'
-    return f"{region}<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+    return f"{region}{table}</div>"
 
 
 def figure_html(

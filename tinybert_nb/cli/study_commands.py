@@ -10,13 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .option_groups import FilePath, FromFile, Table, TaskFiles, check_pictures
+from .option_groups import FilePath, FromFile, Table, TaskOptions, check_pictures
 from ..data.catalogue import DEFAULT_TEACHER
 from ..files.terminal import show
 
 # %% ../../nbs/11_cli/07_study_commands.ipynb #0f623009
 @dataclass
-class Starts(Table, FromFile, TaskFiles):
+class Starts(Table, FromFile, TaskOptions):
     "Compare initial weights: random, the teacher's, those of general distillation."
 
     test: FilePath = None  # held-out file to evaluate on instead of the eval file
@@ -32,15 +32,15 @@ class Starts(Table, FromFile, TaskFiles):
         from tinybert_nb.studies.initialization_study import (
             compare_initializations, initialization_table)
 
-        files = {"train": self.train, "dev": self.eval, "test": self.test}
-        rows = compare_initializations({self.task: files}, self.corpus, self.out, settings,
-                                       self.teacher, self.form)
+        tests = {self.task: self.test} if self.test else {}
+        rows = compare_initializations({self.task: self.files}, self.corpus, self.out, settings,
+                                       self.teacher, tests)
         show(initialization_table(rows))
         self.keep(rows)
 
 # %% ../../nbs/11_cli/07_study_commands.ipynb #c2172341
 @dataclass
-class Ablate(Table, FromFile, TaskFiles):
+class Ablate(Table, FromFile, TaskOptions):
     "Ablations: leave out one part of the recipe at a time, and compare with the paper."
 
     test: FilePath = None  # held-out file to evaluate on instead of the eval file
@@ -55,8 +55,7 @@ class Ablate(Table, FromFile, TaskFiles):
         from tinybert_nb.studies.ablations import ablate, ablation_table, plot_ablations
 
         check_pictures()
-        files = {"train": self.train, "dev": self.eval, "test": self.test}
-        rows = ablate(files, self.teacher, self.student, self.out, settings, self.form)
+        rows = ablate(self.files, self.teacher, self.student, self.out, settings, self.test)
         show(ablation_table(rows))
         plot_ablations(rows).figure.savefig(self.out / "ablations.png", dpi=150)
         self.keep(rows)

@@ -7,19 +7,17 @@ __all__ = ['UNJUDGED', 'COLUMNS', 'Entry', 'find_entries', 'short_names', 'Asked
            'recorded_file', 'table_cells', 'scoreboard', 'errors_report']
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #37487abe
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from ..data.examples import read_examples
 from ..data.labels import label_names, positive_class
-from ..data.splits import ensure_dev_split
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..data.task_kinds import Example
 from .comparison import (
@@ -27,8 +25,10 @@ from .comparison import (
 from .measurement import measure_model, training_record
 from .predictions import open_system
 from .tables import metric_label, summarise
+from ..files.table_styles import format_table
 from ..models.heads import labels_of
 from ..models.loading import load_config
+from ..training.rerun import settings_from_dict
 from ..training.status import read_call
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #b0660e53
@@ -40,9 +40,7 @@ class Entry:
     system: str  # its name in the table; the same for all seeds
     seed: int = 0
     teacher: str | None = None  # its teacher
-    eval_path: str | None = None  # its dev file
-    train_path: str | None = None  # its training file
-    form: TaskForm = TaskForm()
+    files: TaskFiles | None = None  # of its task; None: not recorded
 
 
 UNJUDGED = ("stage_one", "general", "train_masked_lm")  # calls that train no classifier
@@ -85,9 +83,9 @@ def _call(checkpoint: Path) -> dict:
 def _entry(checkpoint, arguments) -> Entry:
     parts = [part for part in checkpoint.parts if not re.fullmatch(r"seed-\d+", part)]
     parts = parts[:-1] if parts[-1] in ("best", "last") else parts
-    settings, form = arguments.get("settings") or {}, arguments.get("form") or {}
+    settings, files = arguments.get("settings") or {}, arguments.get("files")
     return Entry(checkpoint, "/".join(parts), settings.get("seed", 0), arguments.get("teacher"),
-                 arguments.get("eval_path"), arguments.get("train_path"), TaskForm(**form))
+                 files and settings_from_dict(TaskFiles, files))
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #c418d780
 def short_names(names: Sequence[str]) -> list[str]:
@@ -170,15 +168,19 @@ def score(
     return rows
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #6844cef7
-def recorded_file(entries: Sequence[Entry]) -> tuple[str, TaskForm]:
-    "The dev file of all runs; ValueError if they do not share one."
-    files = {(entry.eval_path or entry.train_path, entry.eval_path, entry.form)
-             for entry in entries}
-    if len(files) != 1 or None in {path for path, *_ in files}:
-        told = ", ".join(sorted({str(path) for path, *_ in files}))
+def recorded_file(entries: Sequence[Entry]) -> tuple[str | Path, TaskForm]:
+    "The dev file of all runs; ValueError if one is not recorded, or if they do not share one."
+    for entry in entries:
+        if entry.files is None:
+            raise ValueError(f"{entry.folder} has no record of its task files, or one of an older "
+                             "version of this package: say what to measure on")
+    resolved = map(ensure_dev_split, {entry.files for entry in entries})
+    found = {(str(files.eval), files.form) for files in resolved}
+    if len(found) != 1:
+        told = ", ".join(sorted({path for path, _ in found}))
         raise ValueError(f"the runs do not share one eval file ({told}): say what to measure on")
-    [(path, eval_path, form)] = files
-    return ensure_dev_split(path, eval_path, form)[1:]
+    [measured_on] = found
+    return measured_on
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #3286ad9c
 COLUMNS = {  # heading -> the cell of a line
@@ -220,24 +222,11 @@ def table_cells(
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #82b2a10b
 def scoreboard(
     rows: Sequence[dict],  # as `score` gives them
-    style: str = "text",  # or markdown, csv
+    style: str = "text",  # or markdown, csv, html
 ) -> str:
     "The scoreboard; ValueError for an unknown style."
-    cells = table_cells(rows)
-    if style == "csv":
-        written = StringIO()
-        csv.writer(written, lineterminator="\n").writerows(cells)
-        return written.getvalue()
-    if style == "markdown":
-        escaped = [[cell.replace("|", "&#124;") for cell in line] for line in cells]
-        lines = [escaped[0], ["---"] * len(cells[0]), *escaped[1:]]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    if style != "text":
-        raise ValueError(f"style is {style!r}: choose one of text, markdown, csv")
-    columns = [line for line in zip(*cells) if any(line[1:])]  # empty columns are left out
-    widths = [max(map(len, column)) for column in columns]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n"
-                   for line in zip(*columns))
+    head, *lines = table_cells(rows)
+    return format_table(head, lines, style) + "\n"
 
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #1cb47b0a
 def errors_report(

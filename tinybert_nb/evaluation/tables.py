@@ -9,6 +9,8 @@ __all__ = ['summarise', 'metric_label', 'results_table']
 import statistics
 from collections.abc import Callable, Sequence
 
+from ..files.table_styles import format_table
+
 # %% ../../nbs/05_evaluation/02_tables.ipynb #40f0a554
 def summarise(
     rows: Sequence[dict],  # of any seeds; systems in the order of the table
@@ -73,7 +75,4 @@ def results_table(
     "The systems as a Markdown table; the heading of F1 names the positive class."
     lines = summarise(rows)
     columns = {"system": lambda line: line["system"], **_columns(lines)}
-    table = [[cell(line).replace("|", "&#124;") for cell in columns.values()] for line in lines]
-    head = [heading.replace("|", "&#124;") for heading in columns]
-    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head),
-                      *(f"| {' | '.join(cells)} |" for cells in table)])
+    return format_table([*columns], ([cell(line) for cell in columns.values()] for line in lines))

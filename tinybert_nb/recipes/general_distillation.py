@@ -8,7 +8,7 @@ __all__ = ['SAMPLED_SEQUENCES', 'open_corpus', 'packed_batches', 'teacher_head_a
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #4c2509d1
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -31,9 +31,8 @@ from ..models.trace import trace_forward
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
 from ..training.processes import processes
-from ..training.runs import check_run, run_once, identify_model
+from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import GeneralSettings, result_settings
-
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #08cc84d1
 def open_corpus(
@@ -111,49 +110,40 @@ def _teacher_head(teacher: str, step: IntermediateStep) -> nn.Module | None:
     return find_head(load_masked_lm(teacher)).to(processes().device).eval().requires_grad_(False)
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #0f1e608e
+@resumable("general")
 def distill_general(
     corpus: str | Path | list = "packaged",  # see `open_corpus`
     teacher: str = DEFAULT_TEACHER,  # pre-trained: a folder or model id
     student: str = "tinybert-3l-312",  # a size, or a checkpoint folder
     out: str | Path = "runs/general",
-    settings: GeneralSettings | None = None,
+    settings: GeneralSettings = GeneralSettings(),
     held_out: str | Path | None = None,  # text to evaluate on; None: see `open_corpus`
     watch: Callable[[dict], None] | None = None,  # called with every history row
-) -> dict:  # best and last held-out loss
+) -> Iterator:  # best and last held-out loss
     "Run general distillation. Checkpoints in out/best and out/last, initial ones in out/start."
-    sources = corpus if isinstance(corpus, list) else [corpus]
-    check_run(out, [*sources, teacher, student, held_out])
-    settings = settings or GeneralSettings()
     check_pair(student, load_config(teacher), settings)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
     settings = replace(settings, length=limit_length(settings.length, tokenizer))
     text, unseen = open_corpus(corpus, held_out, tokenizer, settings)
-
-    def work():
-        batches = packed_batches(text or corpus, tokenizer, settings)
-        model = load_encoder(teacher)
-
-        def sample():  # from batches of its own, to leave the training batches untouched
-            fresh = packed_batches(text or corpus, tokenizer, settings)
-            return islice(fresh, math.ceil(SAMPLED_SEQUENCES / settings.batch_size))
-
-        pair = make_pair(student, model, sample, settings, load_encoder, tokenizer)
-        step = make_step(*pair, model, settings)
-        head = _teacher_head(teacher, step)
-        plain, masked = _held_out_batches(unseen, tokenizer, settings)
-        return train_intermediate(step, batches, settings, out, tokenizer,
-                                  lambda: evaluate_held_out(step, plain, masked, head),
-                                  "general distillation", watch)
-
     made_from = {"stage": "general distillation", "teacher": identify_model(teacher),
                  "student": identify_model(student), "corpus": (text or unseen).fingerprint,
                  "held_out": unseen.fingerprint, **result_settings(settings)}
-    call = {"function": "general", "arguments": {
-        "corpus": corpus, "teacher": teacher, "student": student, "settings": settings,
-        "held_out": held_out}}
-    texts = general_corpus().values() if corpus == "packaged" else sources
-    files = [path for path in (*texts, held_out, teacher, student) if path is not None]
-    return run_once(out, made_from, work, call, files)
+    packaged = general_corpus().values() if corpus == "packaged" else ()
+    yield Inputs(made_from, {"settings": settings}, packaged)
+    batches = packed_batches(text or corpus, tokenizer, settings)
+    model = load_encoder(teacher)
+
+    def sample():  # from batches of its own, to leave the training batches untouched
+        fresh = packed_batches(text or corpus, tokenizer, settings)
+        return islice(fresh, math.ceil(SAMPLED_SEQUENCES / settings.batch_size))
+
+    pair = make_pair(student, model, sample, settings, load_encoder, tokenizer)
+    step = make_step(*pair, model, settings)
+    head = _teacher_head(teacher, step)
+    plain, masked = _held_out_batches(unseen, tokenizer, settings)
+    yield train_intermediate(step, batches, settings, out, tokenizer,
+                             lambda: evaluate_held_out(step, plain, masked, head),
+                             "general distillation", watch)
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #edfb6987
 SAMPLED_SEQUENCES = 100  # whose hidden states an initialization from the teacher uses

@@ -33,9 +33,8 @@ from ..models.tokenizers import limit_length, load_tokenizer
 from ..training.intermediate import switch_off_dropout
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
-from ..training.runs import check_run, identify_model, run_once
+from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import MaskedLMSettings, result_settings
-
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #025101e2
 class MaskedBatches:
@@ -147,31 +146,25 @@ def masked_accuracy(
     return mean_accuracy(rows)
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #21b5f64d
+@resumable("train_masked_lm")
 def train_masked_lm(
     corpus: str | Path | list[str | Path],  # plain text, as `corpus.encode_corpus` takes it
     model: str = DEFAULT_TEACHER,  # folder or hub id, with a masked-LM head or without
     out: str | Path = "runs/masked-lm",  # run folder
-    settings: MaskedLMSettings | None = None,
+    settings: MaskedLMSettings = MaskedLMSettings(),
     held_out: str | Path | None = None,  # text to evaluate on; None: the packaged one, English
     watch: Callable[[dict], None] | None = None,  # called with every history row
-) -> dict:  # best and last top-15 accuracy on held-out text
+) -> Iterator:  # best and last top-15 accuracy on held-out text
     "Train a masked-LM model. Checkpoints in out/best and out/last."
-    sources = corpus if isinstance(corpus, list) else [corpus]
-    check_run(out, [*sources, model, held_out])
-    settings, tokenizer = settings or MaskedLMSettings(), load_tokenizer(model)
+    tokenizer = load_tokenizer(model)
     settings = replace(settings, length=limit_length(settings.length, tokenizer))
     held_out = general_corpus()["held_out"] if held_out is None else held_out
     text, unseen = (encode_corpus(source, tokenizer, max_unknown=settings.max_unknown)
                     for source in (corpus, held_out))
-
-    def work():
-        return _train(text, unseen, model, tokenizer, settings, out, watch)
-
-    made_from = {"stage": "masked-LM", "model": identify_model(model), "corpus": text.fingerprint,
-                 "held_out": unseen.fingerprint, **result_settings(settings)}
-    call = {"function": "train_masked_lm", "arguments": {
-        "corpus": corpus, "model": model, "settings": settings, "held_out": held_out}}
-    return run_once(out, made_from, work, call, [*sources, held_out, model])
+    yield Inputs({"stage": "masked-LM", "model": identify_model(model), "corpus": text.fingerprint,
+                  "held_out": unseen.fingerprint, **result_settings(settings)},
+                 {"settings": settings, "held_out": held_out})
+    yield _train(text, unseen, model, tokenizer, settings, out, watch)
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #c91fd05d
 def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:

@@ -6,25 +6,24 @@
 __all__ = ['make_student', 'stage_one']
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #10f5f96c
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from ..data.batches import make_loader
-from ..data.task_form import TaskForm
+from ..data.splits import TaskFiles
 from ..distillation.distiller import Distiller
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
 from .task_data import (
-    TaskData, given_paths, load_task, rows_seen, training_loader, width_multiple)
+    TaskData, load_task, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     check_pair, make_pair, make_step, mean_terms, train_intermediate)
-from ..training.runs import check_run, run_once, identify_model
+from ..training.runs import identify_model, resumable
 from ..training.settings import StageOneSettings, result_settings
-
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #ac5838e8
 def make_student(
@@ -45,40 +44,29 @@ def make_student(
     return make_pair(student, teacher, sample, settings, load, task.tokenizer)
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #393dbada
+@resumable("stage_one")
 def stage_one(
-    train_path: str | Path,
-    eval_path: str | Path | None,  # None: a tenth of the training rows
+    files: TaskFiles,
     teacher: str,  # a fine-tuned checkpoint folder, such as runs/teacher/best
     student: str,  # a size such as tinybert-3l-312, or a checkpoint folder
     out: str | Path = "runs/stage-one",
-    settings: StageOneSettings | None = None,
+    settings: StageOneSettings = StageOneSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row
-    form: TaskForm = TaskForm(),  # what the files contain
-) -> dict:  # best and last dev loss; updates, and the rows they read
+) -> Iterator[dict]:  # best and last dev loss; updates, and the rows they read
     "Match intermediate layers. Checkpoints in out/best and out/last, initial ones in out/start."
-    check_run(out, [train_path, eval_path, teacher, student])
-    settings = settings or StageOneSettings()
     check_pair(student, load_config(teacher), settings)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
-    task = load_task(train_path, eval_path, tokenizer, settings.max_length, teacher, form)
-
-    def work():
-        if not settings.any_teacher:
-            check_teacher(teacher, task)
-        model = load_classifier(teacher, task.labels, problem=form.problem)
-        step = make_step(*make_student(student, model, task, settings), model, settings)
-        dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size,
-                                 multiple_of=width_multiple(settings))
-        loader = training_loader(task, settings)
-        found = train_intermediate(step, loader, settings, out, task.tokenizer,
-                                   lambda: mean_terms(step, dev_loader), "stage one", watch)
-        return found | {"rows_seen": rows_seen([(loader, found["updates"])], found["updates"])}
-
-    made_from = {"stage": "stage one", "teacher": identify_model(teacher),
-                 "student": identify_model(student), "data": task.fingerprint,
-                 **result_settings(settings)}
-    call = {"function": "stage_one", "arguments": {
-        "train_path": train_path, "eval_path": eval_path, "teacher": teacher, "student": student,
-        "settings": settings, "form": form}}
-    return run_once(out, made_from, work, call,
-                       given_paths(train_path, eval_path, teacher, student))
+    task = load_task(files, tokenizer, settings.max_length, teacher)
+    yield {"stage": "stage one", "teacher": identify_model(teacher),
+           "student": identify_model(student), "data": task.fingerprint,
+           **result_settings(settings)}
+    if not settings.any_teacher:
+        check_teacher(teacher, task)
+    model = load_classifier(teacher, task.labels, problem=task.form.problem)
+    step = make_step(*make_student(student, model, task, settings), model, settings)
+    dev_loader = make_loader(task.eval, task.tokenizer, settings.batch_size,
+                             multiple_of=width_multiple(settings))
+    loader = training_loader(task, settings)
+    found = train_intermediate(step, loader, settings, out, task.tokenizer,
+                               lambda: mean_terms(step, dev_loader), "stage one", watch)
+    yield found | {"rows_seen": rows_seen([(loader, found["updates"])], found["updates"])}

@@ -7,7 +7,7 @@ __all__ = ['stage_two_terms', 'StageTwoStep', 'stage_one_budget', 'stage_two']
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #51b07b9e
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import labelled
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
 from ..models.loading import load_classifier
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import given_paths, load_task
+from .task_data import load_task
 from .teacher_logits import ensemble_targets, logits_of_rows
-from ..training.runs import check_run, run_once, identify_model
+from ..training.runs import identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
-
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #0af89b49
 def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list[Term]:
@@ -93,40 +93,30 @@ def stage_one_budget(
     return {name: found.get(name, 0) for name in none}
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
+@resumable("stage_two")
 def stage_two(
-    train_path: str | Path,
-    eval_path: str | Path | None,  # None: a tenth of the training rows
+    files: TaskFiles,
     teacher: str,  # the fine-tuned checkpoint folder used in stage one
     student: str,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
-    settings: StageTwoSettings | None = None,
+    settings: StageTwoSettings = StageTwoSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row
-    form: TaskForm = TaskForm(),  # what the files contain
-) -> dict:  # best and last value of the task's metric on dev; updates and rows of both stages
+) -> Iterator[dict]:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
-    settings = settings or StageTwoSettings()
-    check_run(out, [train_path, eval_path, teacher, student, *settings.more_teachers])
     teachers = (teacher, *settings.more_teachers)
-    tokenizer = load_tokenizer(*teachers, student)
-    task = load_task(train_path, eval_path, tokenizer, settings.max_length, teacher, form)
-
-    def work():
-        check_vocabulary(task.tokenizer, load_tokenizer(student))
-        model = load_classifier(student, task.labels, problem=form.problem)
-        more = [load_task(train_path, eval_path, load_tokenizer(one), settings.max_length, one,
-                          form) for one in settings.more_teachers]
-        answers = ensemble_targets([*zip(teachers, [task, *more])])
-        step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, form.problem)),
-                            task.form.kind.logit_counts(task.train))
-        found = train_classifier(step, model, task, settings, out, "stage two", watch)
-        earlier = stage_one_budget(student)
-        return found | {name: found[name] + earlier[name] for name in earlier}
-
-    made_from = {"stage": "stage two", "student": identify_model(student),
-                 "data": task.fingerprint, **result_settings(settings), "teacher": identify_model(
-                     teacher), "more_teachers": [identify_model(one) for one in teachers[1:]]}
-    call = {"function": "stage_two", "arguments": {
-        "train_path": train_path, "eval_path": eval_path, "teacher": teacher, "student": student,
-        "settings": settings, "form": form}}
-    return run_once(out, made_from, work, call,
-                       given_paths(train_path, eval_path, student, *teachers))
+    tokenizer, files = load_tokenizer(*teachers, student), ensure_dev_split(files)
+    task = load_task(files, tokenizer, settings.max_length, teacher)
+    yield {"stage": "stage two", "student": identify_model(student), "data": task.fingerprint,
+           **result_settings(settings), "teacher": identify_model(teacher),
+           "more_teachers": [identify_model(one) for one in teachers[1:]]}
+    check_vocabulary(task.tokenizer, load_tokenizer(student))
+    problem = task.form.problem
+    model = load_classifier(student, task.labels, problem=problem)
+    more = [load_task(files, load_tokenizer(one), settings.max_length, one)
+            for one in settings.more_teachers]
+    answers = ensemble_targets([*zip(teachers, [task, *more])])
+    step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
+                        task.form.kind.logit_counts(task.train))
+    found = train_classifier(step, model, task, settings, out, "stage two", watch)
+    earlier = stage_one_budget(student)
+    yield found | {name: found[name] + earlier[name] for name in earlier}

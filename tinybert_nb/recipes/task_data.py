@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['TaskData', 'load_task', 'note_labels', 'width_multiple', 'training_loader', 'planned_updates', 'PhasedLoader',
-           'rows_seen', 'given_paths']
+           'rows_seen']
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #a55edf7f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batches import make_loader
 from ..data.encoding import encode_file, encoding_of, fingerprint
 from ..data.labels import match_labels, positive_class, scan_labels
-from ..data.splits import ensure_dev_split
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..files.terminal import note
 from ..models.heads import labels_of
@@ -48,25 +47,24 @@ class TaskData:
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #82fb6f0c
 def load_task(
-    train_path: str | Path,
-    eval_path: str | Path | None,  # None: see `ensure_dev_split`
+    files: TaskFiles,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
     model: str | None = None,  # fine-tuned: fixes the order of classes; None: sorted by name
-    form: TaskForm = TaskForm(),  # what the files hold
 ) -> TaskData:
     "Read and encode both files; DataError for unreadable rows or labels unlike the model's."
-    train_path, eval_path, form = ensure_dev_split(train_path, eval_path, form)
+    files = ensure_dev_split(files)
+    form, paths = files.form, (files.train, files.eval)
     max_length = limit_length(max_length, tokenizer)
-    labels = scan_labels(train_path, form)
+    labels = scan_labels(files.train, form)
     if model is not None and form.kind.names_outputs:
         labels = match_labels(labels, labels_of(load_config(model)), str(model))
     with processes().main_process_first():  # the other processes read them from disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
-                           for path in (train_path, eval_path))
+                           for path in paths)
     key = fingerprint([encoding_of(path, tokenizer, labels, max_length, form)
-                       for path in (train_path, eval_path)])
-    positive = positive_class(labels, form, eval_path)
+                       for path in paths])
+    positive = positive_class(labels, form, files.eval)
     return TaskData(rows, eval_rows, labels, tokenizer, key, replace(form, positive_class=positive))
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #137e6216
@@ -131,8 +129,3 @@ def rows_seen(
         count += epochs * len(loader.dataset) + sum(map(len, islice(loader.batch_sampler, rest)))
         updates -= min(planned, updates)
     return count
-
-# %% ../../nbs/07_recipes/04_task_data.ipynb #b789f981
-def given_paths(*paths: str | Path | None) -> list[str | Path]:
-    "The paths that are not None."
-    return [path for path in paths if path is not None]

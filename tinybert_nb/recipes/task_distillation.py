@@ -7,12 +7,12 @@ __all__ = ['augment_training_file', 'measure_once', 'distill_student', 'distill'
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #807fec0e
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.encoding import fingerprint
-from ..data.splits import ensure_dev_split
-from ..data.task_form import TaskForm
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..evaluation.measurement import measure_checkpoints
 from ..files.storage import check_output, write_json
 from ..models.loading import load_config
@@ -25,62 +25,57 @@ from .stage_two import stage_two, stage_two_terms
 from ..training.environment import environment
 from ..training.intermediate import check_pair
 from ..training.processes import processes
-from ..training.runs import run_once, identify_model
+from ..training.runs import identify_model, inputs_of, run_once
 from ..training.settings import AugmentationSettings, DistillSettings
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #41ce7f90
 def augment_training_file(
-    train_path: str | Path,
+    files: TaskFiles,
     out: str | Path,  # folder of the new file
     settings: AugmentationSettings,
-    form: TaskForm = TaskForm(),  # what the file contains
-) -> Path:
+) -> TaskFiles:  # the training file has augmented examples, the dev file has none
     "The training rows with augmented examples, made once; DataError as `augment_file`."
-    named = out_path(train_path, None if Path(train_path).is_file() else "aug_rows.jsonl", form)
-    augment_file(train_path, Path(out) / named.name, settings, form)
-    return Path(out) / named.name
+    files = ensure_dev_split(files)
+    named = out_path(files.train, None if Path(files.train).is_file() else "aug_rows.jsonl",
+                     files.form)
+    path = Path(out) / named.name
+    augment_file(files.train, path, settings, files.form)
+    return replace(files, train=path, source=files.source or files.train)
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #a2beffb2
 def measure_once(
     out: str | Path,  # folder of the recorded rows
     systems: dict[str, str | Path],  # name in the table -> checkpoint folder
-    test: str | Path,  # file to evaluate on
-    train_path: str | Path,  # labels of the majority baseline
+    files: TaskFiles,  # `eval` is evaluated on; `train` has the labels of the majority baseline
     max_length: int,  # tokens
     seed: int,  # recorded in the rows
-    form: TaskForm = TaskForm(),  # what the files contain
     quiet: bool = False,  # do not report that the result was recorded before
 ) -> list[dict]:  # as `measure_checkpoints`
     "Evaluate checkpoints once and record the rows; errors as `run_once`."
     made_from = {"systems": {name: identify_model(folder) for name, folder in systems.items()},
-                 "files": fingerprint([Path(test), Path(train_path)]), "form": form,
+                 "files": fingerprint([Path(files.eval), Path(files.train)]), "form": files.form,
                  "max_length": max_length}
     found = run_once(out, made_from, lambda: {"rows": measure_checkpoints(
-        systems, test, train_path, max_length, seed, form)}, quiet=quiet)
+        systems, files.eval, files.train, max_length, seed, files.form)}, quiet=quiet)
     return found["rows"]
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #56950707
 def distill_student(
-    train_path: str | Path,
-    eval_path: str | Path | None,  # None: a tenth of the training rows
+    files: TaskFiles,
     teacher: str,  # fine-tuned checkpoint folder
     student: str,  # size or checkpoint folder
     out: str | Path,  # folder of stage-one/, stage-two/ and alone/
     settings: DistillSettings,
     watch: Callable[[dict], None] | None = None,  # called with every history row
-    form: TaskForm = TaskForm(),  # what the files contain
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Run both stages for one student and, unless switched off, its baseline."
-    out = Path(out)
-    rows = plain = train_path, eval_path, form
-    if settings.augment:
-        plain = ensure_dev_split(*plain)
-        rows = augment_training_file(plain[0], out, settings.augmentation, plain[2]), *plain[1:]
-    later = rows if settings.augment_stage_two else plain
-    one = stage_one(*rows[:2], teacher, student, out / "stage-one",
-                    settings.seeded(settings.stage_one), watch, rows[2])
-    both = stage_two(*later[:2], teacher, out / "stage-one/last", out / "stage-two",
-                     settings.seeded(settings.stage_two), watch, later[2])
+    out, files = Path(out), ensure_dev_split(files)
+    rows = augment_training_file(files, out, settings.augmentation) if settings.augment else files
+    later = rows if settings.augment_stage_two else files
+    one = stage_one(rows, teacher, student, out / "stage-one",
+                    settings.seeded(settings.stage_one), watch)
+    both = stage_two(later, teacher, out / "stage-one/last", out / "stage-two",
+                     settings.seeded(settings.stage_two), watch)
     name = Path(student).name
     systems = {}
     if settings.alone:
@@ -91,35 +86,33 @@ def distill_student(
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #d9efaa4a
 def distill(
-    train_path: str | Path,
-    eval_path: str | Path | None,  # selects checkpoints (None: a tenth of the training rows)
+    files: TaskFiles,
     teacher: str = DEFAULT_TEACHER,
     student: str = "tinybert-3l-312",
     out: str | Path = "runs/distilled",
     settings: DistillSettings | None = None,
-    test: str | Path | None = None,  # held-out file for the table; None: eval_path
+    test: str | Path | None = None,  # held-out file for the table; None: the dev file
     watch: Callable[[dict], None] | None = None,  # called with every history row
-    form: TaskForm = TaskForm(),  # what the files contain
 ) -> list[dict]:  # rows of the table: majority, teacher, without distillation, distilled
     "The whole recipe; writes out/results.json. Finished stages are not repeated."
     settings, out = settings or DistillSettings(), Path(out)
-    check_output(out, [train_path, eval_path, teacher, student, test,
-                       *settings.stage_two.more_teachers], "results.json", ["results.json"])
+    given = {"files": files, "teacher": teacher, "student": student, "settings": settings.stage_two}
+    check_output(out, [*inputs_of(given), test], "results.json", ["results.json"])
     # checked before a teacher is trained
     check_pair(student, load_config(teacher), settings.stage_one)
     if is_checkpoint(student):
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
-    stage_two_terms(settings.stage_two, form.problem)
-    finetune(train_path, eval_path, teacher, out / "teacher", settings.seeded(settings.finetune),
-             watch=watch, form=form)
+    measured = files = ensure_dev_split(files)
+    stage_two_terms(settings.stage_two, files.form.problem)
+    if test is not None:
+        measured = replace(given["files"], eval=test)
+    finetune(files, teacher, out / "teacher", settings.seeded(settings.finetune), watch=watch)
     systems = {"teacher": out / "teacher/best"}
-    systems |= distill_student(train_path, eval_path, out / "teacher/best", student, out, settings,
-                               watch, form)
-    if test is None:
-        train_path, test, form = ensure_dev_split(train_path, eval_path, form)
-    rows = measure_checkpoints(systems, test, train_path, settings.finetune.max_length,
-                               settings.seed, form)
+    systems |= distill_student(files, out / "teacher/best", student, out, settings, watch)
+    rows = measure_checkpoints(systems, measured.eval, measured.train, settings.finetune.max_length,
+                               settings.seed, measured.form)
     if processes().is_main_process:
-        write_json(out / "results.json", {"rows": rows, "measured_on": test, "form": form,
-                                          **environment(), "settings": settings})
+        write_json(out / "results.json", {"rows": rows, "measured_on": measured.eval,
+                                          "form": measured.form, **environment(),
+                                          "settings": settings})
     return rows

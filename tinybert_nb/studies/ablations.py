@@ -17,13 +17,13 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from ..data.catalogue import DEFAULT_TEACHER
-from ..data.splits import ensure_dev_split
-from ..data.task_form import TaskForm
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..evaluation.tables import metric_label
 from ..files.storage import check_output, write_json
+from ..files.table_styles import format_table
 from ..models.loading import load_config
 from ..models.sizes import feed_forward_width, is_checkpoint
-from ..recipes.finetuning import Rows, finetune, train_baseline
+from ..recipes.finetuning import finetune, train_baseline
 from ..recipes.stage_one import stage_one
 from ..recipes.stage_two import stage_two
 from ..recipes.task_distillation import augment_training_file, measure_once
@@ -86,8 +86,8 @@ def _stage_one_changes(variant: Variant) -> dict:
 
 def run_variant(
     variant: Variant,
-    rows: Rows,  # of stage one
-    later: Rows,  # of stage two
+    rows: TaskFiles,  # of stage one
+    later: TaskFiles,  # of stage two
     teacher: str | Path,  # fine-tuned
     student: str,  # a size, or a checkpoint folder
     place: Path,  # of this seed
@@ -100,64 +100,60 @@ def run_variant(
                    f"{config.num_attention_heads}h-{feed_forward_width(config)}f")
     first = _stage_one_changes(variant)
     taught = place / _folder("one", first | ({} if variant.augment else {"augment": False}))
-    one = stage_one(*rows[:2], teacher, student, taught,
-                    replace(settings.seeded(settings.stage_one), **first), form=rows[2])
+    one = stage_one(rows, teacher, student, taught,
+                    replace(settings.seeded(settings.stage_one), **first))
     begin = taught / ("start" if variant.stage_one is None else "last")
     out = taught / (_folder("two", variant.stage_two or {}) + f"-from-{begin.name}")
     if variant.stage_two is None:
         out = taught / "alone"
         train_baseline(rows, later, begin, out, settings, (one["updates"], None))
     else:
-        stage_two(*later[:2], teacher, begin, out,
-                  replace(settings.seeded(settings.stage_two), **variant.stage_two), form=later[2])
+        stage_two(later, teacher, begin, out,
+                  replace(settings.seeded(settings.stage_two), **variant.stage_two))
     return out / "best"
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #4b708253
 def ablate(
-    files: dict[str, Path | None],  # "train", "dev" (None: a tenth of those), "test" (None: dev)
+    files: TaskFiles,
     teacher: str = DEFAULT_TEACHER,  # is fine-tuned first, once per seed
     student: str = "tinybert-3l-312",  # a size, or a checkpoint folder
     out: str | Path = "runs/ablations",
     settings: AblationSettings | None = None,
-    form: TaskForm = TaskForm(),  # format of the files
+    test: str | Path | None = None,  # held-out file for the table; None: the dev file
 ) -> list[dict]:  # rows as of `measure_checkpoints`; `system` is the variant
     "Run all variants and seeds; resumable. Writes out/rows.json."
     settings, out, rows = settings or AblationSettings(), Path(out), []
     names = chosen_variants(settings)
-    check_output(out, [*files.values(), teacher, student], "rows.json",
+    check_output(out, [*files.paths, test, teacher, student], "rows.json",
                  ["rows.json", "ablations.png"])
     for name in names:  # before a teacher is trained
         check_pair(student, load_config(teacher),
                    replace(settings.stage_one, **_stage_one_changes(VARIANTS[name])))
-    plain = files["train"], files["dev"], form
-    if settings.augment:
-        plain = ensure_dev_split(*plain)
-        varied = augment_training_file(plain[0], out, settings.augmentation, plain[2]), *plain[1:]
+    plain = ensure_dev_split(files)
+    measured = plain if test is None else replace(files, eval=test)
+    varied = augment_training_file(plain, out, settings.augmentation) if settings.augment else plain
     for seed in settings.seeds:
         seeded, place = replace(settings, seed=seed), out / f"seed-{seed}"
-        finetune(*plain[:2], teacher, place / "teacher", seeded.seeded(seeded.finetune),
-                 form=plain[2])
+        finetune(plain, teacher, place / "teacher", seeded.seeded(seeded.finetune))
         systems = {"teacher": place / "teacher/best"}
         for name in names:
-            read = varied if settings.augment and VARIANTS[name].augment else plain
+            read = varied if VARIANTS[name].augment else plain
             systems[name] = run_variant(VARIANTS[name], read, read if settings.augment_stage_two
                                         else plain, systems["teacher"], student, place, seeded)
-        rows += _measured(systems, files, seeded, form)
+        rows += _measured(systems, measured, seeded)
     write_json(out / "rows.json", {
-        "rows": rows, "files": files, "form": form, "teacher": teacher, "student": student,
+        "rows": rows, "files": files, "test": test, "teacher": teacher, "student": student,
         "settings": settings, **environment()})
     return rows
 
 
-def _measured(systems, files, settings, form) -> list[dict]:
+def _measured(systems, files, settings) -> list[dict]:
     "The rows of one seed; each checkpoint is evaluated once, whatever is added later."
-    train, test, rows = files["train"], files.get("test"), []
-    if test is None:
-        train, test, form = ensure_dev_split(train, files["dev"], form)
+    rows = []
     for name, checkpoint in systems.items():
         majority, measured = measure_once(
-            checkpoint.parent / "measured", {"checkpoint": checkpoint}, test, train,
-            settings.finetune.max_length, settings.seed, form, quiet=True)
+            checkpoint.parent / "measured", {"checkpoint": checkpoint}, files,
+            settings.finetune.max_length, settings.seed, quiet=True)
         measured["system"] = name
         rows += [measured] if rows else [majority, measured]
     return rows
@@ -197,16 +193,15 @@ def ablation_table(
 ) -> str:  # Markdown
     "Each variant's metric, its change from the full recipe, and the change in the paper."
     metric, changes = rows[0]["metric"], metric_changes(rows)
-    lines = [
-        f"| variant | {metric_label(metric)} | less the full recipe's | in the paper | seeds |",
-        "|" + " --- |" * 5]
+    head = ("variant", metric_label(metric), "less the full recipe's", "in the paper", "seeds")
+    lines = []
     for name in dict.fromkeys(row["system"] for row in rows):
         values = [row[metric] for row in rows if row["system"] == name]
         change, paper = changes.get(name, []), VARIANTS.get(name, Variant()).paper
         published = "" if paper is None else f"{(paper - VARIANTS['full'].paper) / 100:+.3f}"
-        lines.append(f"| {name} | {_spread(values, '.3f')} | {_spread(change, '+.3f')} | "
-                     f"{published} | {len(values)} |")
-    return "\n".join(lines)
+        lines.append((name, _spread(values, ".3f"), _spread(change, "+.3f"), published,
+                      len(values)))
+    return format_table(head, lines)
 
 
 def _spread(values: list[float], form: str) -> str:
@@ -253,8 +248,7 @@ def tasks_table(
 
     A distilled student's percentage is of its teacher's mean; ValueError if a task has no teacher.
     """
-    lines = [f"| task | metric | {' | '.join(_SYSTEMS.values())} | seeds |",
-             "|" + " --- |" * (len(_SYSTEMS) + 3)]
+    lines = []
     for task, rows in studies.items():
         metric = rows[0]["metric"]
         values = {name: [row[metric] for row in rows if row["system"] == name] for name in _SYSTEMS}
@@ -264,6 +258,5 @@ def tasks_table(
         for name in ("without augmentation", "full"):
             if values[name]:
                 cells[name] += f" ({mean(values[name]) / mean(values['teacher']):.1%})"
-        lines.append(f"| {task} | {metric_label(metric)} | {' | '.join(cells.values())} | "
-                     f"{len(values['teacher'])} |")
-    return "\n".join(lines)
+        lines.append((task, metric_label(metric), *cells.values(), len(values["teacher"])))
+    return format_table(("task", "metric", *_SYSTEMS.values(), "seeds"), lines)

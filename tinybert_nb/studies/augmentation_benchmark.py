@@ -21,6 +21,7 @@ from ..augmentation.words import is_chinese, load_stop_words
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..data.examples import read_examples
 from ..data.packaged_texts import movie_reviews
+from ..files.table_styles import format_table
 from ..files.terminal import progress_bar
 from ..models.loading import load_masked_lm
 from ..models.tokenizers import load_tokenizer
@@ -124,12 +125,14 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
 # %% ../../nbs/10_studies/07_augmentation_benchmark.ipynb #67ee60e6
 def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
     "Masked positions and speed of both as Markdown, and whether the augmented texts agree."
-    lines = ["| texts | context | reference: gaps a text | texts/s | ours: gaps a text | texts/s "
-             "| times the reference | same variants |", "|" + " --- |" * 8]
+    head = ("texts", "context", "reference: gaps a text", "texts/s", "ours: gaps a text", "texts/s",
+            "times the reference", "same variants")
+    lines = []
     for row in rows:
-        slow, ours = (f"{row['gaps_asked_per_text'][way]:.1f} | {row['texts_per_second'][way]:.3g}"
-                      for way in ("reference", "ours"))
-        lines.append(f"| {row['texts']} of {row['data'] or 'the movie reviews'} | {row['context']} "
-                     f"| {slow} | {ours} | {row['times_reference']:.1f} "
-                     f"| {'yes' if row['same_variants'] else 'NO'} |")
-    return "\n".join([*lines, "", f"{rows[0]['tries']} tries at a text; {rows[0]['hardware']}"])
+        speeds = [f"{row[measure][way]:{form}}" for way in ("reference", "ours")
+                  for measure, form in (("gaps_asked_per_text", ".1f"), ("texts_per_second", ".3g"))]
+        lines.append((f"{row['texts']} of {row['data'] or 'the movie reviews'}", row["context"],
+                      *speeds, f"{row['times_reference']:.1f}",
+                      "yes" if row["same_variants"] else "NO"))
+    return (f"{format_table(head, lines)}\n\n{rows[0]['tries']} tries at a text; "
+            f"{rows[0]['hardware']}")

@@ -8,18 +8,10 @@ __all__ = ['benchmark_table', 'plot_speed', 'plot_parts']
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #e11bfbd9
 import numpy as np
 
+from ..files.table_styles import format_table
 from .procedures import PARTS, PEER, REFERENCE
 
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #7f069705
-def _markdown(head: str, lines: list[tuple]) -> str:
-    "A Markdown table; an empty string if there are no lines."
-    if not lines:
-        return ""
-    columns = head.split(" | ")
-    table = [columns, ["---"] * len(columns), *lines]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
-
-
 _SECTIONS = {  # kind of row -> the table's head, the cells of a line
     "speed": ("stage | length | procedure | texts | seconds | texts/s | tokens/s | times the "
               "reference",
@@ -43,8 +35,9 @@ def benchmark_table(rows: list[dict]) -> str:  # rows as `run_benchmark` returns
     blocks = [f"Texts as {first['texts']}, {first['batch_size']} an update; teacher "
               f"{first['teacher']}, student {first['student']}."]
     for kind, (head, cells) in _SECTIONS.items():
-        blocks.append(_markdown(head, [(row["stage"], row["length"], row["procedure"], *cells(row))
-                                       for row in rows if row["kind"] == kind]))
+        lines = [(row["stage"], row["length"], row["procedure"], *cells(row))
+                 for row in rows if row["kind"] == kind]
+        blocks += [format_table(head.split(" | "), lines)] * bool(lines)
     notes = []
     for row in rows:
         where = f"stage {row['stage']}, length {row['length']}"

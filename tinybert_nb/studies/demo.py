@@ -24,6 +24,7 @@ from ..data.catalogue import DEFAULT_TEACHER
 from ..data.encoding import encode_examples, fingerprint
 from ..data.examples import read_examples, write_examples
 from ..data.packaged_texts import movie_reviews
+from ..data.splits import TaskFiles
 from ..evaluation.tables import results_table, summarise
 from ..files.storage import check_output, write_json
 from ..files.terminal import show
@@ -97,12 +98,12 @@ def run_seed(
 ) -> list[dict]:  # one row per system
     "Train teacher and students of one seed and evaluate them on the test sentences."
     out, recipe = Path(out) / f"seed-{seed}", replace(preset.recipe, seed=seed)
-    finetune(files["train"], files["dev"], teacher, out / "teacher", recipe.seeded(recipe.finetune))
+    task = TaskFiles(files["train"], files["dev"])
+    finetune(task, teacher, out / "teacher", recipe.seeded(recipe.finetune))
     systems = {"teacher": out / "teacher/best"}
     for student in preset.students:
-        systems |= distill_student(files["train"], files["dev"], systems["teacher"], student,
-                                   out / student, recipe)
-    return measure_once(out / "measured", systems, files["test"], files["train"],
+        systems |= distill_student(task, systems["teacher"], student, out / student, recipe)
+    return measure_once(out / "measured", systems, replace(task, eval=files["test"]),
                         recipe.finetune.max_length, seed)
 
 # %% ../../nbs/10_studies/00_demo.ipynb #4edba50d

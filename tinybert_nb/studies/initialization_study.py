@@ -15,10 +15,10 @@ from statistics import mean, stdev
 from typing import Literal
 
 from ..data.catalogue import DEFAULT_TEACHER
-from ..data.splits import ensure_dev_split
-from ..data.task_form import TaskForm
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..evaluation.tables import metric_label
 from ..files.storage import check_output, write_json
+from ..files.table_styles import format_table
 from ..recipes.finetuning import finetune
 from ..recipes.general_distillation import distill_general
 from ..recipes.stage_one import stage_one
@@ -46,62 +46,60 @@ def general_student(
 
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #1369ea3c
 def distill_initialization(
-    files: dict[str, Path | None],  # "train", "dev" (None: a tenth of the training rows)
+    files: TaskFiles,
     teacher: str | Path,  # fine-tuned on the task
     student: str,  # as `general_student` returns it
     out: str | Path,  # receives stage-one/ and stage-two/
     start: Literal["random", "teacher"],  # initial weights, if the student is a size
     seed: int,
     settings: StartsSettings,
-    form: TaskForm = TaskForm(),  # format of the files
 ) -> Path:  # the distilled student
     "Run both stages of the task recipe for one initialization."
-    train, dev, out = files["train"], files["dev"], Path(out)
-    stage_one(train, dev, teacher, student, out / "stage-one",
-              replace(settings.stage_one, start=start, seed=seed), form=form)
-    stage_two(train, dev, teacher, out / "stage-one/last", out / "stage-two",
-              replace(settings.stage_two, seed=seed), form=form)
+    out, files = Path(out), ensure_dev_split(files)
+    stage_one(files, teacher, student, out / "stage-one",
+              replace(settings.stage_one, start=start, seed=seed))
+    stage_two(files, teacher, out / "stage-one/last", out / "stage-two",
+              replace(settings.stage_two, seed=seed))
     return out / "stage-two/best"
 
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #d22f3c16
 def compare_initializations(
-    tasks: dict[str, dict[str, Path | None]],  # name -> its files: "train", "dev", "test"
+    tasks: dict[str, TaskFiles],  # by their names in the table
     corpus: str = "packaged",  # as in `distill_general`
     out: str | Path = "runs/starts",
     settings: StartsSettings | None = None,
     teacher: str = DEFAULT_TEACHER,  # pre-trained
-    form: TaskForm = TaskForm(),  # format of the tasks' files
+    tests: dict[str, str | Path] | None = None,  # held-out files for the table; else the dev files
 ) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "Run all initializations, tasks and seeds; resumable. Writes out/TASK/rows.json."
-    settings, out, rows = settings or StartsSettings(), Path(out), []
+    settings, out, tests, rows = settings or StartsSettings(), Path(out), tests or {}, []
     for task, files in tasks.items():
-        check_output(out / task, [teacher, corpus, *files.values()], "rows.json", ["rows.json"])
+        check_output(out / task, [teacher, corpus, *files.paths, tests.get(task)], "rows.json",
+                     ["rows.json"])
     grid = list(product(settings.starts, settings.tokens))
     students = {each: general_student(corpus, teacher, *each, out, settings) for each in grid}
-    for (task, files), seed in product(tasks.items(), settings.seeds):
+    resolved = {task: ensure_dev_split(files) for task, files in tasks.items()}
+    for (task, files), seed in product(resolved.items(), settings.seeds):
         place = out / task / f"seed-{seed}"
-        finetune(files["train"], files["dev"], teacher, place / "teacher",
-                 replace(settings.finetune, seed=seed), form=form)
+        finetune(files, teacher, place / "teacher", replace(settings.finetune, seed=seed))
         systems = {("teacher", None): place / "teacher/best"} | {
             each: distill_initialization(files, place / "teacher/best", students[each],
-                            place / f"{each[0]}-{each[1]}", each[0], seed, settings, form)
+                            place / f"{each[0]}-{each[1]}", each[0], seed, settings)
             for each in grid}
-        rows += _measured(task, files, systems, place, seed, settings, form)
+        measured = replace(tasks[task], eval=tests[task]) if task in tests else files
+        rows += _measured(task, measured, systems, place, seed, settings)
     for task, files in tasks.items():
         write_json(out / task / "rows.json", {
-            "rows": [row for row in rows if row["task"] == task], "files": files, "corpus": corpus,
-            "form": form, "teacher": teacher, "settings": settings, **environment()})
+            "rows": [row for row in rows if row["task"] == task], "files": files,
+            "test": tests.get(task), "corpus": corpus, "teacher": teacher, "settings": settings,
+            **environment()})
     return rows
 
 
-def _measured(task, files, systems, place, seed, settings, form):
+def _measured(task, files, systems, place, seed, settings):
     "One row per system of one task and seed, evaluated once."
-    train, test = files["train"], files.get("test")
-    if test is None:
-        train, test, form = ensure_dev_split(train, files["dev"], form)
     names = {f"{start} {tokens}": folder for (start, tokens), folder in systems.items()}
-    measured = measure_once(place / "measured", names, test, train, settings.finetune.max_length,
-                            seed, form)
+    measured = measure_once(place / "measured", names, files, settings.finetune.max_length, seed)
     marks = {name: dict(zip(("start", "tokens"), each)) | _stage_one_loss(folder)
              for (name, folder), each in zip(names.items(), systems)}
     return [{"task": task, **row, **marks.get(row["system"], {"start": row["system"]})}
@@ -119,13 +117,13 @@ def initialization_table(rows: list[dict]) -> str:  # from `compare_initializati
     figures, losses = _grouped(rows), _grouped(rows, "stage_one_loss")
     metrics = {_metric(row) for row in rows}
     named = metric_label(*metrics) if len(metrics) == 1 else "task's metric"
-    lines = [f"| task | start | tokens read before | loss after stage one, dev | {named} | seeds |",
-             "|" + " --- |" * 6]
+    head = ("task", "start", "tokens read before", "loss after stage one, dev", named, "seeds")
+    lines = []
     for (task, start, tokens), values in figures.items():
         amount = "" if tokens is None else f"{tokens:,}"
-        lines.append(f"| {task} | {start} | {amount} | {_spread(losses[task, start, tokens])} | "
-                     f"{_spread(values)} | {len(values)} |")
-    return "\n".join(lines)
+        lines.append((task, start, amount, _spread(losses[task, start, tokens]), _spread(values),
+                      len(values)))
+    return format_table(head, lines)
 
 
 def _spread(values: list[float]) -> str:

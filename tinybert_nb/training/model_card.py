@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.download import teacher_source
 from ..files.storage import AssetError
+from ..files.table_styles import format_table
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_config, save_checkpoint
 from ..models.sizes import count_parameters, is_checkpoint
@@ -30,12 +31,6 @@ def plain_text(text: Any) -> str:  # Markdown on one line
     "Text with all Markdown and HTML escaped."
     words = " ".join(str(text).split())
     return re.sub(r"[^\w ./,;()+-]", lambda found: f"&#{ord(found[0])};", words)
-
-
-def _table(head: list[str], rows: Iterable[Iterable]) -> str:
-    "A Markdown table of cells that are Markdown."
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _short(path: str | Path) -> str:
@@ -146,18 +141,22 @@ def _models(model, comes_from) -> str:
     for source in comes_from:
         rows.append((f"{source.part}: {_short(source.name)}", sizes(load_config(source.name)),
                      plain_text(stated_licence(source.place) or "not stated")))
-    return _table(["model", "sizes", "licence stated there"], rows)
+    return format_table(["model", "sizes", "licence stated there"], rows)
 
 
 def _data(files: dict, arguments: dict) -> str:
     "The training and dev files, with their SHA-256."
-    uses = {"train_path": "training", "corpus": "training", "eval_path": "dev", "held_out": "dev"}
-    use_of = {path: use for name, use in uses.items() for path in _listed(arguments.get(name))}
+    task = arguments.get("files") or {}
+    named = [(task.get("train"), "training"), (arguments.get("corpus"), "training"),
+             (task.get("eval"), "dev"), (arguments.get("held_out"), "dev"),
+             (task.get("source"), "source of the others")]
+    use_of = {path: use for paths, use in named for path in _listed(paths)}
+    source = stated_licence(Path(task["source"]).parent) if task.get("source") else None
     rows = [(_short(path), use_of.get(path, ""), plain_text(known),
-             plain_text(stated_licence(Path(path).parent) or "not stated"))
+             plain_text(stated_licence(Path(path).parent) or source or "not stated"))
             for path, known in files.items() if isinstance(known, str)]  # else a model
     head = ["file", "use", "SHA-256", "licence stated there"]
-    return _table(head, rows) if rows else "Not recorded."
+    return format_table(head, rows) if rows else "Not recorded."
 
 
 def _listed(paths) -> list[str]:
@@ -188,7 +187,7 @@ def _figures(row: dict | None) -> str:
         return "Nothing was measured yet."
     figures = {name: value for name, value in row.items()
                if isinstance(value, float) and name not in ("epoch", "learning_rate")}
-    return _table(["measured on the dev set", "value"],
+    return format_table(["measured on the dev set", "value"],
                   ((plain_text(name), f"{value:.4f}") for name, value in figures.items()))
 
 # %% ../../nbs/04_training/07_model_card.ipynb #267a15d0

@@ -8,6 +8,7 @@ __all__ = ['check_data', 'history_differences', 'settings_from_dict', 'rerun']
 # %% ../../nbs/04_training/12_rerun.ipynb #6013dad6
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -85,9 +86,14 @@ def rerun(
         raise ValueError(f"{folder} is not finished: there is nothing to compare with yet")
     if Path(out).resolve() == Path(folder).resolve():
         raise ValueError(f"{out} is the run itself: choose another folder")
+    function, arguments = functions[call["function"]], dict(call["arguments"])
+    unknown = sorted({*arguments} - {*signature(function).parameters})
+    if unknown:
+        raise ValueError(f"{folder} records the argument {', '.join(unknown)}, which "
+                         f"{call['function']} does not take: the run was made with another version "
+                         "of this package")
     check_data(folder)
     _warn_of_conditions(read_json(Path(folder) / "settings.json"), run_conditions(call))
-    function, arguments = functions[call["function"]], dict(call["arguments"])
     for name, hint in get_type_hints(function).items():
         kind = next((kind for kind in (*get_args(hint), hint) if is_dataclass(kind)), None)
         if kind and isinstance(arguments.get(name), dict):

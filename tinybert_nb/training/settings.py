@@ -9,8 +9,8 @@ __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TrainingSettings', 'result_s
            'StartsSettings', 'AblationSettings']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, TypeVar
 
 from ..data.catalogue import DEFAULT_TEACHER
 
@@ -191,6 +191,9 @@ class AugmentationSettings:
             raise ValueError(f"probability is {self.probability}: it must be above 0 and at most 1")
 
 # %% ../../nbs/04_training/00_settings.ipynb #148d8034
+_Stage = TypeVar("_Stage", bound=StageSettings)
+
+
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -203,11 +206,11 @@ class DistillSettings:
     augment: bool = False  # train students on augmented examples too (paper: yes)
     augment_stage_two: bool = True  # also in stage two (paper: yes; STS-B and SQuAD: no)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
-    seed: int = 0  # of every stage
+    seed: int = 0  # of every stage that has none of its own
 
-    def seeded(self, stage: StageSettings) -> StageSettings:
-        "A stage's settings with the recipe's seed."
-        return type(stage)(**{**asdict(stage), "seed": self.seed})
+    def seeded(self, stage: _Stage) -> _Stage:
+        "A stage's settings with the recipe's seed, unless the stage has one of its own (not 0)."
+        return replace(stage, seed=stage.seed or self.seed)
 
 # %% ../../nbs/04_training/00_settings.ipynb #bbc77831
 @dataclass

@@ -12,6 +12,8 @@ import platform
 import time
 from pathlib import Path
 
+from ..files.table_styles import format_table
+
 # %% ../../nbs/04_training/09_status.ipynb #4bae67cb
 def read_json(path: str | Path) -> dict:
     "The content of a JSON file, {} if there is no file; ValueError if it cannot be read."
@@ -163,14 +165,15 @@ def status_table(rows: list[dict]) -> str:  # rows as `run_status` gives them
     def cell(row, name, form):
         return "" if row[name] is None else form(row[name])
 
-    table = ["| stage | folder | state | updates | epoch | tokens/s | left | best | last dev "
-             "| train loss | heard |", "|" + "---|" * 11]
+    head = ("stage", "folder", "state", "updates", "epoch", "tokens/s", "left", "best", "last dev",
+            "train loss", "heard")
+    lines = []
     for row in rows:
         updates = cell(row, "step", str) + cell(row, "total_steps", lambda n: f" of {n}")
         share = cell(row, "share", lambda share: f" ({100 * share:.0f} %)")
         metric = row["metric"]
         latest = row["dev"][metric] if row["dev"] and metric else None
-        table.append("| " + " | ".join([
+        lines.append([
             row["stage"], row["folder"], row["state"], updates + share,
             cell(row, "epoch", lambda epoch: f"{epoch:.2f}"),
             cell(row, "tokens_per_second", lambda rate: f"{rate:,.0f}"),
@@ -178,6 +181,6 @@ def status_table(rows: list[dict]) -> str:  # rows as `run_status` gives them
             cell(row, "best", lambda best: f"{metric} {best:.4f}"),
             "" if latest is None else f"{latest:.4f}", cell(row, "loss", lambda n: f"{n:.4f}"),
             cell(row, "updated", lambda then: f"{_duration(max(0, time.time() - then))} ago"),
-        ]) + " |")
+        ])
     advice = [f"{row['folder']}: {row['go_on']}" for row in rows if row["go_on"]]
-    return "\n".join([*table, *([""] if advice else []), *advice])
+    return "\n".join([format_table(head, lines), *([""] if advice else []), *advice])
