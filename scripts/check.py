@@ -29,14 +29,11 @@ def steps(notebooks: list[str]) -> dict[str, list[str]]:
     """What is checked -> the command."""
     test = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     found = {
-        "exported modules, clean notebooks, README and ARCHITECTURE are in sync": [
-            *test, "tests/test_notebooks.py", "-k", "in_sync or clean or readme or architecture"],
         "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
         "types": [*test, "tests/test_types.py"],
-        "imports, links and form": [
+        "modules, README and ARCHITECTURE in sync; clean notebooks; imports, links and form": [
             *test, "tests/test_notebooks.py", "tests/test_public_face.py", "tests/test_words.py",
-            "-n", "2",
-            "-k", "not executed and not in_sync and not clean"],
+            "-n", "2", "-k", "not executed"],
     }
     if notebooks:
         found[" ".join(notebooks)] = [
