@@ -59,7 +59,7 @@ def main() -> None:
         vectors, sines, share = STARTS[name]
         start = checkpoint(folder / f"{name}-start", partial(save_start, whole, vectors, sines))
         settings = MaskedLMSettings(steps=800, batch_size=16, length=64, learning_rate=1e-3,
-                                    masked_share=share)
+                                    masked_fraction=share)
         train_masked_lm(texts["train"], str(start), folder / name, settings, texts["dev"])
         rows = map(json.loads, (folder / name / "history.jsonl").read_text().splitlines())
         best = max((row for row in rows if row["split"] == "dev"), key=lambda row: row["top_15"])

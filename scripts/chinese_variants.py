@@ -46,7 +46,7 @@ def main() -> None:
     found, texts = {"originals": originals}, {example.text_a for example in originals}
     for seed in range(3):
         out = folder / f"variants-{seed}.txt"
-        augment_file(folder / "originals.txt", out, AugmentationSettings(tries=5, seed=seed))
+        augment_file(folder / "originals.txt", out, AugmentationSettings(samples=5, seed=seed))
         found[f"seed {seed}"] = [each for each in read_examples(out) if each.text_a not in texts]
     found["all seeds"] = [each for name, some in found.items() if name != "originals" for each in some]
     print(f"{'':10} {'texts':>6} {'label kept':>11}")

@@ -98,7 +98,7 @@ def fingerprint(notebook: Path) -> str:
     beside = [path for wing in sorted({module.parent for module in modules})
               for path in sorted((wing / "static").glob("*"))]
     data = [path for path in sorted((ROOT / "data").glob("*")) if path.is_file()]
-    rows = [path for folder in ("ablations", "benchmark", "starts")
+    rows = [path for folder in ("ablations", "benchmark", "initializations")
             for path in sorted((ROOT / "nbs" / folder).glob("*.json"))]
     files = [notebook, *modules, *beside, *data, *rows, ROOT / "constraints.txt",
              ROOT / "settings.ini", Path(__file__).resolve()]

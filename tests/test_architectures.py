@@ -143,16 +143,16 @@ def test_a_student_without_attention_losses(tmp_path, name):
 def test_a_student_that_starts_at_random(tmp_path, name):
     config = (UNLIKE_BERT | BOTH)[name]
     changes = {"attention_weight": 0.0} if name in BOTH else {}
-    with pytest.raises(ValueError, match="layers of .* are not laid out as BERT's.*start=random"):
+    with pytest.raises(ValueError, match="layers of .* are not laid out as BERT's.*initialization=random"):
         both_stages(tmp_path, config, **changes)
-    assert sizes_of(both_stages(tmp_path, config, start="random", **changes).config) == (2, 16, 4, 24)
+    assert sizes_of(both_stages(tmp_path, config, initialization="random", **changes).config) == (2, 16, 4, 24)
 
 
 @pytest.mark.parametrize("problem", ["UNLIKE_BERT", "ATTENTION_HIDDEN", "loss", "reference", "size"])
 def test_what_cannot_be_is_said_before_the_teacher_is_trained(tmp_path, problem):
     settings, student, config = DistillSettings(), STUDENT, RobertaConfig(**SIZES)
     if problem == "UNLIKE_BERT":
-        config, message = UNLIKE_BERT["ALBERT"], "start=random"
+        config, message = UNLIKE_BERT["ALBERT"], "initialization=random"
     elif problem == "ATTENTION_HIDDEN":
         config, message = ATTENTION_HIDDEN["MPNet"], "attention cannot be read"
     elif problem == "loss":
@@ -186,7 +186,7 @@ def test_the_whole_recipe_with_roberta_and_long_texts(tmp_path):
         FinetuneSettings(**brief), StageOneSettings(**brief, any_teacher=True), StageTwoSettings(**brief))
     with pytest.warns(UserWarning, match="texts are cut to 32 tokens, not 128"):
         rows = distill(write_rows(tmp_path), str(teacher), STUDENT, tmp_path / "run", settings)
-    assert [row["system"] for row in rows] == ["majority", "teacher", f"{STUDENT} alone", f"{STUDENT} distilled"]
+    assert [row["system"] for row in rows] == ["majority", "teacher", f"{STUDENT} baseline", f"{STUDENT} distilled"]
 
 
 @pytest.mark.filterwarnings("ignore")

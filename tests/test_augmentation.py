@@ -46,7 +46,7 @@ def masked_lm(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def options(masked_lm) -> list:
     """What every call here is told."""
-    return ["--masked-lm", masked_lm, "--vectors", "none", "--tries", "3"]
+    return ["--masked-lm", masked_lm, "--vectors", "none", "--samples", "3"]
 
 
 def write_films(path: Path, count: int) -> Path:
@@ -71,7 +71,7 @@ def test_labels_and_all_other_columns_stay(options, tmp_path):
         assert row["provenance"] == "2" or row["words"] != rows[0]["words"] and " > " in row["provenance"]
         assert row["id"] != "1" or row["words"].startswith('He said "') and row["words"].endswith('".')
     about = json.loads((tmp_path / "more.csv.about.json").read_text(encoding="utf-8"))
-    assert about["made_from"]["tries"] == 3 and about["found"]["counts"]["written"] == len(rows)
+    assert about["made_from"]["samples"] == 3 and about["found"]["counts"]["written"] == len(rows)
 
 
 def test_pairs_keep_their_partners_and_rows_their_order(options, tmp_path):
@@ -143,7 +143,7 @@ def test_a_teacher_is_asked_whether_the_label_holds(options, small_data, teacher
         "augment", "--data", small_data["train"], "--out", out, "--teacher", teacher_run / "best", *options))
     counts = json.loads((tmp_path / "more.txt.about.json").read_text(encoding="utf-8"))["found"]["counts"]
     kept = counts["written"] - counts["rows"]
-    assert counts["tries"] - counts.get("alike", 0) == kept + counts.get("contradicted", 0)
+    assert counts["samples"] - counts.get("duplicates", 0) == kept + counts.get("contradicted", 0)
     assert counts["contradicted"] > 0 and "given another class by the teacher and dropped" in told.stdout
 
     from tinybert_nb.data.examples import read_examples
@@ -168,7 +168,7 @@ def test_chinese_words_are_cut_hidden_and_kept_in_number(tmp_path):
     save_checkpoint(tmp_path / "masked-lm", BertForMaskedLM(config), tokenizer)
     (tmp_path / "reviews.txt").write_text(f"{texts[0]}\t1\n{texts[1]}\t0\n", encoding="utf-8")
     succeeded(tinybert_nb(
-        "augment", "--data", tmp_path / "reviews.txt", "--masked-lm", tmp_path / "masked-lm", "--vectors", "none", "--tries", "5"))
+        "augment", "--data", tmp_path / "reviews.txt", "--masked-lm", tmp_path / "masked-lm", "--vectors", "none", "--samples", "5"))
     rows = [line.split("\t") for line in (tmp_path / "aug_reviews.txt").read_text(encoding="utf-8").splitlines()]
     assert len(rows) > 6
     for text, label in rows:
@@ -189,7 +189,7 @@ def augment_bare(*words) -> subprocess.CompletedProcess:
 
 def test_english_needs_no_extra_and_chinese_says_which(masked_lm, tmp_path):
     (tmp_path / "films.txt").write_text("An unfunny comedy, called 好\tbad\nA dazzling cast\tgood\n", encoding="utf-8")
-    succeeded(augment_bare("--data", tmp_path / "films.txt", "--masked-lm", masked_lm, "--tries", "20"))
+    succeeded(augment_bare("--data", tmp_path / "films.txt", "--masked-lm", masked_lm, "--samples", "20"))
     rows = [line.split("\t") for line in (tmp_path / "aug_films.txt").read_text(encoding="utf-8").splitlines()]
     assert len(rows) > 20
     assert {text.split()[1] for text, label in rows if label == "bad"} > {"unfunny"}  # several pieces: by the packaged vectors
@@ -204,7 +204,7 @@ def test_english_needs_no_extra_and_chinese_says_which(masked_lm, tmp_path):
     "words, said",
     [
         (["--data", "gone.txt"], "gone.txt: cannot be read"),
-        (["--data", "films.txt", "--tries", "0"], "tries is 0: it must be at least 1"),
+        (["--data", "films.txt", "--samples", "0"], "samples is 0: it must be at least 1"),
         (["--data", "films.txt", "--masked-lm", TEACHER, "--vectors", "none"], "has no masked-LM head"),
         (["--data", "films.txt", "--vectors", "films.txt", "--masked-lm", "MASKED"], "films.txt: cannot be read as word vectors"),
         (["--data", "films.txt", "--out", "films.csv"], "augmented rows are written as their source has them"),
@@ -231,7 +231,7 @@ def measure(count: int, folder: Path) -> dict:
     from tinybert_nb.training.settings import AugmentationSettings
 
     folder.mkdir(parents=True, exist_ok=True)
-    settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", tries=20)
+    settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", samples=20)
     found = augment_file(write_films(folder / f"{count}.txt", count), folder / f"{count}-more.txt", settings)
     return {"texts": count, "written": found["counts"]["written"], "peak_mib": round(memory("VmHWM"), 1)}
 

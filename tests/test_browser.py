@@ -214,7 +214,7 @@ def try_workbenches(watched: Watched, name: str) -> None:
 
 
 def try_playground(watched: Watched, name: str) -> None:
-    """Fewer tries, other chances, another text: other variants."""
+    """Fewer samples, other chances, another text: other variants."""
     page, root = watched.page, ".AugmentationPlayground"
     for slider, key in (("Tries", "ArrowLeft"), ("Probability", "End")):
         answers(page, root, lambda: move(

@@ -16,7 +16,7 @@ from conftest import (
     tinybert_nb,
 )
 
-KINDS = ("majority", "teacher", "alone", "distilled")
+KINDS = ("majority", "teacher", "baseline", "distilled")
 STAGES = ("finetune", "stage-one", "stage-two")
 
 

@@ -59,7 +59,7 @@ def measure(megabytes: float, folder: Path) -> dict:
     told["encoding_seconds"] = time.perf_counter() - started
     for documents in ("joined", "apart"):
         started, given = time.process_time(), 0
-        batches = PackedBatches(corpus, tokenizer(), documents=documents, short_share=0.1)
+        batches = PackedBatches(corpus, tokenizer(), documents=documents, short_fraction=0.1)
         for batch in batches:
             given += int(batch["attention_mask"].sum()) - 2 * len(batch["row"])
         told[documents] = {"given": given, "tokens": batches.tokens}

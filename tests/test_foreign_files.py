@@ -92,7 +92,7 @@ def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
     (tmp_path / "names.conllu").write_text("\n".join(texts), encoding="utf-8")
     form = ["--problem", "tokens", "--text", "1", "--label", "3"]
     succeeded(tinybert_nb("distill", "--train", tmp_path / "names.conllu", "--eval", tmp_path / "names.conllu", *form, *SMALL,
-                          "--augment", "--augmentation.tries", "1", "--augmentation.vectors", "none",
+                          "--augment", "--augmentation.samples", "1", "--augmentation.vectors", "none",
                           "--augmentation.masked-lm", tiny_masked_lm(tmp_path / "masked-lm"),
                           *(f"--{stage}.batch-size=1" for stage in ("finetune", "stage-one", "stage-two")),
                           "--out", tmp_path / "run"))

@@ -112,9 +112,9 @@ def test_the_student_without_distillation_has_the_budget_of_both_stages(kind, te
     recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **one), StageTwoSettings(**two))
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     told = {row["system"].split()[-1]: (row["updates"], row["rows_seen"]) for row in rows[1:]}
-    assert told["alone"] == told["distilled"] and expected in (None, told["alone"])
-    steps = [history_rows(tmp_path / "run" / stage)[-1]["step"] for stage in ("stage-one", "stage-two", "alone")]
-    assert steps[0] + steps[1] == steps[2] == told["alone"][0]
+    assert told["baseline"] == told["distilled"] and expected in (None, told["baseline"])
+    steps = [history_rows(tmp_path / "run" / stage)[-1]["step"] for stage in ("stage-one", "stage-two", "baseline")]
+    assert steps[0] + steps[1] == steps[2] == told["baseline"][0]
 
 
 def test_patience_that_ends_a_stage_shortens_the_budget(teacher, task, tmp_path):
@@ -122,7 +122,7 @@ def test_patience_that_ends_a_stage_shortens_the_budget(teacher, task, tmp_path)
     recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **idle), StageTwoSettings(**idle))
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     updates = {row["system"].split()[-1]: row["updates"] for row in rows[1:]}
-    assert updates["alone"] == updates["distilled"] < 100
+    assert updates["baseline"] == updates["distilled"] < 100
 
 
 def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path, monkeypatch):
@@ -138,10 +138,10 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
                              augment=True, augment_stage_two=False)
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     assert [(row["updates"], row["rows_seen"]) for row in rows[1:]] == [(2, 40), (6 + 2, 120 + 40), (6 + 2, 120 + 40)]
-    call = json.loads((tmp_path / "run/alone/settings.json").read_text())["call"]["arguments"]
+    call = json.loads((tmp_path / "run/baseline/settings.json").read_text())["call"]["arguments"]
     assert [Path(each["files"]["train"]).name for each in (call["before"], call)] == ["aug_train.txt", "train.txt"]
-    assert rerun(tmp_path / "run/alone", tmp_path / "again", {"finetune": finetune}) == []
-    assert training_record(tmp_path / "again/best") == training_record(tmp_path / "run/alone/best")
+    assert rerun(tmp_path / "run/baseline", tmp_path / "again", {"finetune": finetune}) == []
+    assert training_record(tmp_path / "again/best") == training_record(tmp_path / "run/baseline/best")
 
 
 # Dev sets that are split off, and answers --------------------------------------------------------

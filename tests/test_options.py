@@ -179,7 +179,7 @@ def test_settings_file_holds_the_settings_of_each_part(tmp_path):
     settings = parse_arguments(words + ["--stage-one.no-dropout"])[1]
     assert (settings.stage_one.epochs, settings.stage_one.dropout) == (4, False)
     assert settings.stage_two.more_teachers == ("a", "b")
-    assert (settings.finetune.epochs, settings.alone) == (3, False)
+    assert (settings.finetune.epochs, settings.baseline) == (3, False)
 
 
 # Options that stages share ----------------------------------------------------------------------
@@ -213,16 +213,16 @@ def test_shared_option_stands_in_a_settings_file_too(tmp_path):
 
 
 def test_every_option_of_a_stage_is_still_there():
-    recipe, (first, *_) = stages_of("--finetune.batch-size", "8", "--no-alone", "--stage-two.temperature=2")
-    assert (first.batch_size, recipe.alone, recipe.stage_two.temperature) == (8, False, 2.0)
+    recipe, (first, *_) = stages_of("--finetune.batch-size", "8", "--no-baseline", "--stage-two.temperature=2")
+    assert (first.batch_size, recipe.baseline, recipe.stage_two.temperature) == (8, False, 2.0)
 
 
 def test_studies_share_options_except_the_seed_that_they_set():
-    for name in ("ablate", "starts"):
+    for name in ("ablate", "initializations"):
         settings = parse_arguments([name, "--train", "x", "--epochs", "1"])[1]
         assert settings.finetune.epochs == settings.stage_one.epochs == settings.stage_two.epochs == 1
     with pytest.raises(ValueError, match="there is no option --seed"):
-        parse_arguments(["starts", "--train", "x", "--seed", "1"])
+        parse_arguments(["initializations", "--train", "x", "--seed", "1"])
 
 
 def test_misspelt_shared_option_is_answered(said, tmp_path):
@@ -326,7 +326,7 @@ def test_status_of_a_finished_run(said, stage_one_run, tmp_path):
     history, result = history_rows(stage_one_run), json.loads(
         (stage_one_run / "result.json").read_text()
     )
-    assert (code, row["state"], row["metric"], row["go_on"]) == (0, "finished", "loss", "")
+    assert (code, row["state"], row["metric"], row["resume"]) == (0, "finished", "loss", "")
     assert (row["best"], row["step"]) == (result["best"], history[-1]["step"])
     assert row["dev"] == history[-1] and row["folder"] == str(stage_one_run)
     assert [line.split("|")[1:8] for line in out.splitlines()] == [

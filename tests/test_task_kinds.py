@@ -79,9 +79,9 @@ def test_a_kind_from_outside_goes_the_whole_road(counts, tmp_path):
     settings = DistillSettings(
         finetune=FinetuneSettings(**brief | {"epochs": 4}), stage_one=StageOneSettings(**brief, any_teacher=True),
         stage_two=StageTwoSettings(**brief), augment=True,
-        augmentation=AugmentationSettings(tries=2, vectors="none", masked_lm=str(save_masked_lm(tmp_path / "masked-lm"))))
+        augmentation=AugmentationSettings(samples=2, vectors="none", masked_lm=str(save_masked_lm(tmp_path / "masked-lm"))))
     rows = distill(train, None, TEACHER, "2l-48-12h", out, settings, test, form=FORM)
-    assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h alone", "2l-48-12h distilled"]
+    assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h baseline", "2l-48-12h distilled"]
     assert all(row["metric"] == "absolute_error" and row["absolute_error"] >= 0 for row in rows)
     gold = [example.label for example in read_examples(test, form=FORM)]
     learnt = [example.label for example in read_examples(train, form=FORM)]

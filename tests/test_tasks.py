@@ -84,10 +84,10 @@ def test_every_kind_of_task_goes_the_whole_road(kind, tmp_path):
         "distill", "--train", tmp_path / name, "--test", tmp_path / f"test-{name}", *options, *SMALL,
         "--out", out, "--json", table))
     rows = json.loads(table.read_text(encoding="utf-8"))
-    assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h alone", "2l-48-12h distilled"]
+    assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h baseline", "2l-48-12h distilled"]
     assert all(row["metric"] == metric and -1 <= row[metric] <= 1 for row in rows)
     assert metric.replace("_", " ").replace("f1", "F1") in told.stdout
-    for stage in ("teacher", "stage-two", "alone"):  # the metric has chosen the checkpoint
+    for stage in ("teacher", "stage-two", "baseline"):  # the metric has chosen the checkpoint
         assert any(metric in row for row in history_rows(out / stage))
     card = (out / "stage-two/best/README.md").read_text(encoding="utf-8")
     classes = {"words": "AutoModelForTokenClassification", "questions": "AutoModelForQuestionAnswering"}
@@ -115,7 +115,7 @@ def test_runs_are_compared_on_one_page(two_runs):
     told = succeeded(tinybert_nb("compare", *runs, "--out", two_runs / "page", "--style", "markdown"))
     head, _, *lines = told.stdout.splitlines()
     assert head.startswith("| system | accuracy | 95 % interval | answers like its teacher |")
-    assert [line.split(" | ")[0] for line in lines] == ["| alone", "| stage-two", "| teacher"]
+    assert [line.split(" | ")[0] for line in lines] == ["| baseline", "| stage-two", "| teacher"]
     assert all(line.endswith("| 2 |") for line in lines) and "left out: " in told.stderr  # stage one
     page = two_runs / "page"
     assert {path.name for path in page.iterdir()} == {
@@ -145,7 +145,7 @@ def test_glue_from_recipe_to_submission(tmp_path):
     assert "epochs: 20" in succeeded(told).stdout and "section 4.2" in told.stdout
     (tmp_path / "rte.yaml").write_text(told.stdout, encoding="utf-8")
     succeeded(tinybert_nb(
-        "distill", "--settings-file", tmp_path / "rte.yaml", "--out", tmp_path / "run", *SMALL, "--no-alone", "--no-augment"))
+        "distill", "--settings-file", tmp_path / "rte.yaml", "--out", tmp_path / "run", *SMALL, "--no-baseline", "--no-augment"))
     out = tmp_path / "answers.zip"
     told = succeeded(tinybert_nb("submit", f"RTE={tmp_path}/run/stage-two/best", "--place", tmp_path, "--out", out))
     assert told.stdout == f"{out}: RTE\n"

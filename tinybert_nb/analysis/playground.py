@@ -42,7 +42,7 @@ def bars_html(
 # %% ../../nbs/09_analysis/15_playground.ipynb #2c5ccdc3
 def variants_html(
     variants: Sequence[AugmentedExample],
-    tries: int,  # number of samples
+    samples: int,  # number of samples
 ) -> str:
     "Augmented texts as HTML, with replaced words marked and the original words as tooltips."
     lines = []
@@ -53,7 +53,7 @@ def variants_html(
             marked += f"<mark title='{escape(old)}'>{escape(new)}</mark>"
             behind = begin + len(new)
         lines.append(f"<li dir='auto'>{marked}{escape(variant.text[behind:])}</li>")
-    said = f"{len(variants)} variant{'s' * (len(variants) != 1)} from {tries} tries"
+    said = f"{len(variants)} variant{'s' * (len(variants) != 1)} from {samples} samples"
     return f"<p role='status'>{said}</p><ol style='line-height:1.6'>{''.join(lines)}</ol>"
 
 # %% ../../nbs/09_analysis/15_playground.ipynb #c16bf3c5
@@ -70,7 +70,7 @@ def _controls(text: str, settings: AugmentationSettings) -> dict[str, ipywidgets
                                 continuous_update=False, layout=ipywidgets.Layout(width="98%")),
         "candidates": slider(min(settings.candidates, MAX_CANDIDATES), MAX_CANDIDATES,
                              "Candidates"),
-        "tries": slider(min(settings.tries, 60), 60, "Tries"),
+        "samples": slider(min(settings.samples, 60), 60, "Samples"),
         "probability": ipywidgets.FloatSlider(
             value=settings.probability, min=0.05, max=1.0, step=0.05, description="Probability",
             continuous_update=False),
@@ -83,7 +83,7 @@ def _controls(text: str, settings: AugmentationSettings) -> dict[str, ipywidgets
 # %% ../../nbs/09_analysis/15_playground.ipynb #38dd3474
 def _redraw(playground: "AugmentationPlayground") -> None:
     "Fill both parts, or show an error in their place."
-    names = ("candidates", "tries", "probability", "context")
+    names = ("candidates", "samples", "probability", "context")
     values = {name: playground.controls[name].value for name in names}
     settings = AugmentationSettings(**values, seed=playground.seed)
     text, masked = playground.controls["text"].value, playground.source.masked
@@ -97,7 +97,7 @@ def _redraw(playground: "AugmentationPlayground") -> None:
         words = [word.text for word in draft.words]
         playground.bars.value = bars_html(words, playground.scored(gaps), likely) if words else (
             "<p role='status'>No word of this text may be replaced.</p>")
-        playground.variants.value = variants_html(augmenter([text])[0], settings.tries)
+        playground.variants.value = variants_html(augmenter([text])[0], settings.samples)
     except Exception as problem:  # the user interface: every error becomes a sentence
         playground.bars.value, playground.variants.value = "", (
             f"<p role='alert'>This text cannot be augmented: {escape(str(problem))}.</p>")
@@ -115,7 +115,7 @@ class AugmentationPlayground(Displayed):
         self.source, self.seed = Candidates(copy(candidates.masked), candidates.vectors), 0
         self.source.masked.count = MAX_CANDIDATES
         self.known: dict[MaskedSpan, list[tuple[str, float]]] = {}
-        self.controls = _controls(text, settings or AugmentationSettings(tries=10))
+        self.controls = _controls(text, settings or AugmentationSettings(samples=10))
         self.bars, self.variants = ipywidgets.HTML(), ipywidgets.HTML()
         sentence, *others, again = self.controls.values()
         line = ipywidgets.HBox([*others, again], layout=ipywidgets.Layout(flex_flow="row wrap"))

@@ -90,7 +90,7 @@ def draw_samples(
 ) -> list[Sample]:
     "The samples of a text, with all random numbers drawn."
     generator = np.random.default_rng([settings.seed, *number])
-    drawn, choice = generator.random((2, settings.tries, len(draft.words)))
+    drawn, choice = generator.random((2, settings.samples, len(draft.words)))
     return [Sample(draft, *pair) for pair in zip(drawn, choice)]
 
 # %% ../../nbs/06_augmentation/03_augmenter.ipynb #f3819a2a
@@ -123,10 +123,10 @@ class Augmenter:
         built = [each for draft, number in zip(drafts, numbers)
                  for each in draw_samples(draft, self.settings, number)]
         self._replace(built)
-        made, count = [each.variant() for each in built], self.settings.tries
+        made, count = [each.variant() for each in built], self.settings.samples
         kept = [_distinct(draft.text, made[start:start + count])
                 for draft, start in zip(drafts, range(0, len(made), count))]
-        self.counts += Counter(words=sum(len(draft.words) for draft in drafts), tries=len(made),
+        self.counts += Counter(words=sum(len(draft.words) for draft in drafts), samples=len(made),
                                alike=len(made) - sum(map(len, kept)))
         return kept
 
@@ -159,4 +159,4 @@ def augmentation_statistics(
     every = [*chain(*variants)]
     return {"texts": len(texts), "variants": len(every) / max(1, len(texts)),
             "changed": fmean([len(variant.replaced) for variant in every] or [0]),
-            "alike": fmean(pairs or [0])}
+            "duplicates": fmean(pairs or [0])}

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from .. import __version__
 from .arguments import (
-    UsageError, expand_shared, options_of, shared_options, normalized_arguments)
+    UsageError, current_name, expand_shared, normalized_arguments, options_of, shared_options)
 
 # %% ../../nbs/11_cli/08_commands.ipynb #4fe7515d
 COMMANDS = {  # name -> its dataclass, which is imported when the command is called
@@ -43,7 +43,7 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "demo": "tinybert_nb.cli.study_commands:Demo",
     "bench": "tinybert_nb.cli.study_commands:Bench",
     "bench-augmentation": "tinybert_nb.cli.study_commands:BenchAugmentation",
-    "starts": "tinybert_nb.cli.study_commands:Starts",
+    "initializations": "tinybert_nb.cli.study_commands:Initializations",
     "ablate": "tinybert_nb.cli.study_commands:Ablate",
 }
 
@@ -85,7 +85,7 @@ OVERVIEW = {  # topic -> command -> what it does
         "bench": "Compare the speed of this package with that of the reference procedure.",
         "bench-augmentation":
             "Compare the speed of augmentation with that of the paper's word-by-word algorithm.",
-        "starts": "Compare initial weights: random, the teacher's, those of general distillation.",
+        "initializations": "Compare initial weights: random, the teacher's, those of general distillation.",
         "ablate":
             "Ablations: leave out one part of the recipe at a time, and compare with the paper.",
     },
@@ -118,7 +118,7 @@ def overview() -> str:
 # %% ../../nbs/11_cli/08_commands.ipynb #92a0ecc8
 def parse_arguments(words: list[str]) -> list:  # the command and, if it has settings, those
     "Parse arguments; UsageError or SystemExit if they are not accepted; help exits with 0."
-    name = words[0].replace("_", "-") if words else ""
+    name = current_name(words[0].replace("_", "-"), COMMANDS) if words else ""
     if name in ("--version", "-h", "--help", "--help-all"):
         print(f"tinybert_nb {__version__}" if name == "--version" else overview())
         sys.exit(0)

@@ -132,7 +132,7 @@ class Augment(FromFile, Formed):
 
     settings = "tinybert_nb.training.settings:AugmentationSettings"
     aliases = {"--data_path": "--data", "--pretrained_bert_model": "--masked-lm",
-               "--glove_embs": "--vectors", "--M": "--candidates", "--N": "--tries",
+               "--glove_embs": "--vectors", "--M": "--candidates", "--N": "--samples",
                "--p": "--probability"}  # the fork's names
 
     def run(self, settings) -> None:
@@ -142,11 +142,11 @@ class Augment(FromFile, Formed):
         found = augment_file(self.data, self.out, settings, self.form, self.provenance)
         counts, out = found["counts"], out_path(self.data, self.out, self.form)
         print(f"{out}: {counts['written']:,} rows from {counts['rows']:,}")
-        told = {"alike": "tries came to a text that was there already",
+        told = {"duplicates": "samples gave a text that was there already",
                 "contradicted": "variants were given another class by the teacher and dropped"}
         for name, what in told.items():
             if counts.get(name):
-                print(f"{counts[name]:,} of {counts['tries']:,} {what}")
+                print(f"{counts[name]:,} of {counts['samples']:,} {what}")
         if found["unknown"]:
             print(f"{found['unknown_words']:,} words have no candidates and stay, such as "
                   f"{', '.join([*found['unknown']][:8])}")

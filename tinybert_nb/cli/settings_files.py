@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 import tyro
 import yaml
 
-from .arguments import UsageError, unknown_option
+from .arguments import UsageError, current_name, unknown_option
 
 # %% ../../nbs/11_cli/01_settings_files.ipynb #35af52fe
 def _structure(path: Path):
@@ -102,6 +102,7 @@ def settings_file_arguments(
     "A settings file as arguments; UsageError with file, line, name, and the nearest name."
     words = []
     for name, line, node in _entries(_structure(Path(path)), path):
+        name = current_name(name, options)
         if name not in options:
             raise UsageError(f"{path}:{line}: {unknown_option(name, options)}")
         said = _words(name, options[name], node)

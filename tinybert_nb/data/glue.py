@@ -160,7 +160,7 @@ def recipe_file(
                       "schedule": "constant", "warmup": 0.0, **stage},
         "stage_two": {**second, **stage},
         "augment": True, "augment_stage_two": recipe.augmented_stage_two,
-        "augmentation": {"tries": recipe.variants}}
+        "augmentation": {"samples": recipe.variants}}
     rates = ", ".join(f"{rate:g}" for rate in recipe.stage_two_rates)
     told = [
         f"{name} of GLUE, as section 4.2 of TinyBERT (Jiao et al., 2020) has it.",

@@ -175,7 +175,7 @@ class _Packed(_Batches):
     "Settings and methods shared by `PackedBatches` and `StreamedBatches`."
     length: int = 128  # positions of a sequence, with [CLS] and [SEP]; the paper's
     documents: str = "joined"  # joined: sequences cross document ends; apart: none does
-    short_share: float = 0.0  # fraction of sequences with a random shorter length; BERT: 0.1
+    short_fraction: float = 0.0  # fraction of sequences with a random shorter length; BERT: 0.1
     minimum: int = 1  # tokens of a document's last piece; shorter ones are dropped, and counted
     block_tokens: int = 2**20  # positions in memory, and shuffled, at a time
 
@@ -186,8 +186,8 @@ class _Packed(_Batches):
             raise DataError(f"length is {self.length}; this tokenizer allows 4 to {most}")
         if self.documents not in DOCUMENTS:
             raise DataError(f"documents is {self.documents!r}; it may be {', '.join(DOCUMENTS)}")
-        if not 0 <= self.short_share <= 1:
-            raise DataError(f"short_share is {self.short_share}; it may be from 0 to 1")
+        if not 0 <= self.short_fraction <= 1:
+            raise DataError(f"short_fraction is {self.short_fraction}; it may be from 0 to 1")
         if not 1 <= self.block_tokens < 2**31:
             raise DataError(f"block_tokens is {self.block_tokens}; it may be from 1 to {2**31 - 1}")
         self._text = self.length - 2  # positions for text
@@ -201,7 +201,7 @@ class _Packed(_Batches):
         separator = self.tokenizer.sep_token_id
         ends = np.flatnonzero(stream == separator) + 1 if self.documents == "apart" else ()
         starts, lengths = pack(len(stream), self._text, ends, self._shortest)
-        starts, lengths = shorten(starts, lengths, self.short_share, chance, self.minimum)
+        starts, lengths = shorten(starts, lengths, self.short_fraction, chance, self.minimum)
         order = _order(lengths, self.batch_size, carried, chance)
         gathered = _gather(stream, starts[order], lengths[order],
                            self.tokenizer.cls_token_id, separator)
@@ -219,7 +219,7 @@ def _count_sequences(corpus: EncodedCorpus, cut: _Packed) -> tuple[np.ndarray, i
     for start, stop, first, last in zip(borders, borders[1:], ended, ended[1:]):
         ends = corpus.ends(first, last) - start
         _, lengths = pack(stop - start, cut._text, ends, cut._shortest)
-        counts.append(len(lengths) + _to_shorten(lengths, cut.short_share, cut.minimum))
+        counts.append(len(lengths) + _to_shorten(lengths, cut.short_fraction, cut.minimum))
         left_out += int(stop - start - len(ends) - lengths.sum())
     return np.array(counts), left_out
 

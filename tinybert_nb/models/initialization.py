@@ -204,7 +204,7 @@ def check_initialization(
     wrong = {name: pair for name, pair in limits.items() if pair[0] < pair[1]}
     wrong |= {name: pair for name, pair in equal.items() if pair[0] != pair[1]}
     faults = [f"{name}: teacher {t}, student {s}" for name, (t, s) in wrong.items()]
-    advice = "a random start (start=random)"
+    advice = "random initial weights (initialization=random)"
     if unlike := _layout_faults(teacher, config, taught_by):
         faults = unlike
     elif faults:

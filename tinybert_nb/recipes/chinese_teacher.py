@@ -157,7 +157,7 @@ def chinese_texts(
 
 # %% ../../nbs/07_recipes/02_chinese_teacher.ipynb #a7fe9275
 PRETRAINING = MaskedLMSettings(steps=2400, batch_size=16, length=64, learning_rate=1e-3,
-                               masked_share=0.4)
+                               masked_fraction=0.4)
 
 
 def chinese_teacher(

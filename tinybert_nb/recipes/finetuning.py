@@ -153,5 +153,5 @@ def train_baseline(
     first = Phase(rows, StageSettings(**{name: one[name] for name in batches}))
     memory = {"accumulation": max(one["accumulation"], two["accumulation"]),
               "find_batch_size": one["find_batch_size"] or two["find_batch_size"]}
-    own = FinetuneSettings(**two | memory | {"learning_rate": settings.alone_learning_rate})
-    return finetune(later, start, out, own, "student alone", watch, first)
+    own = FinetuneSettings(**two | memory | {"learning_rate": settings.baseline_learning_rate})
+    return finetune(later, start, out, own, "student without distillation", watch, first)

@@ -70,7 +70,7 @@ def packed_batches(
     if settings.streaming:
         kind, more = StreamedBatches, {"max_unknown": settings.max_unknown}
     return kind(corpus, tokenizer, settings.batch_size, length=settings.length,
-                documents=settings.documents, short_share=settings.short_share,
+                documents=settings.documents, short_fraction=settings.short_fraction,
                 masking=settings.masking, seed=settings.seed, **more)
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #00644f8f

@@ -175,7 +175,7 @@ def _train(text, unseen, name, tokenizer, settings, out, watch) -> dict:
     initialize_bias(model, batches, tokenizer)
     if not settings.dropout:
         switch_off_dropout(model)
-    loader = MaskedBatches(batches, tokenizer, settings.masked_share, settings.seed)
+    loader = MaskedBatches(batches, tokenizer, settings.masked_fraction, settings.seed)
     dev = MaskedBatches(PackedBatches(unseen, tokenizer, seed=0, **size), tokenizer)
     evaluation = Evaluation(
         lambda: masked_accuracy(model, dev, settings.held_out_sequences), "top_15")

@@ -64,7 +64,7 @@ def distill_student(
     files: TaskFiles,
     teacher: str,  # fine-tuned checkpoint folder
     student: str,  # size or checkpoint folder
-    out: str | Path,  # folder of stage-one/, stage-two/ and alone/
+    out: str | Path,  # folder of stage-one/, stage-two/ and baseline/
     settings: DistillSettings,
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict[str, Path]:  # system name -> checkpoint folder
@@ -78,10 +78,10 @@ def distill_student(
                      settings.seeded(settings.stage_two), watch)
     name = Path(student).name
     systems = {}
-    if settings.alone:
+    if settings.baseline:
         made = one["updates"], both["updates"] - one["updates"]
-        train_baseline(rows, later, out / "stage-one/start", out / "alone", settings, made, watch)
-        systems[f"{name} alone"] = out / "alone/best"
+        train_baseline(rows, later, out / "stage-one/start", out / "baseline", settings, made, watch)
+        systems[f"{name} baseline"] = out / "baseline/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #d9efaa4a

@@ -81,7 +81,7 @@ def _folder(kind: str, changes: dict) -> str:
 
 
 def _stage_one_changes(variant: Variant) -> dict:
-    return ({"start": "random"} if variant.random_start else {}) | (variant.stage_one or {})
+    return ({"initialization": "random"} if variant.random_start else {}) | (variant.stage_one or {})
 
 
 def run_variant(
@@ -105,7 +105,7 @@ def run_variant(
     begin = taught / ("start" if variant.stage_one is None else "last")
     out = taught / (_folder("two", variant.stage_two or {}) + f"-from-{begin.name}")
     if variant.stage_two is None:
-        out = taught / "alone"
+        out = taught / "baseline"
         train_baseline(rows, later, begin, out, settings, (one["updates"], None))
     else:
         stage_two(later, teacher, begin, out,
@@ -236,8 +236,8 @@ def plot_ablations(
     return ax
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #64c4f395
-_SYSTEMS = {"teacher": "teacher", "without task distillation or augmentation": "alone",
-            "without task distillation": "alone, augmented", "without augmentation": "distilled",
+_SYSTEMS = {"teacher": "teacher", "without task distillation or augmentation": "baseline",
+            "without task distillation": "baseline, augmented", "without augmentation": "distilled",
             "full": "distilled, augmented"}
 
 

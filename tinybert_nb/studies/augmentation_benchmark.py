@@ -68,10 +68,10 @@ def one_by_one(
     stop_words, found = load_stop_words(settings.stop_words), []
     for text, number in zip(texts, numbers):
         draft, made = Draft(text, stop_words), {}
-        tries = draw_samples(draft, settings, number)
+        samples = draw_samples(draft, settings, number)
         known = [] if settings.context == "paper" else [
-            ask(tries[0].gap(place, settings.context)) for place in range(len(draft.words))]
-        for each in tries:
+            ask(samples[0].gap(place, settings.context)) for place in range(len(draft.words))]
+        for each in samples:
             for place in range(len(draft.words)):
                 candidates = known[place] if known else ask(each.gap(place, settings.context))
                 if each.drawn[place] < settings.probability:
@@ -99,7 +99,7 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
     texts = [example.text_a for example in examples[:settings.texts]]
     for context in settings.contexts:
         candidates, head = _candidates(context)
-        chosen = AugmentationSettings(tries=settings.tries, context=context)
+        chosen = AugmentationSettings(samples=settings.samples, context=context)
         augmenter, ask, same = Augmenter(candidates, chosen), OneByOne(candidates), True
         augmenter(texts)  # warm up
         seconds, candidates.masked.asked = Counter(), 0
@@ -134,5 +134,5 @@ def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
         lines.append((f"{row['texts']} of {row['data'] or 'the movie reviews'}", row["context"],
                       *speeds, f"{row['times_reference']:.1f}",
                       "yes" if row["same_variants"] else "NO"))
-    return (f"{format_table(head, lines)}\n\n{rows[0]['tries']} tries at a text; "
+    return (f"{format_table(head, lines)}\n\n{rows[0]['samples']} samples of a text; "
             f"{rows[0]['hardware']}")

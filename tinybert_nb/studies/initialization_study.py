@@ -25,7 +25,7 @@ from ..recipes.stage_one import stage_one
 from ..recipes.stage_two import stage_two
 from ..recipes.task_distillation import measure_once
 from ..training.environment import environment
-from ..training.settings import StartsSettings
+from ..training.settings import InitializationSettings
 
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #40afbc3e
 def general_student(
@@ -34,14 +34,14 @@ def general_student(
     start: Literal["random", "teacher"],
     tokens: int,  # of general distillation; 0: none
     out: str | Path,  # the study's folder
-    settings: StartsSettings,
+    settings: InitializationSettings,
 ) -> str:  # the student argument of `stage_one`
     "The student's size, or its checkpoint after general distillation on so many tokens."
     if not tokens:
         return settings.student
     folder = Path(out) / f"general-{start}-{tokens}"
     distill_general(corpus, teacher, settings.student, folder, replace(
-        settings.general, start=start, steps=tokens // settings.tokens_an_update))
+        settings.general, initialization=start, steps=tokens // settings.tokens_an_update))
     return str(folder / "last")
 
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #1369ea3c
@@ -52,12 +52,12 @@ def distill_initialization(
     out: str | Path,  # receives stage-one/ and stage-two/
     start: Literal["random", "teacher"],  # initial weights, if the student is a size
     seed: int,
-    settings: StartsSettings,
+    settings: InitializationSettings,
 ) -> Path:  # the distilled student
     "Run both stages of the task recipe for one initialization."
     out, files = Path(out), ensure_dev_split(files)
     stage_one(files, teacher, student, out / "stage-one",
-              replace(settings.stage_one, start=start, seed=seed))
+              replace(settings.stage_one, initialization=start, seed=seed))
     stage_two(files, teacher, out / "stage-one/last", out / "stage-two",
               replace(settings.stage_two, seed=seed))
     return out / "stage-two/best"
@@ -66,17 +66,17 @@ def distill_initialization(
 def compare_initializations(
     tasks: dict[str, TaskFiles],  # by their names in the table
     corpus: str = "packaged",  # as in `distill_general`
-    out: str | Path = "runs/starts",
-    settings: StartsSettings | None = None,
+    out: str | Path = "runs/initializations",
+    settings: InitializationSettings | None = None,
     teacher: str = DEFAULT_TEACHER,  # pre-trained
     tests: dict[str, str | Path] | None = None,  # held-out files for the table; else the dev files
 ) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "Run all initializations, tasks and seeds; resumable. Writes out/TASK/rows.json."
-    settings, out, tests, rows = settings or StartsSettings(), Path(out), tests or {}, []
+    settings, out, tests, rows = settings or InitializationSettings(), Path(out), tests or {}, []
     for task, files in tasks.items():
         check_output(out / task, [teacher, corpus, *files.paths, tests.get(task)], "rows.json",
                      ["rows.json"])
-    grid = list(product(settings.starts, settings.tokens))
+    grid = list(product(settings.initializations, settings.tokens))
     students = {each: general_student(corpus, teacher, *each, out, settings) for each in grid}
     resolved = {task: ensure_dev_split(files) for task, files in tasks.items()}
     for (task, files), seed in product(resolved.items(), settings.seeds):
@@ -100,9 +100,9 @@ def _measured(task, files, systems, place, seed, settings):
     "One row per system of one task and seed, evaluated once."
     names = {f"{start} {tokens}": folder for (start, tokens), folder in systems.items()}
     measured = measure_once(place / "measured", names, files, settings.finetune.max_length, seed)
-    marks = {name: dict(zip(("start", "tokens"), each)) | _stage_one_loss(folder)
+    marks = {name: dict(zip(("initialization", "tokens"), each)) | _stage_one_loss(folder)
              for (name, folder), each in zip(names.items(), systems)}
-    return [{"task": task, **row, **marks.get(row["system"], {"start": row["system"]})}
+    return [{"task": task, **row, **marks.get(row["system"], {"initialization": row["system"]})}
             for row in measured]
 
 
@@ -117,7 +117,8 @@ def initialization_table(rows: list[dict]) -> str:  # from `compare_initializati
     figures, losses = _grouped(rows), _grouped(rows, "stage_one_loss")
     metrics = {_metric(row) for row in rows}
     named = metric_label(*metrics) if len(metrics) == 1 else "task's metric"
-    head = ("task", "start", "tokens read before", "loss after stage one, dev", named, "seeds")
+    head = ("task", "initialization", "tokens of general distillation",
+            "loss after stage one, dev", named, "seeds")
     lines = []
     for (task, start, tokens), values in figures.items():
         amount = "" if tokens is None else f"{tokens:,}"
@@ -137,7 +138,7 @@ def _grouped(rows, name: str = "") -> dict[tuple, list[float]]:
     found = defaultdict(list)
     for row in rows:
         if (name or _metric(row)) in row:
-            found[row["task"], row["start"], row.get("tokens")].append(row[name or _metric(row)])
+            found[row["task"], row["initialization"], row.get("tokens")].append(row[name or _metric(row)])
     return found
 
 

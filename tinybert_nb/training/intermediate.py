@@ -59,7 +59,7 @@ def check_pair(
     models = without_weights(teacher, head=False), without_weights(config, head=False)
     if problems := plan_problems(*models, terms, tokenizers=()):
         raise ValueError("; ".join(problems))
-    if not checkpoint and settings.start == "teacher":
+    if not checkpoint and settings.initialization == "teacher":
         check_initialization(teacher, config, layer_map.one_teacher_each())
     return config, layer_map, parse_head_map(settings.head_map, config.num_attention_heads,
                                              teacher.num_attention_heads)
@@ -79,7 +79,7 @@ def make_pair(
     if checkpoint:
         check_vocabulary(tokenizer, load_tokenizer(student))
         model = load(student)
-    elif settings.start == "teacher":
+    elif settings.initialization == "teacher":
         taught_by = layer_map.one_teacher_each()
         model, start = student_from_teacher(teacher, config, taught_by, sample(), settings.seed)
     else:

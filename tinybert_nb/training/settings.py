@@ -6,7 +6,7 @@
 __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TrainingSettings', 'result_settings', 'IntermediateSettings',
            'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings',
            'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings',
-           'StartsSettings', 'AblationSettings']
+           'InitializationSettings', 'AblationSettings']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
@@ -74,7 +74,7 @@ class IntermediateSettings(TrainingSettings):
 
     learning_rate: float = 5e-4  # peak (authors' program: 5e-5)
     dropout: bool = False  # the student's dropout in this stage (authors' program: on)
-    start: Literal["teacher", "random"] = "teacher"  # initial weights of a new student
+    initialization: Literal["teacher", "random"] = "teacher"  # initial weights of a new student
     layer_map: str = "uniform"  # uniform (paper), top, bottom, skip, last, last-2, or a list: 2,4,6
     head_map: str = "same"  # for models whose heads differ in number: mean, or relation-12
     projections: Literal["two", "shared", "per-layer", "identity"] = "two"  # (paper: two)
@@ -103,7 +103,7 @@ class GeneralSettings(IntermediateSettings):
     length: int = 128  # tokens of a sequence, [CLS] and [SEP] included (paper: 128)
     layout: Literal["sentences", "documents"] = "sentences"  # what a line of a text file is
     documents: Literal["joined", "apart"] = "joined"  # may a sequence span two documents?
-    short_share: float = 0.0  # of sequences, cut to a random length (BERT and authors: 0.1)
+    short_fraction: float = 0.0  # of sequences, cut to a random length (BERT and authors: 0.1)
     masking: Literal["none", "bert"] = "none"  # of both models' input (authors' v1: bert; v2: none)
     held_out_sequences: int = 200  # of held-out text, in each evaluation
     max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
@@ -154,15 +154,15 @@ class MaskedLMSettings(TrainingSettings):
     learning_rate: float = 3e-4  # peak (BERT: 1e-4, over a million updates)
     evaluate_every: int | None = 200  # updates between two evaluations on held-out text
     length: int = 128  # tokens of a sequence, [CLS] and [SEP] included (BERT: 128, later 512)
-    masked_share: float = 0.15  # of the tokens (BERT: 0.15)
+    masked_fraction: float = 0.15  # of the tokens (BERT: 0.15)
     dropout: bool = False  # during training (BERT: on)
     held_out_sequences: int = 200  # of held-out text, in each evaluation
     max_unknown: float = 0.5  # fraction of unknown tokens, [UNK], that is accepted
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.masked_share < 1:
-            raise ValueError(f"masked_share is {self.masked_share}: it must lie between 0 and 1")
+        if not 0 < self.masked_fraction < 1:
+            raise ValueError(f"masked_fraction is {self.masked_fraction}: it must lie between 0 and 1")
         for name in ("length", "held_out_sequences"):
             if getattr(self, name) < 4:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 4")
@@ -173,7 +173,7 @@ class AugmentationSettings:
     "Augmentation: how often words are replaced, and by which words."
 
     candidates: int = 15  # of each word (paper: K = 15; authors' program: M)
-    tries: int = 30  # samples for each text (paper: N = 30; program: 30, 20 or 10, by the task)
+    samples: int = 30  # samples for each text (paper: N = 30; program: 30, 20 or 10, by the task)
     probability: float = 0.4  # of replacing a word, in each sample (paper and program: 0.4)
     context: Literal["program", "paper", "others"] = "program"  # context of a masked position
     masked_lm: str = "packaged"  # folder or id, with a masked-LM head; none: vectors only
@@ -184,7 +184,7 @@ class AugmentationSettings:
     seed: int = 0  # of the replacements
 
     def __post_init__(self):
-        for name in ("candidates", "tries"):
+        for name in ("candidates", "samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0 < self.probability <= 1:
@@ -201,8 +201,8 @@ class DistillSettings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     stage_one: StageOneSettings = field(default_factory=StageOneSettings)
     stage_two: StageTwoSettings = field(default_factory=StageTwoSettings)
-    alone: bool = True  # also train a baseline without distillation, with the same budget
-    alone_learning_rate: float = 1e-4  # peak, of that baseline
+    baseline: bool = True  # also train a baseline without distillation, with the same budget
+    baseline_learning_rate: float = 1e-4  # peak, of that baseline
     augment: bool = False  # train students on augmented examples too (paper: yes)
     augment_stage_two: bool = True  # also in stage two (paper: yes; STS-B and SQuAD: no)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -250,13 +250,13 @@ class AugmentationBenchSettings:
     "The benchmark of augmentation."
 
     contexts: tuple[Literal["program", "paper", "others"], ...] = ("program", "paper")
-    tries: int = 20  # samples for each text
+    samples: int = 20  # samples for each text
     data: str | None = None  # task file whose first texts are taken; None: movie reviews
     texts: int = 64  # by default as many as the rows of a file that are augmented together
     passes: int = 4  # of ours over all texts; in each, the reference takes one text in as many
 
     def __post_init__(self):
-        for name in ("tries", "texts", "passes"):
+        for name in ("samples", "texts", "passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.passes > self.texts:
@@ -264,11 +264,11 @@ class AugmentationBenchSettings:
 
 # %% ../../nbs/04_training/00_settings.ipynb #ae993b1a
 @dataclass
-class StartsSettings:
+class InitializationSettings:
     "The initializations to compare, and the recipe shared by all."
 
     student: str = "tinybert-3l-312"  # its size
-    starts: tuple[Literal["random", "teacher"], ...] = ("random", "teacher")  # initial weights
+    initializations: tuple[Literal["random", "teacher"], ...] = ("random", "teacher")
     tokens: tuple[int, ...] = (0, 1_000_000, 5_000_000)  # of general distillation; 0: none
     seeds: tuple[int, ...] = (0, 1, 2)  # of the task recipe, the teacher's fine-tuning included
     general: GeneralSettings = field(default_factory=GeneralSettings)  # its steps follow tokens

@@ -146,7 +146,7 @@ def _status_row(folder) -> dict:
         "tokens_per_second": progress.get("tokens_per_second"), "remaining_seconds": left,
         "metric": metric, "best": best, "dev": dev[-1] if dev else None,
         "loss": train[-1].get("loss") if train else None,
-        "updated": progress.get("updated"), "go_on": _advice(folder, state, progress),
+        "updated": progress.get("updated"), "resume": _advice(folder, state, progress),
     }
 
 # %% ../../nbs/04_training/09_status.ipynb #3e033332
@@ -182,5 +182,5 @@ def status_table(rows: list[dict]) -> str:  # rows as `run_status` gives them
             "" if latest is None else f"{latest:.4f}", cell(row, "loss", lambda n: f"{n:.4f}"),
             cell(row, "updated", lambda then: f"{_duration(max(0, time.time() - then))} ago"),
         ])
-    advice = [f"{row['folder']}: {row['go_on']}" for row in rows if row["go_on"]]
+    advice = [f"{row['folder']}: {row['resume']}" for row in rows if row["resume"]]
     return "\n".join([format_table(head, lines), *([""] if advice else []), *advice])
