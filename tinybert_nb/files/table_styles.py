@@ -37,7 +37,7 @@ def _csv(rows: list[list[str]], numeric: Collection[int]) -> list[str]:
 def _html(rows: list[list[str]], numeric: Collection[int]) -> list[str]:
     def line(tag, row):
         kinds = (' class="number"' if column in numeric else "" for column in range(len(row)))
-        cells = (f"<{tag}{kind}>{escape(cell)}</{tag.split()[0]}>" for kind, cell in zip(kinds, row))
+        cells = (f"<{tag}{kind}>{escape(cell)}</{tag[:2]}>" for kind, cell in zip(kinds, row))
         return f"<tr>{''.join(cells)}</tr>"
 
     heading = line('th scope="col"', rows[0])
@@ -57,4 +57,5 @@ def format_table(
     "A table in one of the styles; ValueError for an unknown one."
     if style not in STYLES:
         raise ValueError(f"style is {style!r}: choose one of {', '.join(STYLES)}")
-    return "\n".join(STYLES[style]([[str(cell) for cell in row] for row in (head, *lines)], numeric))
+    rows = [[str(cell) for cell in row] for row in (head, *lines)]
+    return "\n".join(STYLES[style](rows, numeric))
