@@ -125,12 +125,13 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
 # %% ../../nbs/10_studies/07_augmentation_benchmark.ipynb #67ee60e6
 def augmentation_speed_table(rows: Sequence[dict]) -> str:  # Markdown
     "Masked positions and speed of both as Markdown, and whether the augmented texts agree."
-    head = ("texts", "context", "reference: gaps a text", "texts/s", "ours: gaps a text", "texts/s",
-            "times the reference", "same variants")
+    head = ("texts", "context", "reference: gaps a text", "texts/s", "ours: gaps a text",
+            "texts/s", "times the reference", "same variants")
     lines = []
     for row in rows:
         speeds = [f"{row[measure][way]:{form}}" for way in ("reference", "ours")
-                  for measure, form in (("gaps_asked_per_text", ".1f"), ("texts_per_second", ".3g"))]
+                  for measure, form in (("gaps_asked_per_text", ".1f"),
+                                        ("texts_per_second", ".3g"))]
         lines.append((f"{row['texts']} of {row['data'] or 'the movie reviews'}", row["context"],
                       *speeds, f"{row['times_reference']:.1f}",
                       "yes" if row["same_variants"] else "NO"))
