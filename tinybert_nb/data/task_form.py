@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # %% ../../nbs/01_data/03_task_form.ipynb #4ea36538
 class DataError(ValueError):
@@ -24,7 +24,7 @@ def some_of(names: Iterable, most: int = 10) -> str:
     return ", ".join(names[:most]) + rest
 
 # %% ../../nbs/01_data/03_task_form.ipynb #b4930cb2
-KINDS: dict[str, type] = {}  # problem -> its kind of task
+KINDS: dict[str, Any] = {}  # problem -> its kind of task, a subclass of `TaskKind`
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TaskForm:
             raise ValueError(f"classes is {self.classes!r}: give each class a name of its own")
 
     @property
-    def kind(self):
+    def kind(self) -> Any:
         "The `TaskKind` of this form; `DataError` for an unknown problem."
         if self.problem not in KINDS:
             raise DataError(f"problem is {self.problem!r}: choose one of {', '.join(KINDS)}")
@@ -106,8 +106,9 @@ def find_columns(
                             f"{_shown(names)}")
         return wish
 
-    label = (None if not labelled else told(form.label, "label") if form.label else
-             _one_of(LABELS, names, (form.text, form.text_b), "label", source))
+    label = [] if not labelled else [
+        told(form.label, "label") if form.label else
+        _one_of(LABELS, names, (form.text, form.text_b), "label", source)]
     lower = {str(name).lower(): name for name in names}
     if form.text:
         texts = [told(form.text, "text")]
@@ -115,10 +116,10 @@ def find_columns(
         pairs = [(lower[one], lower[other]) for one, other in PAIRS.items()
                  if one in lower and other in lower and not form.text_b]
         texts = [*pairs[0]] if len(pairs) == 1 else [
-            _one_of(TEXTS, names, (label, form.text_b), "text", source)]
+            _one_of(TEXTS, names, (*label, form.text_b), "text", source)]
     if form.text_b:
         texts = [texts[0], told(form.text_b, "second text")]
-    return (*texts, label) if labelled else tuple(texts)
+    return *texts, *label
 
 
 def _is_position(wish: str) -> bool:

@@ -204,6 +204,7 @@ class EncodingRules:
 class EvaluationRules:
     "What logits mean, and how they are measured."
 
+    form: TaskForm
     smaller_is_better: tuple[str, ...] = ()  # metrics of errors
     softmax = False  # the softmax over each line of logits is a distribution over the classes
     discrete = True  # two predictions are the same, or are not
@@ -549,8 +550,6 @@ class TokenClassification(TagEvaluation, TaskKind):
 class AnswerEvaluation(EvaluationRules):
     "How answers are measured: the labels are the rows themselves, windows of the contexts."
 
-    form: TaskForm
-
     def row_labels(self, rows: Sequence[dict]) -> list[dict]:
         return [*rows]
 
@@ -608,8 +607,9 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
                        read_answers(cell, texts[-1]))
 
     def to_row(self, example: Example) -> dict:
+        label: Any = example.label  # `Answers`
         return {"question": example.text_a, "context": example.text_b, "answers": {
-            "text": example.label.texts, "answer_start": example.label.places}}
+            "text": label.texts, "answer_start": label.places}}
 
     def group_of(self, example: Example) -> str | None:
         return example.text_b  # questions about one context stay together
@@ -622,8 +622,9 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer, classes: dict[str, int],
                max_length: int, first_row: int = 0) -> tuple[dict[str, list], int]:
-        parts = zip(*((each.text_a, each.text_b, each.label) for each in examples))
-        return encode_questions(*parts, tokenizer, max_length, first_row), 0
+        questions, contexts, answers = zip(*(
+            (each.text_a, each.text_b, each.label) for each in examples))
+        return encode_questions(questions, contexts, answers, tokenizer, max_length, first_row), 0
 
     def logit_counts(self, rows: Any) -> list[int]:
         return [*rows["length"]]

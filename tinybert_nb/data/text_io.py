@@ -10,9 +10,10 @@ import codecs
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from ..files.terminal import note
@@ -70,7 +71,8 @@ def _open_member(path) -> BufferedReader:
             if len(names) != 1:
                 raise DataError(f"{path}: the zip file holds {len(names)} files "
                                 f"({some_of(names)}); unpack it and name the file that is meant")
-            return BufferedReader(archive.open(names[0]), 1 << 20)
+            content: Any = archive.open(names[0])  # more than the IO[bytes] that is promised
+            return BufferedReader(content, 1 << 20)
     except (BadZipFile, RuntimeError) as error:  # damaged, or protected by a password
         raise DataError(f"{path}: cannot be read ({error})") from error
 
@@ -136,7 +138,7 @@ def _likely_encoding(path) -> str | None:
         return "cp1252"
     from charset_normalizer import from_bytes
     found = from_bytes(text).best()
-    return found and found.encoding
+    return found.encoding if found else None
 
 
 def _undecodable(error: UnicodeDecodeError, path) -> str:
@@ -151,9 +153,11 @@ def _undecodable(error: UnicodeDecodeError, path) -> str:
 def text_lines(
     path: str | Path,  # of a text file; may be compressed
     encoding: str = "",  # "": UTF-8, or as the byte-order mark says
-) -> Iterator[tuple[str | None, str | None]]:  # (line, None), or (None, what is wrong with it)
+) -> Generator[tuple[str | None, str | None], None, None]:  # (line, None), or (None, its fault)
     "Yield the lines of a text file; `DataError` if it is not text or cannot be read completely."
-    blank, doubtful = [], path
+    blank: list[tuple[str, None]] = []
+    doubtful: str | Path | None = path
+    pair: tuple[str | None, str | None]
     try:
         with _open(path) as stream:
             lines, encoding = _byte_lines(stream, encoding, path)
@@ -178,9 +182,9 @@ def text_lines(
 
 def _whole_text(path, encoding: str) -> str:
     "Return a text as one string; `DataError` with file and line where it cannot be decoded."
-    lines = []
+    lines: list[str] = []
     for number, (line, fault) in enumerate(text_lines(path, encoding), start=1):
-        if fault:
+        if line is None:
             raise DataError(f"{path}:{number}: {fault}")
         lines.append(line)
     return "\n".join(lines)

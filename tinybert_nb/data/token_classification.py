@@ -46,29 +46,33 @@ def align_word_labels(
     words: list[int | None],  # the word of each token; None for special tokens
 ) -> list[int]:  # a class id for each token
     "Give the first token of each word its class, and all others `NO_LABEL`."
-    first = [word is not None and word != before for word, before in zip(words, [None, *words])]
-    return [classes[word] if own else NO_LABEL for word, own in zip(words, first)]
+    return [NO_LABEL if word is None or word == before else classes[word]
+            for word, before in zip(words, [None, *words])]
 
 # %% ../../nbs/01_data/06_token_classification.ipynb #a2735b38
 def _word_rows(path, form: TaskForm):
     "Yield (line, row, fault) of a CoNLL file, a text at a time; a row holds a list a column."
-    tabs, lines, faults, begin, columns = _has_tabs(path, form), [], [], 1, None
+    tabs, begin, columns = _has_tabs(path, form), 1, 0
+    lines: list[list[str]] = []
+    faults: list[str] = []
     for number, (line, fault) in enumerate(chain(text_lines(path, form.encoding), [("", None)]),
                                            start=1):
-        comment = not lines and not fault and line.startswith("#") and (
+        if line is None:
+            faults.append(f"line {number}: {fault}")
+            continue
+        comment = not lines and line.startswith("#") and (
             "\t" not in line if tabs else line.startswith("# ") and " = " in line)
-        cells = [] if fault else _word_cells(line, tabs)
+        cells = _word_cells(line, tabs)
         if cells and not comment:
             columns = columns or len(cells)
             if len(cells) != columns or columns < 2:
                 faults.append(f"line {number} has {_count(cells)}; "
                               f"{columns if columns > 1 else '2 or more'} are expected")
             lines.append(cells)
-        faults += [f"line {number}: {fault}"] if fault else []
-        if not cells and not fault:
+        if not cells:
             if lines or faults:
                 row = None if faults else dict(enumerate(map(list, zip(*lines))))
-                yield begin, row, (faults or [None])[0]
+                yield begin, row, faults[0] if faults else None
             lines, faults, begin = [], [], number + 1
 
 

@@ -22,8 +22,8 @@ from ..data.examples import read_examples
 from ..data.labels import label_names, positive_class
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS
-from .predictions import logit_metrics, open_system, predict
-from ..models.heads import labels_of, logits_of
+from .predictions import _logits, logit_metrics, open_system, predict
+from ..models.heads import labels_of
 from ..models.loading import load_config
 from ..models.sizes import count_parameters, forward_flops
 
@@ -46,7 +46,7 @@ def latency(
     times = []
     for _ in range(repeats + 3):
         start = time.perf_counter()
-        logits_of(model(**inputs)).sum().item()  # .item() waits for the device
+        _logits(model, inputs).sum().item()  # .item() waits for the device
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[3:])
 
@@ -125,8 +125,9 @@ def measure_checkpoints(
     positive = positive_class(names, form, path)
     form = replace(form, positive_class=positive)
     kind = form.kind
-    numbers = ([kind.target(each.label, names) for each in some] for some in (learnt, examples))
-    rows = [majority_row(*numbers, seed, names, form)]
+    learnt_labels, labels = ([kind.target(each.label, names) for each in some]
+                             for some in (learnt, examples))
+    rows = [majority_row(learnt_labels, labels, seed, names, form)]
     for system, folder in systems.items():
         opened = open_system(folder, examples, form, max_length, path)
         rows.append(system_row(system, opened.model, opened.rows, opened.tokenizer, seed, form)

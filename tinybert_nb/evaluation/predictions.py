@@ -34,13 +34,21 @@ def predict(
     "The logits of every row, or of each of its words or positions, in the order of the rows."
     was_training = model.training
     model.eval()
-    found = {}
+    found: dict[int, Tensor] = {}
     for batch in loader:
         inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
-        logits = logits_of(model(**inputs)).float().cpu()
+        logits = _logits(model, inputs).float().cpu()
         found.update(zip(batch["row"].tolist(), _by_row(logits, batch)))
     model.train(was_training)
     return torch.cat([found[row] for row in sorted(found)]).clone()
+
+
+def _logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    "The logits of a forward pass; ValueError for a model without a head."
+    logits = logits_of(model(**inputs))
+    if logits is None:
+        raise ValueError(f"a {type(model).__name__} has no head that gives logits")
+    return logits
 
 
 def _by_row(logits, batch) -> list[Tensor]:  # each (predictions of the row, classes)

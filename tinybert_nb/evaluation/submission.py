@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from ..data.batches import make_loader
 from ..data.encoding import encode_examples
@@ -32,9 +33,9 @@ def test_texts(
     form: TaskForm,  # as `glue_form` gives it
 ) -> list[tuple[str, ...]]:  # a text or two a row
     "The texts of a test set; `DataError` with file and line for a faulty row."
-    texts = []
+    texts: list[tuple[str, ...]] = []
     for where, cells, fault in records(path, form, labelled=False):
-        if fault:
+        if cells is None:
             raise DataError(f"{where}: {fault}")
         texts.append(cells)
     return texts
@@ -52,7 +53,7 @@ def answer_texts(
     labels, kind = labels_of(config), kind_of(config, TaskForm(max_unknown=max_unknown))
     model = load_classifier(folder, labels, problem=kind.problem)
     tokenizer, label = load_tokenizer(folder), kind.placeholder(labels)
-    examples = [Example(text, *(rest or [None]), label) for text, *rest in texts]
+    examples = [Example(text, second[0] if second else None, label) for text, *second in texts]
     rows = encode_examples(examples, tokenizer, labels, limit_length(max_length, tokenizer),
                            source, kind.form)
     logits = predict(model.to(processes().device), make_loader(rows, tokenizer, 32))
@@ -64,7 +65,7 @@ SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others
 
 def submission_table(
     name: str,  # of the task
-    answers: Sequence[str | float],  # class names, or scores, in the order of the test set
+    answers: Sequence[Any],  # class names, or scores, in the order of the test set
 ) -> str:  # the file's text
     "A task's predictions as the server reads them; `DataError` for a wrong count or class."
     task = glue_task(name)

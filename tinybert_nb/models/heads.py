@@ -7,7 +7,9 @@ __all__ = ['kind_of', 'labels_of', 'head_class', 'first_linear', 'find_classifie
            'without_weights']
 
 # %% ../../nbs/02_models/01_heads.ipynb #c9920dba
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import transformers
@@ -55,7 +57,7 @@ def labels_of(config: PreTrainedConfig) -> list[str]:  # the position of a name 
 
 
 # %% ../../nbs/02_models/01_heads.ipynb #0c182f8f
-def head_class(problem: str) -> type:  # a key of `task_form.KINDS`
+def head_class(problem: str) -> type[Any]:  # a key of `task_form.KINDS`
     "The library's auto class for models with the head of this kind of task."
     return getattr(transformers, TaskForm(problem=problem).kind.auto_class)
 
@@ -77,7 +79,9 @@ def has_head(model: PreTrainedModel) -> bool:
     return model.base_model is not model
 
 # %% ../../nbs/02_models/01_heads.ipynb #d19b274c
-def logits_of(output) -> Tensor | None:  # (batch, classes), or (batch, length, classes)
+def logits_of(
+    output: Mapping[str, Tensor],  # of a model's forward pass
+) -> Tensor | None:  # (batch, classes), or (batch, length, classes)
     "The logits of a forward pass; start and end logits stacked last; None without a head."
     if "start_logits" in output:
         return torch.stack([output["start_logits"], output["end_logits"]], -1)

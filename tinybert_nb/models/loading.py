@@ -40,7 +40,7 @@ def _check_supported(config, name):
             "masked words, such as BERT, RoBERTa, XLM-R, ELECTRA, ALBERT, DistilBERT, ModernBERT")
 
 
-def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
+def load_config(name: str | Path) -> PreTrainedConfig:  # folder or hub id
     "Load a configuration without weights; ValueError or AssetError if it is not supported."
     source = teacher_source(str(name))
     for ending in ("*.json", "*.txt", "*.model"):
@@ -50,8 +50,8 @@ def load_config(name: str) -> PreTrainedConfig:  # folder or hub id
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # of the wrong JSON type too
         raise ValueError(
-            f"no model at {name!r}: neither a folder with a readable config.json nor a model id "
-            f"that can be reached from here; {DEFAULT_TEACHER} needs no hub"
+            f"no model at {str(name)!r}: neither a folder with a readable config.json nor a model "
+            f"id that can be reached from here; {DEFAULT_TEACHER} needs no hub"
         ) from error
     _check_supported(config, name)
     return config
@@ -80,7 +80,7 @@ def check_weights(path: Path) -> None:  # a file of `weight_files`
 
 # %% ../../nbs/02_models/02_loading.ipynb #3cc0b4bd
 def load_classifier(
-    name: str,  # folder or hub id
+    name: str | Path,  # folder or hub id
     labels: Sequence[str],  # the task's label names, in the order of the classes
     fresh_head: bool = False,  # True: classifier and missing pooler may have new random weights
     seed: int = 0,  # of those weights
@@ -112,7 +112,7 @@ def load_classifier(
         key.startswith(pooler) or not key.startswith(inside)))
 
 # %% ../../nbs/02_models/02_loading.ipynb #bbdd3f79
-def load_encoder(name: str) -> PreTrainedModel:  # folder or hub id
+def load_encoder(name: str | Path) -> PreTrainedModel:  # folder or hub id
     "Load the encoder of any model without its head; ValueError if weights are missing."
     load_config(name)
     model, info = _open(AutoModel, name, seed=0)
@@ -120,7 +120,7 @@ def load_encoder(name: str) -> PreTrainedModel:  # folder or hub id
 
 # %% ../../nbs/02_models/02_loading.ipynb #a369f579
 def load_masked_lm(
-    name: str,  # folder or hub id
+    name: str | Path,  # folder or hub id
     fresh_head: bool = False,  # True: the head may have new random weights
     seed: int = 0,  # of those weights
 ) -> PreTrainedModel:

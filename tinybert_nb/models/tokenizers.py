@@ -9,6 +9,7 @@ __all__ = ['is_cased', 'max_positions', 'load_tokenizer', 'check_vocabulary', 'l
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -38,8 +39,8 @@ def max_positions(
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #8e4b3f6d
 def load_tokenizer(
-    name: str,  # folder or hub id
-    *others: str,  # models that are given the same tokens
+    name: str | Path,  # folder or hub id
+    *others: str | Path,  # models that are given the same tokens
 ) -> PreTrainedTokenizerBase:  # its `model_max_length` is what all of them can take
     "Load the tokenizer of a model; ValueError if there is none, or it cannot be this model's."
     config, source = load_config(name), teacher_source(str(name))
