@@ -112,15 +112,16 @@ def glue_files(
 ) -> dict[str, Path | str]:  # split -> existing file or data set
     "Return the files of a task; warn if a count of rows is not the published one."
     task, folder = glue_task(name), Path(place)
+    found: dict[str, Path | str]
     if folder.is_dir():
         folder = folder / name if (folder / name).is_dir() else folder
         found = {split: folder / file for split, file in task.files.items()
                  if (folder / file).is_file()}
     else:
         configuration = name.lower().replace("-", "")
-        found = {split: f"{place}:{configuration}[{Path(file).stem.replace('dev', 'validation')}]"
+        parts = {split: Path(file).stem.replace("dev", "validation").replace("diagnostic", "test")
                  for split, file in task.files.items()}
-        found = {split: source.replace("diagnostic", "test") for split, source in found.items()}
+        found = {split: f"{place}:{configuration}[{part}]" for split, part in parts.items()}
     if not found:
         raise DataError(f"{folder}: none of {name}'s files is there "
                         f"({', '.join(task.files.values())})")

@@ -9,10 +9,12 @@ __all__ = ['MASKINGS', 'DOCUMENTS', 'pack', 'shorten', 'PackedBatches']
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from ..files.terminal import note
 from .task_form import DataError
@@ -127,8 +129,8 @@ MASKINGS = ("none", "bert")
 @dataclass(eq=False, repr=False)
 class _Batches:
     "Settings and methods shared by all packed batches."
-    corpus: object  # the source of the text
-    tokenizer: object  # as from the model's `from_pretrained`
+    corpus: Any  # the source of the text
+    tokenizer: PreTrainedTokenizerBase  # as from the model's `from_pretrained`
     batch_size: int = 256  # sequences of an update; the paper's
     _: KW_ONLY
     masking: str = "none"  # none: text unchanged; bert: some tokens masked, without labels
@@ -217,7 +219,7 @@ def _count_sequences(corpus: EncodedCorpus, cut: _Packed) -> tuple[np.ndarray, i
         ended += np.searchsorted(corpus.ends(start, start + 2**17), borders, side="right")
     counts, left_out = [], 0
     for start, stop, first, last in zip(borders, borders[1:], ended, ended[1:]):
-        ends = corpus.ends(first, last) - start
+        ends = corpus.ends(int(first), int(last)) - start
         _, lengths = pack(stop - start, cut._text, ends, cut._shortest)
         counts.append(len(lengths) + _to_shorten(lengths, cut.short_fraction, cut.minimum))
         left_out += int(stop - start - len(ends) - lengths.sum())
@@ -226,9 +228,11 @@ def _count_sequences(corpus: EncodedCorpus, cut: _Packed) -> tuple[np.ndarray, i
 
 class _Epochs:
     "Epochs with a known number of `sequences`."
+    sequences: int
+    batch_size: int
     epoch, _skip = 0, 0
 
-    def set_epoch(self, epoch: int, skip: int | None = None):
+    def set_epoch(self, epoch: int, skip: int | None = None) -> None:
         """Set the epoch, from 0; its next iteration skips the first `skip` batches.
 
         Called again for the same epoch without `skip`, it keeps the number.
@@ -255,6 +259,7 @@ class PackedBatches(_Epochs, _Packed):
     `sequences` and `tokens` are an epoch's; `left_out` counts the tokens in pieces shorter than
     `minimum`, which a warning reports. Raises `DataError` for an invalid setting.
     """
+    corpus: EncodedCorpus  # as from `encode_corpus`
 
     def __post_init__(self):
         super().__post_init__()

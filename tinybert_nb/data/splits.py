@@ -42,7 +42,7 @@ def read_origins(
     recorded = _recorded_origins(path)
     if recorded is not None:
         return recorded.tolist()
-    rows = (row for _, row, _, fault in located_rows(path, form) if not fault)
+    rows = (row for _, row, _, _ in located_rows(path, form) if row is not None)
     first = next(rows, {})
     if PROVENANCE not in first:
         return None
@@ -169,9 +169,10 @@ def _write_split(path, examples, kind: TaskKind, settings, target):
 def _chosen_rows(examples: list[Example], kind: TaskKind, share: float, seed: int,
                  groups=None) -> set[int]:
     "Choose a fraction of each class; rows of one group stay together."
-    together, of_class = {}, {}
+    together: dict[str | int, list[int]] = {}
+    of_class: dict[str | None, list[list[int]]] = {}
     for row, example in enumerate(examples):
-        group = kind.group_of(example)
+        group: str | int | None = kind.group_of(example)
         if group is None:
             group = row if groups is None else groups[row]
         together.setdefault(group, []).append(row)

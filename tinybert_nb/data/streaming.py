@@ -6,11 +6,12 @@
 __all__ = ['StreamedBatches']
 
 # %% ../../nbs/01_data/21_streaming.ipynb #9a5abbdf
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -91,6 +92,7 @@ class StreamedBatches(_Packed):
     Raises `DataError` for a source that is missing or can be iterated only once, for an invalid
     setting, and while reading as `read_documents`.
     """
+    corpus: str | Path | Iterable  # as `open_source` takes it
     block_tokens: int = 2**18  # positions in memory, and shuffled, at a time; re-read on resuming
     _: KW_ONLY
     layout: str = "sentences"  # of plain text: see `read_documents`
@@ -106,14 +108,14 @@ class StreamedBatches(_Packed):
             raise DataError("corpus can be gone through only once; what can begin anew is needed: "
                             "files, a list, or an object with __iter__")
         here = self._source.state_dict() if hasattr(self._source, "state_dict") else None
-        self._place = {"pass": 0, "stream": here, "offset": 0, "block": 0, "carried": 0, "row": 0,
-                       "given": 0, "batch": 0}
+        self._place: dict[str, Any] = {"pass": 0, "stream": here, "offset": 0, "block": 0,
+                                       "carried": 0, "row": 0, "given": 0, "batch": 0}
 
     def state_dict(self) -> dict:
         "Return the position of the next batch, as a JSON object."
         return {"place": deepcopy(self._place), "settings": _cutting(self)}
 
-    def load_state_dict(self, state: dict):
+    def load_state_dict(self, state: dict) -> None:
         "Resume from a state; `DataError` if its settings differ."
         if state["settings"] != _cutting(self):
             raise DataError(f"the state is of batches with {state['settings']}; these have "

@@ -137,7 +137,8 @@ def _status_row(folder) -> dict:
     metric, best = _best(dev, read_json(folder / "result.json"))
     step, total = progress.get("step", last.get("step")), progress.get("total_steps")
     done = step - progress.get("from_step", 0) if step else 0  # updates of this process
-    left = progress["seconds"] / done * (total - step) if state == "running" and done > 0 else None
+    left = (progress["seconds"] / done * (total - step)
+            if state == "running" and step and total and done > 0 else None)
     return {
         "folder": str(folder), "stage": _stage_name(folder, progress, settings), "state": state,
         "step": step, "total_steps": total,
