@@ -85,7 +85,7 @@ OVERVIEW = {  # topic -> command -> what it does
         "bench": "Compare the speed of this package with that of the reference procedure.",
         "bench-augmentation":
             "Compare the speed of augmentation with that of the paper's word-by-word algorithm.",
-        "initializations": "Compare initial weights: random, the teacher's, those of general distillation.",
+        "initializations": "Compare random, the teacher's, and general distillation's weights.",
         "ablate":
             "Ablations: leave out one part of the recipe at a time, and compare with the paper.",
     },

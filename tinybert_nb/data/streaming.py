@@ -128,7 +128,8 @@ class StreamedBatches(_Packed):
 # %% ../../nbs/01_data/21_streaming.ipynb #3f6b8da4
 def _cutting(batches: StreamedBatches) -> dict:
     "Return the settings on which the batches depend."
-    names = ("batch_size", "length", "documents", "short_fraction", "minimum", "block_tokens", "seed")
+    names = ("batch_size", "length", "documents", "short_fraction", "minimum", "block_tokens",
+             "seed")
     return {name: getattr(batches, name) for name in names}
 
 

@@ -80,7 +80,8 @@ def distill_student(
     systems = {}
     if settings.baseline:
         made = one["updates"], both["updates"] - one["updates"]
-        train_baseline(rows, later, out / "stage-one/start", out / "baseline", settings, made, watch)
+        train_baseline(rows, later, out / "stage-one/start", out / "baseline", settings, made,
+                       watch)
         systems[f"{name} baseline"] = out / "baseline/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 

@@ -81,7 +81,8 @@ def _folder(kind: str, changes: dict) -> str:
 
 
 def _stage_one_changes(variant: Variant) -> dict:
-    return ({"initialization": "random"} if variant.random_start else {}) | (variant.stage_one or {})
+    weights = {"initialization": "random"} if variant.random_start else {}
+    return weights | (variant.stage_one or {})
 
 
 def run_variant(

@@ -138,7 +138,8 @@ def _grouped(rows, name: str = "") -> dict[tuple, list[float]]:
     found = defaultdict(list)
     for row in rows:
         if (name or _metric(row)) in row:
-            found[row["task"], row["initialization"], row.get("tokens")].append(row[name or _metric(row)])
+            key = row["task"], row["initialization"], row.get("tokens")
+            found[key].append(row[name or _metric(row)])
     return found
 
 

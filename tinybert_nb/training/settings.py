@@ -162,7 +162,8 @@ class MaskedLMSettings(TrainingSettings):
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.masked_fraction < 1:
-            raise ValueError(f"masked_fraction is {self.masked_fraction}: it must lie between 0 and 1")
+            raise ValueError(f"masked_fraction is {self.masked_fraction}: it must lie between "
+                             "0 and 1")
         for name in ("length", "held_out_sequences"):
             if getattr(self, name) < 4:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 4")
