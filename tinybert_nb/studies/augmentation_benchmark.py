@@ -30,11 +30,11 @@ from ..training.settings import AugmentationBenchSettings, AugmentationSettings
 
 # %% ../../nbs/10_studies/07_augmentation_benchmark.ipynb #c524e31e
 class OneByOne:
-    "Candidates by one forward pass for each masked position."
+    "Candidates by one forward pass for each masked position; ValueError without a model."
 
     def __init__(self, candidates: Candidates):  # whose model, vocabulary and vectors are used
         if not isinstance(candidates.masked, MaskedWords):
-            raise ValueError("the candidates have no masked-LM model to ask")
+            raise ValueError("the candidates have no masked-LM model")
         self.candidates, self.masked = candidates, candidates.masked
         self.english = {token: word for token, word in whole_words(self.masked.tokenizer).items()
                         if not is_chinese(word)}
