@@ -127,7 +127,7 @@ class Augmenter:
         kept = [_distinct(draft.text, made[start:start + count])
                 for draft, start in zip(drafts, range(0, len(made), count))]
         self.counts += Counter(words=sum(len(draft.words) for draft in drafts), samples=len(made),
-                               alike=len(made) - sum(map(len, kept)))
+                               duplicates=len(made) - sum(map(len, kept)))
         return kept
 
     def _replace(self, built: list[Sample]) -> None:
@@ -149,7 +149,7 @@ class Augmenter:
 def augmentation_statistics(
     texts: Sequence[str],
     variants: Sequence[Sequence[AugmentedExample]],  # of each text, as `Augmenter` returns them
-) -> dict[str, float]:  # variants a text; changed words a variant; alike: 0 to 1
+) -> dict[str, float]:  # variants a text; changed words a variant; duplicates: 0 to 1
     "Augmented examples for each text, changed words, and similarity within a text."
     def shared(one, other):
         return len(one & other) / max(1, len(one | other))

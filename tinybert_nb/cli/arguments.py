@@ -19,18 +19,20 @@ class UsageError(ValueError):
     "Arguments or a settings file that no command accepts; the message says which, and why."
 
 # %% ../../nbs/11_cli/00_arguments.ipynb #9e525083
-def is_unprefixed(hint) -> bool:  # hint: with its annotations
+def is_unprefixed(hint: Any) -> bool:  # hint: with its annotations
     "Whether the options of a nested dataclass stand beside those of the command, without a dot."
     return any(getattr(mark, "name", None) == "" for mark in get_args(hint)[1:])
 
 # %% ../../nbs/11_cli/00_arguments.ipynb #5a091bb4
 def options_of(kind: type, prefix: str = "") -> dict[str, Any]:  # name -> type
     "The options of a dataclass as the command line names them, those of its parts with a dot."
-    found, hints, marked = {}, get_type_hints(kind), get_type_hints(kind, include_extras=True)
+    found: dict[str, Any] = {}
+    hints, marked = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for option in fields(kind):
         name, hint = prefix + option.name.replace("_", "-"), hints[option.name]
         part = prefix if is_unprefixed(marked[option.name]) else f"{name}."
-        found |= options_of(hint, part) if is_dataclass(hint) else {name: hint}
+        nested = isinstance(hint, type) and is_dataclass(hint)
+        found |= options_of(hint, part) if nested else {name: hint}
     found.pop("settings-file", None)  # a file names no other file
     return found
 
@@ -59,19 +61,22 @@ def expand_shared(
     shared: dict[str, list[str]],  # as `shared_options` gives them
 ) -> list[str]:
     "The arguments with each shared option written out for every stage, before all others."
-    first, others, target = [], [], None
+    first: list[tuple[str, list[str], list[str]]] = []  # no- or nothing, options, values
+    others: list[str] = []
+    target = others
     for word in arguments:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
         if not word.startswith("--"):
-            (others if target is None else target).append(word)
+            target.append(word)
             continue
         no = "" if name[2:] in shared or not name.startswith("--no-") else "no-"
-        options = shared.get(name[2 + len(no):], ())
-        target = None if not options else [value] * bool(equals)
+        options = shared.get(name[2 + len(no):], [])
         if options:
+            target = [value] * bool(equals)
             first.append((no, options, target))
         else:
+            target = others
             others.append(word)
     spelt = [[re.sub(r"([^.]+)$", rf"{no}\1", f"--{option}"), *values] if "." in option else
              [f"--{no}{option}", *values] for no, options, values in first for option in options]
@@ -141,7 +146,8 @@ def normalized_arguments(
     aliases: dict[str, str] | None = None,  # other names of options, with their dashes
 ) -> list[str]:
     "The arguments as tyro takes them, lists joined; UsageError for an unknown option."
-    known, found = _known_options(options), [("", [])]  # option, its values
+    known = _known_options(options)
+    found: list[tuple[str, list[str]]] = [("", [])]  # option, its values
     for word in words:
         name, equals, value = word.partition("=")
         name = (aliases or {}).get(name, name).replace("_", "-").removeprefix("--")
@@ -152,7 +158,7 @@ def normalized_arguments(
             found.append((name, [value] * bool(equals)))
         else:
             raise UsageError(f"{unknown_option(name, known, 'option', '--')} (--help tells more)")
-    merged = {}  # position, or the name of a list -> option, its values
+    merged: dict[str | int, tuple[str, list[str]]] = {}  # position, or a list's name -> the same
     for position, (name, values) in enumerate(found):
         several = get_origin(options.get(name)) in (list, tuple)
         merged.setdefault(name if several else position, (name, []))[1].extend(values)

@@ -15,7 +15,8 @@ import tempfile
 import textwrap
 import traceback
 from pkgutil import resolve_name
-from typing import Annotated
+from types import GenericAlias
+from typing import Annotated, Any
 
 from .. import __version__
 from .arguments import (
@@ -129,19 +130,18 @@ def parse_arguments(words: list[str]) -> list:  # the command and, if it has set
         said = f"there is no {kind} {name}" if name else "no command is named"
         raise UsageError(said + (f": did you mean {near[0]}?" if near else
                                  f": choose from {', '.join(COMMANDS)}") + " (--help tells more)")
-    parts = [command_of(name)]
-    if hasattr(parts[0], "settings"):
-        parts.append(resolve_name(parts[0].settings))
+    command = command_of(name)
+    settings = resolve_name(command.settings) if hasattr(command, "settings") else None
     asked = {"-h", "--help", "--help-all", "--help_all"} & {*words}
     if asked:
         from tinybert_nb.cli.help import help_text
 
-        print(help_text(name, *parts, complete=not asked <= {"-h", "--help"}), end="")
+        print(help_text(name, command, settings, not asked <= {"-h", "--help"}), end="")
         sys.exit(0)
-    return _parsed(name, words[1:], parts)
+    return _parsed(name, words[1:], [command] if settings is None else [command, settings])
 
 # %% ../../nbs/11_cli/08_commands.ipynb #1e1a9ed3
-def _parsed(name, words, parts):
+def _parsed(name: str, words: list[str], parts: list[type]) -> list:
     "The dataclasses of a command and of its settings, filled from arguments."
     import tyro
 
@@ -157,7 +157,8 @@ def _parsed(name, words, parts):
         written = settings_file_arguments(path, options)
         said += normalized_arguments(expand_shared(written, shared), options)
     used = [f"(with the settings of {' and '.join(files)})"] if files else []
-    kind = tuple[tuple(Annotated[part, tyro.conf.arg(name="")] for part in parts)]
+    unprefixed = tyro.conf.arg(name="")
+    kind: Any = GenericAlias(tuple, tuple(Annotated[part, unprefixed] for part in parts))
     try:
         return list(tyro.cli(kind, args=said + typed, prog=f"tinybert-nb {name}",
                              description=parts[0].__doc__))
@@ -174,8 +175,9 @@ def _settings_files(words: list[str]) -> list[str]:
     found = []
     for word, following in zip(words, [*words[1:], None]):
         name, equals, path = word.partition("=")
-        if name.replace("_", "-") == "--settings-file" and (equals or following is not None):
-            found.append(os.path.expanduser(path if equals else following))
+        given = path if equals else following
+        if name.replace("_", "-") == "--settings-file" and given is not None:
+            found.append(os.path.expanduser(given))
     return found
 
 # %% ../../nbs/11_cli/08_commands.ipynb #35eb1bc0
@@ -197,12 +199,18 @@ def _unexpected(error: Exception) -> str:
             f"with the traceback in {path}")
 
 
+class _Terminated(KeyboardInterrupt):
+    "SIGTERM asked the program to end."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signal = signal.SIGTERM
+
+
 def main(arguments: list[str] | None = None) -> None:  # None: those of the command line
     "Run `tinybert-nb`. Exit codes: see `ABOUT`."
     def asked_to_end(number, frame):
-        error = KeyboardInterrupt()
-        error.signal = number
-        raise error
+        raise _Terminated
 
     from tinybert_nb.files.terminal import notes_once
 
@@ -218,8 +226,8 @@ def main(arguments: list[str] | None = None) -> None:  # None: those of the comm
     except Exception as error:
         if os.environ.get("TINYBERT_NB_TRACEBACK"):
             raise
-        said = error if isinstance(error, _expected()) else _unexpected(error)
-        print(f"tinybert-nb: {said}", file=sys.stderr)
+        known = isinstance(error, _expected())
+        print(f"tinybert-nb: {error if known else _unexpected(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ __all__ = ['Evaluate', 'Submit', 'Compare', 'Align', 'Status', 'Rerun']
 
 # %% ../../nbs/11_cli/06_evaluation_commands.ipynb #cf218c3a
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,13 +20,10 @@ from ..files.terminal import log_line, show
 from ..training.status import run_status, status_table
 
 # %% ../../nbs/11_cli/06_evaluation_commands.ipynb #1e449175
-def _several(metavar: str):
-    "One or more positional arguments."
-    return Annotated[tyro.conf.Positional[tuple[str, ...]],
-                     tyro.conf.arg(metavar=f"{metavar} [{metavar} ...]")]
-
-
-_Folders, _Checkpoints = _several("FOLDER"), _several("TASK=FOLDER")
+_Folders = Annotated[tyro.conf.Positional[tuple[str, ...]],  # one or more
+                     tyro.conf.arg(metavar="FOLDER [FOLDER ...]")]
+_Checkpoints = Annotated[tyro.conf.Positional[tuple[str, ...]],
+                         tyro.conf.arg(metavar="TASK=FOLDER [TASK=FOLDER ...]")]
 
 
 @dataclass
@@ -132,7 +130,8 @@ class Align:
         if self.text_pair and len(self.text_pair) != len(self.text):
             raise ValueError(f"{len(self.text)} of text and {len(self.text_pair)} of text-pair: "
                              "give each text its own, or none at all")
-        pairs = [*zip(self.text, self.text_pair or [None] * len(self.text))]
+        others: list[str | None] = [*self.text_pair] or [None] * len(self.text)
+        pairs = [*zip(self.text, others)]
         page = align_folders(self.teacher, self.student, pairs, self.out, self.data, self.form,
                              self.rows, self.layer_map, self.max_length)
         print(f"page: {page}   rows: {self.out / 'rows.json'}")
@@ -168,7 +167,7 @@ class Rerun:
         from tinybert_nb.training.rerun import rerun
 
         out = self.out or self.folder.with_name(f"{self.folder.resolve().name}-rerun")
-        functions = {
+        functions: dict[str, Callable] = {
             "train_masked_lm": train_masked_lm, "general": distill_general, "finetune": finetune,
             "stage_one": stage_one, "stage_two": stage_two}  # by their names in records
         found = rerun(self.folder, out, functions)

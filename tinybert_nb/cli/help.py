@@ -24,7 +24,7 @@ from .arguments import is_unprefixed, shared_options
 # %% ../../nbs/11_cli/02_help.ipynb #d3c92381
 def field_comments(kind: type) -> dict[str, str]:  # field -> comment
     "The comments behind the fields of a dataclass and of those it inherits from."
-    found = {}
+    found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         with suppress(OSError, TypeError):  # no source to read
             lines = re.finditer(r"^    (\w+): .*?  # (.*)$", inspect.getsource(base), re.M)
@@ -52,7 +52,7 @@ class Option:
             "(required)" if self.default is None else f"(default: {self.default})")
 
 # %% ../../nbs/11_cli/02_help.ipynb #f78304f9
-def placeholder(hint) -> str:
+def placeholder(hint: Any) -> str:
     "What stands for a value in the help: INT, {linear,constant}, FILE; empty for a switch."
     if hasattr(hint, "__metadata__"):
         named = [mark.metavar for mark in hint.__metadata__ if getattr(mark, "metavar", None)]
@@ -67,7 +67,7 @@ def placeholder(hint) -> str:
     return {bool: "", int: "INT", float: "FLOAT", Path: "PATH"}.get(hint, "TEXT")
 
 # %% ../../nbs/11_cli/02_help.ipynb #6c5efb3e
-def shown(value) -> str:
+def shown(value: Any) -> str:
     "A default as the help shows it."
     if isinstance(value, (tuple, list)):
         return " ".join(map(str, value)) or "none"
@@ -90,9 +90,9 @@ def described_options(
             default = getattr(defaults, each.name)
         name, part = prefix + each.name.replace("_", "-"), get_type_hints(kind)[each.name]
         heading = topics.get(each.name, topic)
-        if is_dataclass(part):
+        if isinstance(part, type) and is_dataclass(part):
             beside = is_unprefixed(hints[each.name])
-            title = heading if beside else part.__doc__.partition("\n")[0].rstrip(".")
+            title = heading if beside else (part.__doc__ or "").partition("\n")[0].rstrip(".")
             yield from described_options(part, title, prefix if beside else f"{name}.", default)
         else:
             yield Option(name, hints[each.name], None if default is MISSING else shown(default),
@@ -110,8 +110,8 @@ def shared_descriptions(settings: type) -> list[Option]:
         first, *others = [options[each] for each in targets if "." in each]
         differing = [f"{each.name.partition('.')[0]} {each.default}" for each in others
                      if each.default != first.default]
-        found.append(Option(name, first.hint, "; ".join([first.default, *differing]),
-                            comments[name.replace("-", "_")], topic))
+        default = None if first.default is None else "; ".join([first.default, *differing])
+        found.append(Option(name, first.hint, default, comments[name.replace("-", "_")], topic))
     return found
 
 # %% ../../nbs/11_cli/02_help.ipynb #e9aae7b3
@@ -165,10 +165,9 @@ def help_text(
     groups = {topic: parser.add_argument_group(topic)
               for topic in dict.fromkeys(each.topic for each in options)}
     for each in options:
-        names, more = [f"--{each.name}"], {"metavar": placeholder(each.hint)}
-        if each.positional:
-            names, more = [each.name], {"metavar": more["metavar"]}
-        elif not more["metavar"]:
+        more: dict[str, Any] = {"metavar": placeholder(each.hint)}
+        names = [each.name if each.positional else f"--{each.name}"]
+        if not each.positional and not more["metavar"]:
             names.append("--" + re.sub(r"([^.]+)$", r"no-\1", each.name))
             more = {"action": "store_true"}
         groups[each.topic].add_argument(*names, help=str(each).replace("%", "%%"), **more)

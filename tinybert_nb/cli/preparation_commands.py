@@ -8,7 +8,7 @@ __all__ = ['Data', 'Plan', 'Convert', 'Glue', 'Augment']
 # %% ../../nbs/11_cli/04_preparation_commands.ipynb #2cb61776
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -17,6 +17,8 @@ from ..data.catalogue import ASSETS, DEFAULT_TEACHER, catalogue, data_folder
 from ..data.download import fetch_asset
 from ..data.packaged_texts import general_corpus, movie_reviews
 
+if TYPE_CHECKING:
+    from tinybert_nb.training.settings import AugmentationSettings
 
 # %% ../../nbs/11_cli/04_preparation_commands.ipynb #f3125df1
 @dataclass
@@ -135,7 +137,7 @@ class Augment(FromFile, Formed):
                "--glove_embs": "--vectors", "--M": "--candidates", "--N": "--samples",
                "--p": "--probability"}  # the fork's names
 
-    def run(self, settings) -> None:
+    def run(self, settings: "AugmentationSettings") -> None:
         "Write the file, and print the counts."
         from tinybert_nb.recipes.augmented_files import augment_file, out_path
 

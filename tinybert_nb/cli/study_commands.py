@@ -9,10 +9,15 @@ __all__ = ['Initializations', 'Ablate', 'Demo', 'Bench', 'BenchAugmentation']
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .option_groups import FilePath, FromFile, Table, TaskOptions, check_pictures
 from ..data.catalogue import DEFAULT_TEACHER
 from ..files.terminal import show
+
+if TYPE_CHECKING:
+    from tinybert_nb.training.settings import (
+        AblationSettings, AugmentationBenchSettings, BenchSettings, InitializationSettings)
 
 # %% ../../nbs/11_cli/07_study_commands.ipynb #0f623009
 @dataclass
@@ -27,7 +32,7 @@ class Initializations(Table, FromFile, TaskOptions):
 
     settings = "tinybert_nb.training.settings:InitializationSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "InitializationSettings") -> None:
         "Run what is not finished yet, and print the table."
         from tinybert_nb.studies.initialization_study import (
             compare_initializations, initialization_table)
@@ -50,14 +55,15 @@ class Ablate(Table, FromFile, TaskOptions):
 
     settings = "tinybert_nb.training.settings:AblationSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "AblationSettings") -> None:
         "Run what is not finished yet, print the table, and draw it."
         from tinybert_nb.studies.ablations import ablate, ablation_table, plot_ablations
 
         check_pictures()
         rows = ablate(self.files, self.teacher, self.student, self.out, settings, self.test)
         show(ablation_table(rows))
-        plot_ablations(rows).figure.savefig(self.out / "ablations.png", dpi=150)
+        figure = plot_ablations(rows).figure.figure  # a whole one
+        figure.savefig(self.out / "ablations.png", dpi=150)
         self.keep(rows)
 
 # %% ../../nbs/11_cli/07_study_commands.ipynb #07c3a6ca
@@ -83,7 +89,7 @@ class Bench(Table, FromFile):
 
     settings = "tinybert_nb.training.settings:BenchSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "BenchSettings") -> None:
         "Measure and print."
         from tinybert_nb.studies.benchmark_tables import benchmark_table
         from tinybert_nb.studies.benchmark import run_benchmark
@@ -99,7 +105,7 @@ class BenchAugmentation(Table, FromFile):
 
     settings = "tinybert_nb.training.settings:AugmentationBenchSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "AugmentationBenchSettings") -> None:
         "Measure and print; exit code 1 if the two differ in an augmented example."
         from tinybert_nb.studies.augmentation_benchmark import (
             augmentation_rows, augmentation_speed_table)

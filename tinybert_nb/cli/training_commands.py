@@ -9,10 +9,15 @@ __all__ = ['Stage', 'Finetune', 'StageOne', 'StageTwo', 'General', 'MaskedLm', '
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING, ClassVar
 
 from .option_groups import FilePath, FromFile, Table, TaskOptions
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..files.terminal import show
+
+if TYPE_CHECKING:
+    from tinybert_nb.training.settings import (
+        DistillSettings, GeneralSettings, MaskedLMSettings, StageSettings)
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #91ac7c98
 def _print_best(measured: str, result: dict, out: Path, decimals: int = 4) -> None:
@@ -24,7 +29,11 @@ def _print_best(measured: str, result: dict, out: Path, decimals: int = 4) -> No
 class Stage(FromFile, TaskOptions):
     "For commands that run one stage: `function` of the task recipe, with `settings`."
 
-    def run(self, settings) -> None:
+    out: Path  # run folder
+    function: ClassVar[str]  # MODULE:NAME
+    settings: ClassVar[str]
+
+    def run(self, settings: "StageSettings") -> None:
         "Run the stage, and print its development metric."
         models = [getattr(self, name) for name in ("teacher", "student") if hasattr(self, name)]
         from tinybert_nb.evaluation.tables import metric_label
@@ -81,7 +90,7 @@ class General(FromFile):
 
     settings = "tinybert_nb.training.settings:GeneralSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "GeneralSettings") -> None:
         "Run it, and print the held-out loss."
         from tinybert_nb.recipes.general_distillation import distill_general
 
@@ -101,7 +110,7 @@ class MaskedLm(FromFile):
 
     settings = "tinybert_nb.training.settings:MaskedLMSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "MaskedLMSettings") -> None:
         "Train, and print how often the masked word is found."
         from tinybert_nb.recipes.masked_lm import masked_lm_texts, train_masked_lm
 
@@ -123,7 +132,7 @@ class Distill(Table, FromFile, TaskOptions):
 
     settings = "tinybert_nb.training.settings:DistillSettings"
 
-    def run(self, settings) -> None:
+    def run(self, settings: "DistillSettings") -> None:
         "Run it all and print the table."
         from tinybert_nb.evaluation.tables import results_table
         from tinybert_nb.recipes.task_distillation import distill

@@ -9,7 +9,7 @@ __all__ = ['latency', 'measure_model', 'system_row', 'majority_row', 'training_r
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def training_record(
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #997678bc
 def measure_checkpoints(
-    systems: dict[str, str | Path],  # name in the table -> checkpoint folder
+    systems: Mapping[str, str | Path],  # name in the table -> checkpoint folder
     path: str | Path,  # task file to evaluate on
     train_path: str | Path | None = None,  # labels of the majority baseline; None: those of `path`
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them

@@ -170,11 +170,13 @@ def score(
 # %% ../../nbs/05_evaluation/04_scoreboard.ipynb #6844cef7
 def recorded_file(entries: Sequence[Entry]) -> tuple[str | Path, TaskForm]:
     "The dev file of all runs; ValueError if one is not recorded, or if they do not share one."
+    recorded = set()
     for entry in entries:
         if entry.files is None:
             raise ValueError(f"{entry.folder} has no record of its task files, or one of an older "
                              "version of this package: say what to measure on")
-    resolved = map(ensure_dev_split, {entry.files for entry in entries})
+        recorded.add(entry.files)
+    resolved = map(ensure_dev_split, recorded)
     found = {(str(files.eval), files.form) for files in resolved}
     if len(found) != 1:
         told = ", ".join(sorted({path for path, _ in found}))

@@ -9,7 +9,7 @@ __all__ = ['SUBMITTED', 'test_texts', 'answer_texts', 'submission_table', 'write
 import csv
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def write_submission(
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #7ff6b9fb
 def submit(
-    checkpoints: dict[str, str | Path],  # task -> fine-tuned checkpoint folder
+    checkpoints: Mapping[str, str | Path],  # task -> fine-tuned checkpoint folder
     place: str | Path,  # as `glue_files` takes it
     path: str | Path,  # of the zip file
     max_length: int = 128,  # tokens

@@ -16,7 +16,7 @@ def summarise(
     rows: Sequence[dict],  # of any seeds; systems in the order of the table
 ) -> list[dict]:  # one a system: means, seeds, `metric`, its `spread` (sample deviation)
     "One line a system, averaged over its seeds."
-    systems = {}
+    systems: dict[str, list[dict]] = {}
     for row in rows:
         systems.setdefault(row["system"], []).append(row)
     lines = []

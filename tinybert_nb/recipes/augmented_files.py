@@ -90,16 +90,16 @@ def is_plain(path: str | Path, form: TaskForm = TaskForm()) -> bool:
     if not tabs or content_name(path).suffix not in ("", ".txt"):
         return False
     line, _ = next(text_lines(path, form.encoding), (None, None))
-    return bool(line) and "\t" not in line
+    return line is not None and line != "" and "\t" not in line
 
 
 def _plain_rows(path, form: TaskForm) -> Iterator[dict]:
     "The rows of a file of plain lines; DataError with the first ten bad ones after the last row."
     faults = []
     for number, (line, fault) in enumerate(text_lines(path, form.encoding), start=1):
-        if not fault and not line.strip():
+        if line is not None and not line.strip():
             fault = "the line is empty"
-        elif not fault and "\t" in line:
+        elif line is not None and "\t" in line:
             fault = "holds a tab, and the file began with lines without"
         faults += [f"{path}:{number}: {fault}"] * bool(fault)
         if not fault:
@@ -117,7 +117,8 @@ def open_rows(
     provenance: bool = False,  # add the column of sources
 ) -> RowSource:
     "Check all rows of a file and describe it; DataError with file and line as `read_examples`."
-    plain, row, keys = is_plain(path, form), {}, ("text",)
+    row: dict = {}
+    plain, keys = is_plain(path, form), ("text",)
 
     def rows():
         return (_plain_rows(path, form) if plain else
@@ -181,7 +182,7 @@ class BlockMaker:
     def __call__(self, rows: list[dict], first: int) -> Block:  # index of the first row, from 0
         "The rows, each followed by its augmented examples."
         self.augmenter.counts.clear()
-        groups = [[] for _ in rows]
+        groups: list[list] = [[] for _ in rows]
         for side, column in enumerate(self.source.texts):
             cells = [row[column] for row in rows]
             texts = [words_text(cell) if isinstance(cell, list) else cell for cell in cells]
@@ -226,7 +227,12 @@ def out_path(
 BLOCK = 64  # rows; it determines the model's batches, and so the rounding of its logits
 
 
-def made_from(path, settings: AugmentationSettings, form: TaskForm, provenance: bool) -> dict:
+def made_from(
+    path: str | Path,
+    settings: AugmentationSettings,
+    form: TaskForm,
+    provenance: bool,  # whether a column says where each row came from
+) -> dict:
     "Everything that the augmented rows depend on, as JSON."
     def content(name):
         return file_sha256(name) if name and Path(name).is_file() else name
@@ -261,7 +267,7 @@ def _blocks(source: RowSource) -> Iterator[tuple[int, list[dict]]]:
 def _put_together(source: RowSource, folder: Path, out: Path,
                   marked: bool) -> tuple[dict, list[int]]:
     "Join the blocks to one file, with or without a byte-order mark; counts, lines of each row."
-    counts, unknown, sizes, between = Counter(), Counter(), [], ""
+    counts, unknown, sizes, between = Counter[str](), Counter[str](), list[int](), ""
     encoding = "utf-8-sig" if marked else "utf-8"  # wins over form.encoding
     with atomic_file(out) as unfinished, open(unfinished, "w", encoding=encoding,
                                              newline="") as file:

@@ -43,8 +43,10 @@ class ClassifierStep(nn.Module):
         self.gold_loss = find_loss("gold", TaskForm(problem=problem).kind.gold_loss)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "The single term `loss`."
+        "The single term `loss`; ValueError for a model without a classifier."
         logits = trace_forward(self.model, batch, hidden_states=(), attention=()).logits
+        if logits is None:
+            raise ValueError(f"a {type(self.model).__name__} has no classifier to train")
         return {"loss": self.gold_loss(*labelled(logits.float(), batch["labels"],
                                                  batch["attention_mask"]))}
 
@@ -65,13 +67,14 @@ def train_classifier(
         lambda: evaluate_classifier(model, task.eval, task.tokenizer, form=task.form), metric,
         larger_is_better=metric not in task.form.kind.smaller_is_better)
     loader = training_loader(task, settings)
+    batches: DataLoader | PhasedLoader = loader
     phases = [*before, (loader, planned_updates(loader, settings))]
     if before:
         every = math.ceil(len(loader) / settings.evaluations_per_epoch)
         settings = replace(settings, epochs=1, steps=None,
                            evaluate_every=settings.evaluate_every or every)
-        loader = PhasedLoader(phases)
-    rows = train(step, loader, settings, out,
+        batches = PhasedLoader(phases)
+    rows = train(step, batches, settings, out,
                  lambda folder: save_student(folder, model, task.tokenizer), evaluation, stage,
                  watch)
     last = [row for row in rows if row["split"] == "dev"][-1]
@@ -93,7 +96,8 @@ class Phase:
         return self.files.paths
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #76a8703a
-def _load_phase(phase: Phase, task: TaskData, eval_path, model) -> TaskData:
+def _load_phase(phase: Phase, task: TaskData, eval_path: str | Path | None,
+                model: str | Path | None) -> TaskData:
     "The rows of a phase; ValueError where their classes are not the task's."
     files = replace(phase.files, eval=phase.files.eval or eval_path)
     found = load_task(files, task.tokenizer, phase.settings.max_length, model)
@@ -106,7 +110,7 @@ def _load_phase(phase: Phase, task: TaskData, eval_path, model) -> TaskData:
 @resumable("finetune")
 def finetune(
     files: TaskFiles,
-    model: str = DEFAULT_TEACHER,  # a teacher's name, or a checkpoint folder of a student
+    model: str | Path = DEFAULT_TEACHER,  # a teacher's name, or a student's checkpoint folder
     out: str | Path = "runs/teacher",
     settings: FinetuneSettings = FinetuneSettings(),
     stage: str = "fine-tuning",  # its name in the history
@@ -119,14 +123,16 @@ def finetune(
     known = set(labels_of(load_config(model))) == set(labels)
     task = load_task(files, load_tokenizer(model), settings.max_length, model if known else None)
     note_labels(task)
-    earlier = before and _load_phase(before, task, given.eval, model if known else None)
+    earlier = _load_phase(before, task, given.eval, model if known else None) if before else None
     made_from = {"stage": stage, "model": identify_model(model), "data": task.fingerprint,
                  **result_settings(settings)}
-    if before:
+    if before and earlier:
         made_from["before"] = {"data": earlier.fingerprint, **result_settings(before.settings)}
     yield made_from
-    loaders = [training_loader(earlier, before.settings)] if before else []
-    phases = [(loader, planned_updates(loader, before.settings)) for loader in loaders]
+    phases = []
+    if before and earlier:
+        loader = training_loader(earlier, before.settings)
+        phases = [(loader, planned_updates(loader, before.settings))]
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)

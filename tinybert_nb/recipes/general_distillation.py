@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,17 +62,19 @@ def open_corpus(
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #a1d5e2a6
 def packed_batches(
-    corpus: EncodedCorpus | str,  # a string: the data set to stream
+    corpus: EncodedCorpus | str | Path | list,  # not encoded: the text to stream
     tokenizer: PreTrainedTokenizerBase,
     settings: GeneralSettings,
 ) -> PackedBatches | StreamedBatches:
     "Batches for the training loop: sequences of one length, nearly all of them full."
-    kind, more = PackedBatches, {}
-    if settings.streaming:
-        kind, more = StreamedBatches, {"max_unknown": settings.max_unknown}
-    return kind(corpus, tokenizer, settings.batch_size, length=settings.length,
-                documents=settings.documents, short_fraction=settings.short_fraction,
-                masking=settings.masking, seed=settings.seed, **more)
+    shared: dict[str, Any] = {
+        "corpus": corpus, "tokenizer": tokenizer, "batch_size": settings.batch_size,
+        "length": settings.length, "documents": settings.documents,
+        "short_fraction": settings.short_fraction, "masking": settings.masking,
+        "seed": settings.seed}
+    if settings.streaming and not isinstance(corpus, EncodedCorpus):
+        return StreamedBatches(max_unknown=settings.max_unknown, **shared)
+    return PackedBatches(**shared)
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #00644f8f
 def teacher_head_accuracy(
@@ -79,12 +82,15 @@ def teacher_head_accuracy(
     head: nn.Module,  # the teacher's, as `find_head` returns it
     batches: Iterable[dict[str, Tensor]],  # with masked tokens, and `labels`
 ) -> dict[str, float]:  # masked_tokens, top_1, top_5, top_15, masked_loss
-    "Accuracy of the teacher's masked-LM head on the student's projected hidden states."
+    "Accuracy of the teacher's head on the student's projected states; ValueError without those."
+    projections = step.distiller.projections
+    if projections is None:
+        raise ValueError("the distiller has no projections: the head takes the teacher's width")
     device, last, rows = next(step.parameters()).device, step.student.config.num_hidden_layers, []
     for batch in batches:
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         trace = trace_forward(step.student, batch, hidden_states=(last,), attention=())
-        states = step.distiller.projections(trace.hidden_states[last], last)
+        states = projections(trace.hidden_states[last], last)
         rows.append(head_accuracy(states, head, batch["labels"]))
     return mean_accuracy(rows)
 
@@ -101,11 +107,12 @@ def evaluate_held_out(
     return terms | teacher_head_accuracy(step, head, masked) if head is not None else terms
 
 
-def _teacher_head(teacher: str, step: IntermediateStep) -> nn.Module | None:
+def _teacher_head(teacher: str | Path, step: IntermediateStep) -> nn.Module | None:
     "The teacher's masked-LM head, if it has one and the last layers are paired; else None."
     layer_map, kinds = step.distiller.layer_map, load_config(teacher).architectures or ()
-    taught_by_the_last = layer_map.taught_by[-1] == layer_map.teacher_layers
-    if not (taught_by_the_last and any(kind.endswith("ForMaskedLM") for kind in kinds)):
+    if layer_map is None or layer_map.taught_by[-1] != layer_map.teacher_layers:
+        return None
+    if not any(kind.endswith("ForMaskedLM") for kind in kinds):
         return None
     return find_head(load_masked_lm(teacher)).to(processes().device).eval().requires_grad_(False)
 
@@ -113,7 +120,7 @@ def _teacher_head(teacher: str, step: IntermediateStep) -> nn.Module | None:
 @resumable("general")
 def distill_general(
     corpus: str | Path | list = "packaged",  # see `open_corpus`
-    teacher: str = DEFAULT_TEACHER,  # pre-trained: a folder or model id
+    teacher: str | Path = DEFAULT_TEACHER,  # pre-trained: a folder or model id
     student: str = "tinybert-3l-312",  # a size, or a checkpoint folder
     out: str | Path = "runs/general",
     settings: GeneralSettings = GeneralSettings(),

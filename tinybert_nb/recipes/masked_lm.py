@@ -8,16 +8,17 @@ __all__ = ['MaskedBatches', 'MaskedLMStep', 'initialize_bias', 'masked_accuracy'
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #30080030
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..data.download import make_once
@@ -37,13 +38,23 @@ from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import MaskedLMSettings, result_settings
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #025101e2
+class _Batches(Protocol):
+    "Batches in an order of their own in each epoch, such as `PackedBatches`."
+
+    def set_epoch(self, epoch: int, skip: int) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]: ...
+
+
 class MaskedBatches:
     "Masked batches, masked anew in each epoch; reproducible for the same seed."
 
     def __init__(
         self,
-        batches: Iterable,  # of tensors, with `set_epoch(epoch, skip)` and a length
-        tokenizer,  # defines [MASK] and the special tokens, which are never masked
+        batches: _Batches,  # of tensors, with `set_epoch(epoch, skip)` and a length
+        tokenizer: PreTrainedTokenizerBase,  # its [MASK] is inserted; special tokens stay
         share: float = 0.15,  # fraction of tokens to mask (BERT: 0.15)
         seed: int = 0,
     ):
@@ -72,7 +83,8 @@ class MaskedLMStep(nn.Module):
 
     def __init__(self, model: PreTrainedModel):  # a masked-LM model
         super().__init__()
-        self.encoder, self.head, self.share = model.base_model, find_head(model), None
+        self.encoder, self.head = model.base_model, find_head(model)
+        self.share: Callable[..., float] | None = None
 
     def set_share(self, share: Callable[..., float] | None) -> None:
         "Set the fraction of the batch that the next micro-batch is; None: a whole batch."
@@ -89,19 +101,20 @@ class MaskedLMStep(nn.Module):
 
     def _first_names(self) -> dict[str, str]:
         "Name of each tensor -> its first name."
-        first = {}
+        first: dict[int, str] = {}
         return {name: first.setdefault(tensor.data_ptr(), name)
                 for name, tensor in super().state_dict().items()}
 
-    def state_dict(self, *arguments, **options):
+    def state_dict(self, *arguments: Any, **options: Any) -> Any:  # as of `Module`
         "State dict with each tensor once."
         names = set(self._first_names().values())
         found = super().state_dict(*arguments, **options)
         return {name: tensor for name, tensor in found.items() if name in names}
 
-    def load_state_dict(self, saved, *arguments, **options):
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any,
+                        **options: Any) -> Any:
         "Load each tensor under all its names; KeyError if one is missing."
-        whole = {name: saved[first] for name, first in self._first_names().items()}
+        whole = {name: state_dict[first] for name, first in self._first_names().items()}
         return super().load_state_dict(whole, *arguments, **options)
 
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #5419850e
@@ -109,7 +122,7 @@ class MaskedLMStep(nn.Module):
 def initialize_bias(
     model: PreTrainedModel,  # a masked-LM model
     batches: Iterable[dict[str, Tensor]],  # of plain text
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     most: int = 500,  # batches to count
 ) -> bool:  # False: the head is trained or has no bias, and was not changed
     "Initialize a new head's bias with the log frequencies of the tokens."
@@ -148,8 +161,8 @@ def masked_accuracy(
 # %% ../../nbs/07_recipes/00_masked_lm.ipynb #21b5f64d
 @resumable("train_masked_lm")
 def train_masked_lm(
-    corpus: str | Path | list[str | Path],  # plain text, as `corpus.encode_corpus` takes it
-    model: str = DEFAULT_TEACHER,  # folder or hub id, with a masked-LM head or without
+    corpus: str | Path | list[str] | list[Path],  # plain text, as `encode_corpus` takes it
+    model: str | Path = DEFAULT_TEACHER,  # folder or hub id, with a masked-LM head or without
     out: str | Path = "runs/masked-lm",  # run folder
     settings: MaskedLMSettings = MaskedLMSettings(),
     held_out: str | Path | None = None,  # text to evaluate on; None: the packaged one, English
@@ -193,7 +206,7 @@ _REVIEW_TEXT = {
 
 
 def masked_lm_texts(
-    folder=None,  # the data folder; None: `data_folder()`
+    folder: str | Path | None = None,  # the data folder; None: `data_folder()`
 ) -> tuple[list[Path], Path]:  # training files, held-out file; one sentence a line
     "The texts of the packaged masked-LM model; AssetError if they are unavailable."
     general, reviews = general_corpus(folder), movie_reviews(folder)["train"]

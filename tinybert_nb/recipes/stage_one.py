@@ -47,7 +47,7 @@ def make_student(
 @resumable("stage_one")
 def stage_one(
     files: TaskFiles,
-    teacher: str,  # a fine-tuned checkpoint folder, such as runs/teacher/best
+    teacher: str | Path,  # a fine-tuned checkpoint folder, such as runs/teacher/best
     student: str,  # a size such as tinybert-3l-312, or a checkpoint folder
     out: str | Path = "runs/stage-one",
     settings: StageOneSettings = StageOneSettings(),

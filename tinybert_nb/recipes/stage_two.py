@@ -42,6 +42,9 @@ def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list
 class StageTwoStep(nn.Module):
     "The distiller's terms for a student and stored teacher logits."
 
+    teacher_logits: Tensor  # (lines, classes)
+    counts: Tensor | None  # lines of each row; None: one
+
     def __init__(
         self,
         student: nn.Module,
@@ -51,9 +54,9 @@ class StageTwoStep(nn.Module):
     ):
         super().__init__()
         self.student, self.distiller = student, distiller
-        counts = None if counts is None else torch.tensor(counts)
+        lines = None if counts is None else torch.tensor(counts)
         self.register_buffer("teacher_logits", teacher_logits, persistent=False)
-        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("counts", lines, persistent=False)
 
     def set_progress(self, share: float) -> None:
         "Set the fraction of training that is done, for schedules."
@@ -64,9 +67,11 @@ class StageTwoStep(nn.Module):
         self.distiller.share = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "Terms by name, weighted and not, and their sum, `loss`."
+        "Terms by name, weighted and not, and `loss`, their sum; ValueError without a classifier."
         mask = batch["attention_mask"]
         trace = trace_forward(self.student, batch, hidden_states=(), attention=())
+        if trace.logits is None:
+            raise ValueError(f"a {type(self.student).__name__} has no classifier to train")
         logits, labels = labelled(trace.logits, batch["labels"], mask)
         rows = batch["row"]
         answers = (self.teacher_logits[rows] if self.counts is None
@@ -96,8 +101,8 @@ def stage_one_budget(
 @resumable("stage_two")
 def stage_two(
     files: TaskFiles,
-    teacher: str,  # the fine-tuned checkpoint folder used in stage one
-    student: str,  # stage one's checkpoint folder, such as runs/stage-one/last
+    teacher: str | Path,  # the fine-tuned checkpoint folder used in stage one
+    student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
     settings: StageTwoSettings = StageTwoSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row

@@ -10,13 +10,14 @@ __all__ = ['TaskData', 'load_task', 'note_labels', 'width_multiple', 'training_l
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from ..data.batches import make_loader
+from ..data.batches import LengthGroupedSampler, make_loader
 from ..data.encoding import encode_file, encoding_of, fingerprint
 from ..data.labels import match_labels, positive_class, scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split
@@ -50,10 +51,11 @@ def load_task(
     files: TaskFiles,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
-    model: str | None = None,  # fine-tuned: fixes the order of classes; None: sorted by name
+    model: str | Path | None = None,  # fine-tuned: fixes the order of classes; None: by name
 ) -> TaskData:
     "Read and encode both files; DataError for unreadable rows or labels unlike the model's."
     files = ensure_dev_split(files)
+    assert files.eval is not None
     form, paths = files.form, (files.train, files.eval)
     max_length = limit_length(max_length, tokenizer)
     labels = scan_labels(files.train, form)
@@ -93,13 +95,20 @@ def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     return settings.steps or settings.epochs * len(loader)
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #ce806248
+def _sampler_of(loader: DataLoader) -> LengthGroupedSampler:
+    "What chooses the batches of a loader of `make_loader`."
+    sampler = loader.batch_sampler
+    assert isinstance(sampler, LengthGroupedSampler)
+    return sampler
+
+
 class PhasedLoader:
     "A fixed number of batches of each of several loaders, one loader after the other."
 
     def __init__(self, phases: Sequence[tuple[DataLoader, int]]):  # loader and number of batches
         self.phases, self._skip = phases, 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(updates for _, updates in self.phases)
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -111,7 +120,7 @@ class PhasedLoader:
         for loader, updates in self.phases:
             done, skip = min(skip, updates), max(0, skip - updates)
             while done < updates:
-                loader.batch_sampler.set_epoch(*divmod(done, len(loader)))
+                _sampler_of(loader).set_epoch(*divmod(done, len(loader)))
                 for batch in islice(loader, updates - done):
                     yield batch
                     done += 1
@@ -125,7 +134,8 @@ def rows_seen(
     count = 0
     for loader, planned in phases:
         epochs, rest = divmod(min(planned, updates), len(loader))
-        loader.batch_sampler.set_epoch(epochs, 0)
-        count += epochs * len(loader.dataset) + sum(map(len, islice(loader.batch_sampler, rest)))
+        sampler = _sampler_of(loader)
+        sampler.set_epoch(epochs, 0)
+        count += epochs * len(sampler.lengths) + sum(map(len, islice(sampler, rest)))
         updates -= min(planned, updates)
     return count

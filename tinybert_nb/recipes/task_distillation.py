@@ -6,7 +6,7 @@
 __all__ = ['augment_training_file', 'measure_once', 'distill_student', 'distill']
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #807fec0e
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,24 +45,27 @@ def augment_training_file(
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #a2beffb2
 def measure_once(
     out: str | Path,  # folder of the recorded rows
-    systems: dict[str, str | Path],  # name in the table -> checkpoint folder
+    systems: Mapping[str, str | Path],  # name in the table -> checkpoint folder
     files: TaskFiles,  # `eval` is evaluated on; `train` has the labels of the majority baseline
     max_length: int,  # tokens
     seed: int,  # recorded in the rows
     quiet: bool = False,  # do not report that the result was recorded before
 ) -> list[dict]:  # as `measure_checkpoints`
     "Evaluate checkpoints once and record the rows; errors as `run_once`."
+    path = files.eval
+    if path is None:
+        raise ValueError("the files have no eval file to measure on: see `ensure_dev_split`")
     made_from = {"systems": {name: identify_model(folder) for name, folder in systems.items()},
-                 "files": fingerprint([Path(files.eval), Path(files.train)]), "form": files.form,
+                 "files": fingerprint([Path(path), Path(files.train)]), "form": files.form,
                  "max_length": max_length}
     found = run_once(out, made_from, lambda: {"rows": measure_checkpoints(
-        systems, files.eval, files.train, max_length, seed, files.form)}, quiet=quiet)
+        systems, path, files.train, max_length, seed, files.form)}, quiet=quiet)
     return found["rows"]
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #56950707
 def distill_student(
     files: TaskFiles,
-    teacher: str,  # fine-tuned checkpoint folder
+    teacher: str | Path,  # fine-tuned checkpoint folder
     student: str,  # size or checkpoint folder
     out: str | Path,  # folder of stage-one/, stage-two/ and baseline/
     settings: DistillSettings,
@@ -88,7 +91,7 @@ def distill_student(
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #d9efaa4a
 def distill(
     files: TaskFiles,
-    teacher: str = DEFAULT_TEACHER,
+    teacher: str | Path = DEFAULT_TEACHER,
     student: str = "tinybert-3l-312",
     out: str | Path = "runs/distilled",
     settings: DistillSettings | None = None,
@@ -103,10 +106,10 @@ def distill(
     check_pair(student, load_config(teacher), settings.stage_one)
     if is_checkpoint(student):
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
-    measured = files = ensure_dev_split(files)
+    plain, files = files, ensure_dev_split(files)
     stage_two_terms(settings.stage_two, files.form.problem)
-    if test is not None:
-        measured = replace(given["files"], eval=test)
+    measured = files if test is None else replace(plain, eval=test)
+    assert measured.eval is not None
     finetune(files, teacher, out / "teacher", settings.seeded(settings.finetune), watch=watch)
     systems = {"teacher": out / "teacher/best"}
     systems |= distill_student(files, out / "teacher/best", student, out, settings, watch)

@@ -48,7 +48,7 @@ def cached_logits(
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #eb8c07ab
 def cached_teacher_logits(
-    teacher: str,  # fine-tuned checkpoint folder
+    teacher: str | Path,  # fine-tuned checkpoint folder
     task: TaskData,
     split: Literal["train", "eval"],
 ) -> Tensor:  # (rows, classes), float32
@@ -67,7 +67,7 @@ def cached_teacher_logits(
         return cached_logits(data_folder() / "answers", key, compute)
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #8b9c6ba5
-def check_teacher(teacher: str, task: TaskData) -> None:
+def check_teacher(teacher: str | Path, task: TaskData) -> None:
     "ValueError for a teacher that is no better on the dev texts than a constant prediction."
     kind, metric = task.form.kind, task.metric
     labels = kind.row_labels(task.eval)
@@ -97,7 +97,7 @@ def logits_of_rows(
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #62c7f3d8
 def ensemble_targets(
-    teachers: Sequence[tuple[str, TaskData]],  # folder, and the task with its own tokenizer
+    teachers: Sequence[tuple[str | Path, TaskData]],  # folder; the task with its own tokenizer
 ) -> Tensor:  # (lines, classes), float32, in the first teacher's order of classes
     "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
     (first, task), logits = teachers[0], []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student_t
 
@@ -30,6 +30,9 @@ from ..recipes.task_distillation import augment_training_file, measure_once
 from ..training.environment import environment
 from ..training.intermediate import check_pair
 from ..training.settings import AblationSettings, DistillSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #966cb654
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def ablate(
 
 def _measured(systems, files, settings) -> list[dict]:
     "The rows of one seed; each checkpoint is evaluated once, whatever is added later."
-    rows = []
+    rows: list[dict] = []
     for name, checkpoint in systems.items():
         majority, measured = measure_once(
             checkpoint.parent / "measured", {"checkpoint": checkpoint}, files,
@@ -189,6 +192,12 @@ def change_intervals(
             if name != "full"}
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #a8e0c65e
+def _published_change(name: str) -> float | None:
+    "A variant's change from the full recipe in the paper; None if the paper does not have both."
+    paper, full = VARIANTS.get(name, Variant()).paper, VARIANTS["full"].paper
+    return None if paper is None or full is None else (paper - full) / 100
+
+
 def ablation_table(
     rows: Sequence[dict],  # as `ablate` returns them
 ) -> str:  # Markdown
@@ -198,8 +207,8 @@ def ablation_table(
     lines = []
     for name in dict.fromkeys(row["system"] for row in rows):
         values = [row[metric] for row in rows if row["system"] == name]
-        change, paper = changes.get(name, []), VARIANTS.get(name, Variant()).paper
-        published = "" if paper is None else f"{(paper - VARIANTS['full'].paper) / 100:+.3f}"
+        change, paper = changes.get(name, []), _published_change(name)
+        published = "" if paper is None else f"{paper:+.3f}"
         lines.append((name, _spread(values, ".3f"), _spread(change, "+.3f"), published,
                       len(values)))
     return format_table(head, lines)
@@ -213,8 +222,8 @@ def _spread(values: list[float], form: str) -> str:
 # %% ../../nbs/10_studies/02_ablations.ipynb #a70122a8
 def plot_ablations(
     rows: Sequence[dict],  # as `ablate` returns them
-    ax=None,  # matplotlib axes; None: new ones
-):
+    ax: "Axes | None" = None,  # None: new ones
+) -> "Axes":
     "Each variant's change from the full recipe, beside the change in the paper."
     import matplotlib.pyplot as plt
 
@@ -224,8 +233,8 @@ def plot_ablations(
     spread = [stdev(values) if len(values) > 1 else 0.0 for values in changes.values()]
     ax.barh(places, [mean(values) for values in changes.values()], xerr=spread, height=0.55,
             color="#4477aa", error_kw={"ecolor": "0.3", "capsize": 3}, label="here")
-    paper = [(place, (VARIANTS[name].paper - VARIANTS["full"].paper) / 100)
-             for place, name in zip(places, changes) if VARIANTS[name].paper is not None]
+    published = [(place, _published_change(name)) for place, name in zip(places, changes)]
+    paper = [(place, value) for place, value in published if value is not None]
     ax.plot([value for _, value in paper], [place for place, _ in paper], "D", color="#ee7733",
             label="in the paper (average of four GLUE sets)")
     ax.axvline(0, color="0.2", linewidth=0.8)

@@ -7,7 +7,6 @@ __all__ = ['OneByOne', 'one_by_one', 'augmentation_rows', 'augmentation_speed_ta
 
 # %% ../../nbs/10_studies/07_augmentation_benchmark.ipynb #31063fee
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -31,9 +30,11 @@ from ..training.settings import AugmentationBenchSettings, AugmentationSettings
 
 # %% ../../nbs/10_studies/07_augmentation_benchmark.ipynb #c524e31e
 class OneByOne:
-    "Candidates by one forward pass for each masked position."
+    "Candidates by one forward pass for each masked position; ValueError without a model."
 
     def __init__(self, candidates: Candidates):  # whose model, vocabulary and vectors are used
+        if not isinstance(candidates.masked, MaskedWords):
+            raise ValueError("the candidates have no masked-LM model")
         self.candidates, self.masked = candidates, candidates.masked
         self.english = {token: word for token, word in whole_words(self.masked.tokenizer).items()
                         if not is_chinese(word)}
@@ -46,10 +47,10 @@ class OneByOne:
             return self.candidates([gap])[0]
         self.asked += 1
         names = self.masked.tokenizer.model_input_names
-        inputs = {"input_ids": context.tokens, "token_type_ids": context.types,
-                  "attention_mask": [1] * len(context.tokens)}
-        inputs = {name: torch.tensor([inputs[name]], device=self.masked.model.device)
-                  for name in names if name in inputs}
+        known = {"input_ids": context.tokens, "token_type_ids": context.types,
+                 "attention_mask": [1] * len(context.tokens)}
+        inputs = {name: torch.tensor([known[name]], device=self.masked.model.device)
+                  for name in names if name in known}
         logits = self.masked.model(**inputs).logits[0, context.masked[0]]
         ranked = torch.argsort(logits, descending=True).tolist()
         words = (self.english[token] for token in ranked if token in self.english)
@@ -67,7 +68,7 @@ def one_by_one(
     "Augment texts by Algorithm 1, one word at a time."
     stop_words, found = load_stop_words(settings.stop_words), []
     for text, number in zip(texts, numbers):
-        draft, made = Draft(text, stop_words), {}
+        draft, made = Draft(text, stop_words), dict[str, AugmentedExample]()
         samples = draw_samples(draft, settings, number)
         known = [] if settings.context == "paper" else [
             ask(samples[0].gap(place, settings.context)) for place in range(len(draft.words))]
@@ -102,7 +103,7 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
         chosen = AugmentationSettings(samples=settings.samples, context=context)
         augmenter, ask, same = Augmenter(candidates, chosen), OneByOne(candidates), True
         augmenter(texts)  # warm up
-        seconds, candidates.masked.asked = Counter(), 0
+        seconds, ask.masked.asked = {"ours": 0.0, "reference": 0.0}, 0
         for number in progress_bar(range(settings.passes), desc=context, unit="pass", delay=2):
             share = range(number, len(texts), settings.passes)
             begin = time.perf_counter()
@@ -113,7 +114,7 @@ def augmentation_rows(settings: AugmentationBenchSettings | None = None) -> list
                                    [(each,) for each in share])
             seconds["reference"] += time.perf_counter() - begin
             same = same and reference == [ours[each] for each in share]
-        asked = {"reference": ask.asked, "ours": candidates.masked.asked / settings.passes}
+        asked = {"reference": ask.asked, "ours": ask.masked.asked / settings.passes}
         rows.append({"context": context,
                      "texts_per_second": {way: len(texts) / each for way, each in seconds.items()},
                      "gaps_asked_per_text": {way: each / len(texts) for way, each in asked.items()},

@@ -12,13 +12,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from ..data.task_kinds import MODEL_INPUTS
 from ..distillation.distiller import Distiller, Term, reference_distiller
@@ -37,12 +38,12 @@ from ..training.settings import BenchSettings
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #519c8187
 def alternate(
-    runs: dict[str, Callable[[bool], float]],  # name -> function(warm_up) that returns seconds
+    runs: Mapping[str, Callable[[bool], float]],  # name -> function(warm_up) that returns seconds
     repeats: int,
     description: str = "",  # of the progress bar
 ) -> dict[str, list[float]]:
     "Call the functions in turn, `repeats` times each, after one warm-up call."
-    seconds = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     with progress_bar(total=(repeats + 1) * len(runs), desc=description, leave=False) as progress:
         for number in range(repeats + 1):
             for name, run in runs.items():
@@ -125,16 +126,17 @@ def race(
     texts = bench_texts(settings, length)
     made = {name: make_procedure(name, settings, stage, length, texts)
             for name in procedure_names(settings, stage)}
-    clocks = {name: [] for name in made}
+    clocks: dict[str, list[dict[str, float]]] = {name: [] for name in made}
     on_cpu = made[OURS].device.type == "cpu"
 
-    def timed(name, with_clock, warm_up):
+    def timed(name: str, with_clock: bool, warm_up: bool) -> float:
         clock = Clock(made[name].device) if with_clock and not warm_up else None
         seconds = train_pass(made[name], clock, updates=3 if warm_up else None)
         clocks[name] += [clock.seconds] if clock else []
         return seconds
 
-    runs = {name: partial(timed, name, settings.parts and on_cpu) for name in made}
+    runs: dict[str, Callable[[bool], float]] = {
+        name: partial(timed, name, settings.parts and on_cpu) for name in made}
     if stage == "two":
         runs["logits"] = lambda warm_up: 0.0 if warm_up else _timed(made[OURS])
     seconds = alternate(runs, settings.repeats, f"stage {stage}, {length}")
@@ -260,14 +262,15 @@ def loss_equality(
     if stage == "one":
         sizes = student.config.hidden_size, teacher.config.hidden_size
         distiller = reference_distiller(*sizes, layer_map)
+        assert distiller.projections is not None
         distiller.projections.maps["all"].load_state_dict(reference.fit_dense.state_dict())
-        ours = IntermediateStep(student, distiller, teacher).eval()
+        step: nn.Module = IntermediateStep(student, distiller, teacher).eval()
     else:
         distiller = Distiller([Term("prediction", options={"reference": True})])
         batch["row"] = torch.arange(len(batch["row"]))
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-        ours = StageTwoStep(student, teacher.eval()(**inputs).logits, distiller).eval()
-    ours = float(ours(batch)["loss"])
+        step = StageTwoStep(student, teacher.eval()(**inputs).logits, distiller).eval()
+    ours = float(step(batch)["loss"])
     return {"kind": "equality", **_about(settings, stage, length), "reference": theirs,
             "tinybert_nb": ours, "relative_difference": abs(ours - theirs) / abs(theirs)}
 

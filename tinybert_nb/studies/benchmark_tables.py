@@ -6,10 +6,15 @@
 __all__ = ['benchmark_table', 'plot_speed', 'plot_parts']
 
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #e11bfbd9
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..files.table_styles import format_table
 from .procedures import PARTS, PEER, REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #7f069705
 _SECTIONS = {  # kind of row -> the table's head, the cells of a line
@@ -56,8 +61,8 @@ def benchmark_table(rows: list[dict]) -> str:  # rows as `run_benchmark` returns
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #638c344e
 def plot_speed(
     rows: list[dict],  # as `run_benchmark` returns them; only kind "speed" is drawn
-    ax=None,  # matplotlib axes; None: new ones
-):
+    ax: "Axes | None" = None,  # None: new ones
+) -> "Axes":
     "Speed-up over the reference, a bar per procedure; ValueError if there are no rows."
     import matplotlib.pyplot as plt
 
@@ -83,8 +88,8 @@ def plot_speed(
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #7f4c3458
 def plot_parts(
     rows: list[dict],  # as `run_benchmark` returns them; only kind "parts" is drawn
-    ax=None,  # matplotlib axes; None: new ones
-):
+    ax: "Axes | None" = None,  # None: new ones
+) -> "Axes":
     "The time of an update by part, one bar per procedure; ValueError if there are no rows."
     import matplotlib.pyplot as plt
 

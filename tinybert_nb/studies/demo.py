@@ -8,10 +8,14 @@ __all__ = ['PRESETS', 'STEPS', 'SENTENCE', 'Preset', 'prepare_data', 'run_seed',
 
 # %% ../../nbs/10_studies/00_demo.ipynb #06d7982d
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..analysis.alignment import attention_pair, mean_alignment
 from ..analysis.alignment_figures import plot_alignment_change, plot_layer_map
@@ -111,9 +115,9 @@ STEPS = {"start": "stage-one/start", "stage one": "stage-one/last", "stage two":
 
 
 def alignment_steps(
-    teacher,  # fine-tuned model
+    teacher: PreTrainedModel,  # fine-tuned
     student_folder: str | Path,  # holds stage-one/ and stage-two/
-    loader,  # held-out sentences
+    loader: Iterable[dict[str, Tensor]],  # held-out sentences, in padded batches
     labels: list[str],
 ) -> dict[str, list[dict]]:  # step -> rows, one per mapped layer and head
     "Agreement of the student's attention with its teacher's after each step."
@@ -164,7 +168,7 @@ def write_report(
     agreement = [{"step": step, **{measure: round(mean_of(found, measure), 4) for measure in
                                    ("score_mse", "probability_kl", "cosine")}}
                  for step, found in steps.items()]
-    sections = [
+    sections: list[tuple[str, Sequence[Any]]] = [
         ("Results", [*about, _shown(rows), plot_results(rows).figure]),
         ("Layer map", [plot_layer_map(pair.layer_map).figure]),
         ("One head, side by side", [triptych]),

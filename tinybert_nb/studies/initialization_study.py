@@ -8,11 +8,12 @@ __all__ = ['general_student', 'distill_initialization', 'compare_initializations
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #2c4b4dc0
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.splits import TaskFiles, ensure_dev_split
@@ -26,6 +27,9 @@ from ..recipes.stage_two import stage_two
 from ..recipes.task_distillation import measure_once
 from ..training.environment import environment
 from ..training.settings import InitializationSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../../nbs/10_studies/01_initialization_study.ipynb #40afbc3e
 def general_student(
@@ -69,7 +73,7 @@ def compare_initializations(
     out: str | Path = "runs/initializations",
     settings: InitializationSettings | None = None,
     teacher: str = DEFAULT_TEACHER,  # pre-trained
-    tests: dict[str, str | Path] | None = None,  # held-out files for the table; else the dev files
+    tests: Mapping[str, str | Path] | None = None,  # files for the table; else the dev files
 ) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "Run all initializations, tasks and seeds; resumable. Writes out/TASK/rows.json."
     settings, out, tests, rows = settings or InitializationSettings(), Path(out), tests or {}, []
@@ -150,8 +154,8 @@ def _metric(row) -> str:
 def plot_initializations(
     rows: list[dict],  # as `compare_initializations` returns them
     task: str,  # whose rows are drawn
-    ax=None,  # matplotlib axes; None: new ones
-):
+    ax: "Axes | None" = None,  # None: new ones
+) -> "Axes":
     "The metric over tokens, a curve per initialization; ValueError for an unknown task."
     import matplotlib.pyplot as plt
 

@@ -34,6 +34,7 @@ from ..models.heads import new_student
 from ..models.loading import load_classifier
 from ..models.sizes import is_checkpoint, student_config
 from ..models.tokenizers import load_tokenizer
+from ..recipes.stage_two import StageTwoStep
 from .reference import (
     ReferenceStep, TextBrewerStep, fixed_loader, our_step, reference_optimizer)
 from ..training.optimizer import make_optimizer
@@ -128,11 +129,11 @@ def make_procedure(
     student, teacher = (model.to(device) for model in bench_models(settings))
     layer_map = uniform_map(teacher.config.num_hidden_layers, student.config.num_hidden_layers)
     if name in (REFERENCE, PEER):
-        step = (ReferenceStep(student, teacher, layer_map, stage) if name == REFERENCE
-                else TextBrewerStep(student, teacher, layer_map)).to(device)
+        other = (ReferenceStep(student, teacher, layer_map, stage) if name == REFERENCE
+                 else TextBrewerStep(student, teacher, layer_map)).to(device)
         loader = fixed_loader(rows[:settings.fixed_rows], length, settings.batch_size,
                               tokenizer.pad_token_id)
-        return Procedure(step, student, teacher, loader, reference_optimizer(step), device)
+        return Procedure(other, student, teacher, loader, reference_optimizer(other), device)
     step = our_step(student, teacher, layer_map, stage, len(rows), name == WITH_DROPOUT).to(device)
     loader = make_loader(rows, tokenizer, settings.batch_size, seed=0)
     optimizer = make_optimizer(step, TrainingSettings(learning_rate=1e-4))
@@ -140,11 +141,14 @@ def make_procedure(
     if low:
         teacher.bfloat16()
 
-    def ask_once():
-        step.teacher_logits.copy_(predict(teacher, make_loader(rows, tokenizer, 64)))
+    if not isinstance(step, StageTwoStep):
+        return Procedure(step, student, teacher, loader, optimizer, device, low)
+    stored = step.teacher_logits
 
-    return Procedure(step, student, teacher, loader, optimizer, device, low,
-                     ask_once if stage == "two" else None)
+    def ask_once() -> None:
+        stored.copy_(predict(teacher, make_loader(rows, tokenizer, 64)))
+
+    return Procedure(step, student, teacher, loader, optimizer, device, low, ask_once)
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #2a0f17eb
 def synchronize(device: torch.device) -> None:
@@ -160,7 +164,8 @@ class Clock:
     "Seconds by part: each `mark` adds the time since the previous one to a part."
 
     def __init__(self, device: torch.device):
-        self.device, self.last, self.seconds = device, 0.0, defaultdict(float)
+        self.device, self.last = device, 0.0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def mark(self, part: str | None = None) -> None:
         "End a part here; None: only start the first part."
@@ -183,8 +188,9 @@ def train_pass(
 ) -> float:  # seconds
     "Train once over the batches; returns how long it took."
     mark = clock.mark if clock else lambda part=None: None
-    watched = (("student", procedure.student), ("teacher", procedure.teacher)) if clock else ()
-    hooks = [hook for part, model in watched for hook in clock.watch(model.base_model, part)]
+    watched = (("student", procedure.student), ("teacher", procedure.teacher))
+    hooks = [hook for part, model in watched
+             for hook in clock.watch(model.base_model, part)] if clock else []
     procedure.step.train()
     synchronize(procedure.device)
     start = time.perf_counter()

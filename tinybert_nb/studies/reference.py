@@ -8,7 +8,9 @@ __all__ = ['SCORES', 'fixed_loader', 'eager_scores', 'ReferenceStep', 'reference
 # %% ../../nbs/10_studies/03_reference.ipynb #2f5c5021
 import tempfile
 import warnings
-from typing import Literal
+from functools import reduce
+from operator import add
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,8 @@ def fixed_loader(
     longest = {"input_ids": [0] * length, "token_type_ids": [0] * length, "label": 0, "row": 0}
     padded = {name: tensor[:-1] for name, tensor in
               pad_batch([*rows, longest], pad_token_id).items()}
-    return DataLoader(range(len(rows)), batch_size, shuffle=True,
+    numbers = range(len(rows))  # any sequence will do
+    return DataLoader(numbers, batch_size, shuffle=True,  # type: ignore[arg-type]
                       generator=torch.Generator().manual_seed(0),
                       collate_fn=lambda numbers: {k: v[numbers] for k, v in padded.items()})
 
@@ -48,14 +51,14 @@ SCORES = "tinybert_reference_scores"
 
 
 def eager_scores(
-    module,  # the attention module that calls this function
+    module: nn.Module,  # the attention module that calls this function
     query: Tensor,  # (batch, heads, length, head_size)
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,  # additive, as eager attention takes it
     scaling: float | None = None,
     dropout: float = 0.0,
-    **kwargs,
+    **kwargs: Any,  # of the library, not used
 ) -> tuple[Tensor, Tensor]:
     "Eager attention; returns its output and its masked scores (batch, heads, query, key)."
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -92,14 +95,14 @@ class ReferenceStep(nn.Module):
         if self.stage == "two":
             each = -teacher.logits.softmax(-1) * student.logits.log_softmax(-1)
             return {"prediction": each.mean(), "loss": each.mean()}
-        attention = sum(
+        attention = reduce(add, [
             functional.mse_loss(_unmasked(student.attentions[ours]),
                                 _unmasked(teacher.attentions[theirs]))
-            for ours, theirs, _ in self.layer_map.attention_pairs())
-        hidden = sum(
+            for ours, theirs, _ in self.layer_map.attention_pairs()])
+        hidden = reduce(add, [
             functional.mse_loss(self.fit_dense(student.hidden_states[ours]),
                                 teacher.hidden_states[theirs])
-            for ours, theirs, _ in self.layer_map.hidden_pairs())
+            for ours, theirs, _ in self.layer_map.hidden_pairs()])
         return {"attention": attention, "hidden": hidden, "loss": attention + hidden}
 
 
@@ -127,7 +130,7 @@ def our_step(
     stage: Literal["one", "two"] = "one",
     rows: int = 0,  # stage two: number of texts whose logits are cached
     dropout: bool = False,  # leave the student's dropout on in stage one
-) -> nn.Module:
+) -> IntermediateStep | StageTwoStep:
     "One training step of this package with its default settings."
     if stage == "two":
         logits = torch.zeros(rows, teacher.config.num_labels)

@@ -6,7 +6,7 @@
 __all__ = ['check_data', 'history_differences', 'settings_from_dict', 'rerun']
 
 # %% ../../nbs/04_training/12_rerun.ipynb #6013dad6
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
@@ -75,7 +75,7 @@ def settings_from_dict(
 def rerun(
     folder: str | Path,  # a finished run
     out: str | Path,  # another folder, for the repeated run
-    functions: dict[str, Callable],  # name -> function; it takes `out` and `settings`
+    functions: Mapping[str, Callable],  # name -> function; it takes `out` and `settings`
 ) -> list[str]:  # differences between the two histories; empty: the same
     "Repeat a run and compare; ValueError for changed data or an unknown function."
     call = read_call(folder)
@@ -95,7 +95,8 @@ def rerun(
     check_data(folder)
     _warn_of_conditions(read_json(Path(folder) / "settings.json"), run_conditions(call))
     for name, hint in get_type_hints(function).items():
-        kind = next((kind for kind in (*get_args(hint), hint) if is_dataclass(kind)), None)
+        kind = next((kind for kind in (*get_args(hint), hint)
+                     if isinstance(kind, type) and is_dataclass(kind)), None)
         if kind and isinstance(arguments.get(name), dict):
             arguments[name] = settings_from_dict(kind, arguments[name])
     function(**arguments, out=out)
