@@ -270,10 +270,12 @@ class TaskKind(ReadingRules, EncodingRules, EvaluationRules):
 
 # %% ../../nbs/01_data/09_task_kinds.ipynb #1aaaba24
 def register_kind(kind: type[TaskKind]) -> type[TaskKind]:
-    "Class decorator that makes a kind known by its `problem`; ValueError for a name in use."
+    """Class decorator that makes a kind known by its `problem`; ValueError for a name in use.
+
+    A class of the same name replaces the earlier one, as when its cell is executed again.
+    """
     known = KINDS.setdefault(kind.problem, kind)
-    if not kind.problem or (known.__module__, known.__qualname__) != (
-            kind.__module__, kind.__qualname__):
+    if not kind.problem or known.__qualname__ != kind.__qualname__:
         raise ValueError(f"problem {kind.problem!r} of {kind.__qualname__} is empty or in use: "
                          f"choose another name than {', '.join(KINDS)}")
     KINDS[kind.problem] = kind
