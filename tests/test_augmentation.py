@@ -226,7 +226,7 @@ def test_what_is_asked_wrongly_is_said(words, said, masked_lm, tmp_path):
 
 
 def measure(count: int, folder: Path) -> dict:
-    """Augment so many texts with twenty tries each; memory of the process at its peak, in MiB."""
+    """Augment so many texts with twenty samples each; memory of the process at its peak, in MiB."""
     from tinybert_nb.recipes.augmented_files import augment_file
     from tinybert_nb.training.settings import AugmentationSettings
 

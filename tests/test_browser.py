@@ -216,7 +216,7 @@ def try_workbenches(watched: Watched, name: str) -> None:
 def try_playground(watched: Watched, name: str) -> None:
     """Fewer samples, other chances, another text: other variants."""
     page, root = watched.page, ".AugmentationPlayground"
-    for slider, key in (("Tries", "ArrowLeft"), ("Probability", "End")):
+    for slider, key in (("Samples", "ArrowLeft"), ("Probability", "End")):
         answers(page, root, lambda: move(
             page, f"{root} .widget-hslider:has-text('{slider}')", key))
     text = page.locator(f"{root} input[type='text']")
