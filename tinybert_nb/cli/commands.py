@@ -86,7 +86,7 @@ OVERVIEW = {  # topic -> command -> what it does
         "bench": "Compare the speed of this package with that of the reference procedure.",
         "bench-augmentation":
             "Compare the speed of augmentation with that of the paper's word-by-word algorithm.",
-        "initializations": "Compare random, the teacher's, and general distillation's weights.",
+        "initializations": "Compare initial weights: random, teacher's, general distillation's.",
         "ablate":
             "Ablations: leave out one part of the recipe at a time, and compare with the paper.",
     },

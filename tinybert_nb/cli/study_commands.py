@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/11_cli/07_study_commands.ipynb #0f623009
 @dataclass
 class Initializations(Table, FromFile, TaskOptions):
-    "Compare initial weights: random, the teacher's, those of general distillation."
+    "Compare initial weights: random, teacher's, general distillation's."
 
     test: FilePath = None  # held-out file to evaluate on instead of the eval file
     task: str = "task"  # its name in the table; the same --out may hold several tasks, by calls
