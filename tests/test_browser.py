@@ -385,10 +385,10 @@ def test_a_link_to_a_section_lands_on_it(lab, watched):
     page, (address, token) = watched.page, lab
     page.goto(f"{address}/lab/tree/nbs/03_distillation/00_losses.ipynb?token={token}&reset")
     is_open(page, "00_losses.ipynb", "Losses")
-    section = page.locator(".jp-RenderedMarkdown h2:has-text('A batch in pieces')")
+    section = page.locator(".jp-RenderedMarkdown h2:has-text('Micro-batches')")
     assert section.bounding_box()["y"] > 1100  # below the window
-    follow(page, "#A-batch-in-pieces")
-    is_open(page, "00_losses.ipynb", "A batch in pieces")
+    follow(page, "#Micro-batches")
+    is_open(page, "00_losses.ipynb", "Micro-batches")
     watched.screenshot("section")
 
 
