@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TEACHER, history_rows
-from run_notebooks import all_modules
+from conftest import ROOT, TEACHER, history_rows
+from run_notebooks import PLAIN_TEST, all_modules
 from test_augmentation import save_masked_lm
 from tinybert_nb.data.examples import read_examples
 from tinybert_nb.data.task_form import KINDS, DataError, TaskForm
 from tinybert_nb.data.task_kinds import Regression, register_kind
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.distillation.losses import LOSSES, register_loss
 from tinybert_nb.evaluation.scoreboard import find_entries, score
 from tinybert_nb.evaluation.submission import answer_texts
@@ -27,7 +28,7 @@ from tinybert_nb.training.status import run_status
 FORM = TaskForm(problem="counts")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def counts():
     """How many times something happens: Poisson regression, measured by the mean absolute error."""
 
@@ -80,7 +81,7 @@ def test_a_kind_from_outside_goes_the_whole_road(counts, tmp_path):
         finetune=FinetuneSettings(**brief | {"epochs": 4}), stage_one=StageOneSettings(**brief, any_teacher=True),
         stage_two=StageTwoSettings(**brief), augment=True,
         augmentation=AugmentationSettings(samples=2, vectors="none", masked_lm=str(save_masked_lm(tmp_path / "masked-lm"))))
-    rows = distill(train, None, TEACHER, "2l-48-12h", out, settings, test, form=FORM)
+    rows = distill(TaskFiles(train, form=FORM), TEACHER, "2l-48-12h", out, settings, test)
     assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h baseline", "2l-48-12h distilled"]
     assert all(row["metric"] == "absolute_error" and row["absolute_error"] >= 0 for row in rows)
     gold = [example.label for example in read_examples(test, form=FORM)]
@@ -137,3 +138,10 @@ def test_no_module_knows_a_kind_by_its_name():
 def test_the_rule_finds_a_branch():
     source = 'if form.problem == "spans": pass\nif problem in ("single", "tokens"): pass\nif problem: pass\n'
     assert names_of_kinds(source) == ["line 1: spans", "line 2: single", "line 2: tokens"]
+
+
+def test_the_notebook_leaves_the_kinds_as_they_were():
+    """nbdev_test runs many notebooks in one process; this one registers kinds of its own."""
+    before = dict(KINDS)
+    passed, _ = PLAIN_TEST(ROOT / "nbs/01_data/09_task_kinds.ipynb")
+    assert passed and before == KINDS and all(kind.__module__ == "tinybert_nb.data.task_kinds" for kind in KINDS.values())
