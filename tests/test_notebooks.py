@@ -167,6 +167,12 @@ def form_faults(source: str) -> list[str]:
     return faults
 
 
+def test_no_module_is_too_long():
+    """A room that needs more than 500 lines is two rooms."""
+    lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > 500} == {}
+
+
 # Execution --------------------------------------------------------------------------------------
 
 

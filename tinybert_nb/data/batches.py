@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError
-from .token_classification import NO_LABEL
+from .task_kinds import NO_LABEL
 
 # %% ../../nbs/01_data/15_batches.ipynb #a4c8f5b7
 def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..files.terminal import note
 from .task_form import DataError, TaskForm, some_of
-from .token_classification import Tags
+from .task_kinds import Tags
 from .task_kinds import Example, label_classes
 from .formats import located_rows
 

@@ -20,7 +20,7 @@ from ..data.encoding import encode_examples
 from ..data.labels import label_names
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS, Example
-from ..data.token_classification import NO_LABEL
+from ..data.task_kinds import NO_LABEL
 from ..models.heads import kind_of, labels_of, logits_of
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import limit_length, load_tokenizer

@@ -18,6 +18,7 @@ from transformers import (AutoModel, BertForSequenceClassification, PreTrainedCo
                           PreTrainedModel)
 from transformers.activations import ACT2FN
 
+import tinybert_nb.data.formats  # noqa: F401 - it makes the kinds of tasks known
 from ..data.task_form import KINDS, TaskForm
 from ..data.task_kinds import TaskKind
 

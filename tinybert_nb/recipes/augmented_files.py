@@ -23,7 +23,8 @@ from ..augmentation.words import find_words, is_chinese
 from ..data.encoding import UnknownTokens, fingerprint
 from ..data.examples import read_examples, valid_rows
 from ..data.formats import reader_of
-from ..data.row_writer import RowWriter, writer_of
+from ..data.formats import writer_of
+from ..data.tables import RowWriter
 from ..data.splits import PROVENANCE
 from ..data.task_form import DataError, TaskForm, rows_identity
 from ..data.text_io import PACKED, content_name, text_lines
