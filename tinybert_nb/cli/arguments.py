@@ -49,9 +49,7 @@ def shared_options(kind: type) -> dict[str, list[str]]:  # shared name -> the op
     found = {option.name: [f"{stage}.{option.name}" for stage in stages]
              for option in fields(StageSettings) if option.name not in own}
     if "seeds" in own:
-        found.pop("seed", None)
-    elif "seed" in own:
-        found["seed"] = ["seed", *(f"{stage}.seed" for stage in stages)]
+        del found["seed"]
     return {name.replace("_", "-"): [each.replace("_", "-") for each in options]
             for name, options in found.items()}
 

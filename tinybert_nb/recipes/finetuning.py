@@ -152,7 +152,7 @@ def train_baseline(
     "Train a student on gold labels, with the rows and the number of updates of both stages."
     def shared(stage, steps):
         values = {each.name: getattr(stage, each.name) for each in fields(StageSettings)}
-        return values | {"seed": settings.seed, "steps": steps or stage.steps, "patience": 0}
+        return values | {"steps": steps or stage.steps, "patience": 0}
 
     one, two = map(shared, (settings.stage_one, settings.stage_two), made)
     batches = ("epochs", "steps", "batch_size", "tokens_per_batch", "max_length", "seed", "compile")

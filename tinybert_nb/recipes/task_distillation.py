@@ -76,9 +76,9 @@ def distill_student(
     rows = augment_training_file(files, out, settings.augmentation) if settings.augment else files
     later = rows if settings.augment_stage_two else files
     one = stage_one(rows, teacher, student, out / "stage-one",
-                    settings.seeded(settings.stage_one), watch)
+                    settings.stage_one, watch)
     both = stage_two(later, teacher, out / "stage-one/last", out / "stage-two",
-                     settings.seeded(settings.stage_two), watch)
+                     settings.stage_two, watch)
     name = Path(student).name
     systems = {}
     if settings.baseline:
@@ -110,11 +110,11 @@ def distill(
     stage_two_terms(settings.stage_two, files.form.problem)
     measured = files if test is None else replace(plain, eval=test)
     assert measured.eval is not None
-    finetune(files, teacher, out / "teacher", settings.seeded(settings.finetune), watch=watch)
+    finetune(files, teacher, out / "teacher", settings.finetune, watch=watch)
     systems = {"teacher": out / "teacher/best"}
     systems |= distill_student(files, out / "teacher/best", student, out, settings, watch)
     rows = measure_checkpoints(systems, measured.eval, measured.train, settings.finetune.max_length,
-                               settings.seed, measured.form)
+                               settings.finetune.seed, measured.form)
     if processes().is_main_process:
         write_json(out / "results.json", {"rows": rows, "measured_on": measured.eval,
                                           "form": measured.form, **environment(),

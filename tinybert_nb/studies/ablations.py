@@ -105,7 +105,7 @@ def run_variant(
     first = _stage_one_changes(variant)
     taught = place / _folder("one", first | ({} if variant.augment else {"augment": False}))
     one = stage_one(rows, teacher, student, taught,
-                    replace(settings.seeded(settings.stage_one), **first))
+                    replace(settings.stage_one, **first))
     begin = taught / ("start" if variant.stage_one is None else "last")
     out = taught / (_folder("two", variant.stage_two or {}) + f"-from-{begin.name}")
     if variant.stage_two is None:
@@ -113,7 +113,7 @@ def run_variant(
         train_baseline(rows, later, begin, out, settings, (one["updates"], None))
     else:
         stage_two(later, teacher, begin, out,
-                  replace(settings.seeded(settings.stage_two), **variant.stage_two))
+                  replace(settings.stage_two, **variant.stage_two))
     return out / "best"
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #4b708253
@@ -137,8 +137,8 @@ def ablate(
     measured = plain if test is None else replace(files, eval=test)
     varied = augment_training_file(plain, out, settings.augmentation) if settings.augment else plain
     for seed in settings.seeds:
-        seeded, place = replace(settings, seed=seed), out / f"seed-{seed}"
-        finetune(plain, teacher, place / "teacher", seeded.seeded(seeded.finetune))
+        seeded, place = settings.with_seed(seed), out / f"seed-{seed}"
+        finetune(plain, teacher, place / "teacher", seeded.finetune)
         systems = {"teacher": place / "teacher/best"}
         for name in names:
             read = varied if VARIANTS[name].augment else plain
@@ -157,7 +157,7 @@ def _measured(systems, files, settings) -> list[dict]:
     for name, checkpoint in systems.items():
         majority, measured = measure_once(
             checkpoint.parent / "measured", {"checkpoint": checkpoint}, files,
-            settings.finetune.max_length, settings.seed, quiet=True)
+            settings.finetune.max_length, settings.finetune.seed, quiet=True)
         measured["system"] = name
         rows += [measured] if rows else [majority, measured]
     return rows

@@ -101,9 +101,9 @@ def run_seed(
     teacher: str = DEFAULT_TEACHER,
 ) -> list[dict]:  # one row per system
     "Train teacher and students of one seed and evaluate them on the test sentences."
-    out, recipe = Path(out) / f"seed-{seed}", replace(preset.recipe, seed=seed)
+    out, recipe = Path(out) / f"seed-{seed}", preset.recipe.with_seed(seed)
     task = TaskFiles(files["train"], files["dev"])
-    finetune(task, teacher, out / "teacher", recipe.seeded(recipe.finetune))
+    finetune(task, teacher, out / "teacher", recipe.finetune)
     systems = {"teacher": out / "teacher/best"}
     for student in preset.students:
         systems |= distill_student(task, systems["teacher"], student, out / student, recipe)
@@ -230,7 +230,7 @@ def run_demo(
     about = [f"{sentences['train']:,} movie-review sentences for training, "
              f"{sentences['dev']:,} to select checkpoints, {sentences['test']:,} held out for this "
              f"table. Made by: {command}",
-             f"Mean over {len(chosen.seeds)} seed(s); latency on {hardware()}."]
+             f"{_mean_over(chosen.seeds)}; latency on {hardware()}."]
     page = write_report(out, chosen, rows, steps, about)
     show(f"\n{results_table(rows)}\n\nhardware: {hardware()}")
     print("attention, Kullback-Leibler divergence from the teacher: " + ", ".join(
@@ -238,6 +238,10 @@ def run_demo(
     print(f"rows: {out / 'results.json'}\nreport with pictures: {page}\n"
           f"this call: {(time.perf_counter() - start) / 60:.1f} minutes")
     return rows
+
+
+def _mean_over(seeds: tuple[int, ...]) -> str:
+    return f"Mean over {len(seeds)} seeds" if len(seeds) > 1 else f"Seed {seeds[0]}"
 
 
 def _align(preset: Preset, out: Path, test: Path) -> dict[str, list[dict]]:

@@ -10,7 +10,7 @@ __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TrainingSettings', 'result_s
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, Self
 
 from ..data.catalogue import DEFAULT_TEACHER
 
@@ -192,9 +192,6 @@ class AugmentationSettings:
             raise ValueError(f"probability is {self.probability}: it must be above 0 and at most 1")
 
 # %% ../../nbs/04_training/00_settings.ipynb #148d8034
-_Stage = TypeVar("_Stage", bound=StageSettings)
-
-
 @dataclass
 class DistillSettings:
     "The whole recipe: the settings of its stages."
@@ -207,11 +204,12 @@ class DistillSettings:
     augment: bool = False  # train students on augmented examples too (paper: yes)
     augment_stage_two: bool = True  # also in stage two (paper: yes; STS-B and SQuAD: no)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
-    seed: int = 0  # of every stage that has none of its own
 
-    def seeded(self, stage: _Stage) -> _Stage:
-        "A stage's settings with the recipe's seed, unless the stage has one of its own (not 0)."
-        return replace(stage, seed=stage.seed or self.seed)
+    def with_seed(self, seed: int) -> Self:
+        "The recipe with this seed in every stage."
+        return replace(self, finetune=replace(self.finetune, seed=seed),
+                       stage_one=replace(self.stage_one, seed=seed),
+                       stage_two=replace(self.stage_two, seed=seed))
 
 # %% ../../nbs/04_training/00_settings.ipynb #bbc77831
 @dataclass
