@@ -20,11 +20,6 @@ from .tables import (
     _EMPTY, RowWriter, _csv_rows, _delimiter, _tab_rows, table_writer)
 from .task_kinds import TaskKind
 
-# these register their kinds of tasks
-import tinybert_nb.data.sequence_classification  # noqa: F401
-import tinybert_nb.data.token_classification  # noqa: F401
-import tinybert_nb.data.question_answering  # noqa: F401
-
 # %% ../../nbs/01_data/11_formats.ipynb #fdfc78f2
 def _object(pairs: list[tuple]) -> dict:
     "A JSON object; ValueError for one that has a name twice."

@@ -65,10 +65,15 @@ class SingleClass(ClassReading, TaskKind):
 
     def metric_parts(self, metric: str, logits: Logits, labels: Sequence,
                      names: Sequence[str]) -> np.ndarray | None:
-        if metric != "accuracy" or len(logits) != len(labels):
-            return super().metric_parts(metric, logits, labels, names)
-        right = np.asarray(logits).argmax(-1) == np.asarray(labels)
-        return np.stack((right, np.ones_like(right)), 1).astype(float)
+        super().metric_parts(metric, logits, labels, names)
+        answers, gold = np.asarray(logits).argmax(-1), np.asarray(labels)
+        if metric == "accuracy":
+            return np.stack((answers == gold, np.ones(len(gold))), 1)
+        if metric == "f1":
+            found, true = (each == names.index(self.positive_class(names))
+                           for each in (answers, gold))
+            return np.stack((2.0 * (found & true), found * 1.0 + true), 1)
+        return None
 
     def constant_logits(self, learnt: Sequence, names: Sequence[str]) -> Any:
         return np.eye(len(names))[Counter(learnt).most_common(1)[0][0]]
@@ -151,6 +156,14 @@ class SeveralClasses(TaskKind):
 
     def metric_names(self, names: Sequence[str] = ()) -> list[str]:
         return ["micro_f1", "macro_f1", "accuracy"]
+
+    def metric_parts(self, metric: str, logits: Logits, labels: Sequence,
+                     names: Sequence[str]) -> np.ndarray | None:
+        super().metric_parts(metric, logits, labels, names)
+        found, true = np.asarray(logits) > 0, np.asarray(labels) > 0.5
+        if metric != "micro_f1":
+            return None
+        return np.stack((2 * (found & true).sum(-1), found.sum(-1) + true.sum(-1)), 1)
 
     def constant_logits(self, learnt: Sequence, names: Sequence[str]) -> Any:
         return np.mean(learnt, axis=0) - 0.5

@@ -18,8 +18,7 @@ from transformers import (AutoModel, BertForSequenceClassification, PreTrainedCo
                           PreTrainedModel)
 from transformers.activations import ACT2FN
 
-import tinybert_nb.data.formats  # noqa: F401 - it makes the kinds of tasks known
-from ..data.task_form import KINDS, TaskForm
+from ..data.task_form import TaskForm, known_kinds
 from ..data.task_kinds import TaskKind
 
 # %% ../../nbs/02_models/01_heads.ipynb #1f8e4904
@@ -28,14 +27,14 @@ def kind_of(
     form: TaskForm = TaskForm(),  # its other settings; its problem is replaced
 ) -> TaskKind:
     "The kind of task of a configuration: its own name, by the head, or `problem_type`; or single."
-    named = getattr(config, "task_kind", None)
-    if named and named not in KINDS:
+    named, kinds = getattr(config, "task_kind", None), known_kinds()
+    if named and named not in kinds:
         raise ValueError(f"the model's task is of the kind {named!r}, which is none of "
-                         f"{', '.join(KINDS)}: import the module that registers it")
-    by_head = [problem for problem, kind in KINDS.items() if kind.problem_type is None and any(
+                         f"{', '.join(kinds)}: import the module that registers it")
+    by_head = [problem for problem, kind in kinds.items() if kind.problem_type is None and any(
         name.endswith(kind.auto_class.removeprefix("AutoModelFor"))
         for name in config.architectures or ())]
-    by_type = [problem for problem, kind in KINDS.items()
+    by_type = [problem for problem, kind in kinds.items()
                if kind.problem_type and kind.problem_type == config.problem_type]
     problem = [*filter(None, [named]), *by_head, *by_type, "single"][0]
     return replace(form, problem=problem).kind
