@@ -11,6 +11,11 @@ import sys
 
 import pytest
 
+from forked_commands import run_forked
+
+# No hub and no progress bars: libraries read this when they are imported.
+os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 # A shell that runs the tests in the background has Ctrl-C ignored, and the commands that are tested
 # would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -67,16 +72,19 @@ def cells_of(notebook: Path, kind: str = "code") -> list[dict]:
     ]
 
 
+def command_environment() -> dict[str, str]:
+    """The environment of a command: as above, and without the mark that a test is running."""
+    return {key: value for key, value in os.environ.items() if key != "IN_TEST"}
+
+
 def run_command(
     *words, folder: Path = ROOT, timeout: float = 600, **more
 ) -> subprocess.CompletedProcess:
-    """Run a command as a user does, with no hub and no progress bars; output captured as text."""
-    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
-    environment.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+    """Run a command as a user does; output captured as text."""
     return subprocess.run(
         [str(word) for word in words],
         cwd=folder,
-        env=environment,
+        env=command_environment(),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -84,9 +92,9 @@ def run_command(
     )
 
 
-def tinybert_nb(*words, timeout: float = 600, **more) -> subprocess.CompletedProcess:
-    """`tinybert-nb ...`, from the environment that runs the tests."""
-    return run_command(Path(sys.executable).parent / "tinybert-nb", *words, timeout=timeout, **more)
+def tinybert_nb(*words, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess:
+    """`tinybert-nb ...`, in a process of its own whose imports are made already."""
+    return run_forked([str(word) for word in words], folder, command_environment(), timeout)
 
 
 def succeeded(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

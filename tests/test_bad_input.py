@@ -3,10 +3,12 @@
 import ctypes
 import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from conftest import EVAL, SHORT, STUDENT, TEACHER, TRAIN, tinybert_nb
+from conftest import EVAL, SHORT, STUDENT, TEACHER, TRAIN, run_command, tinybert_nb
 
 GOOD = b"a warm and funny film\tpositive\na dull and empty film\tnegative\n"
 
@@ -153,7 +155,7 @@ def obey_permissions() -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "mine").mkdir(mode=0o555)
     words = ["finetune", "--train", TRAIN, "--eval", EVAL, "--out", tmp_path / "mine/run", *SHORT]
-    result = tinybert_nb(*words, preexec_fn=obey_permissions)
+    result = run_command(Path(sys.executable).parent / "tinybert-nb", *words, preexec_fn=obey_permissions)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert f"Permission denied: '{tmp_path / 'mine/run'}'" in result.stderr
     assert not list((tmp_path / "mine").iterdir())
