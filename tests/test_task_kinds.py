@@ -116,7 +116,7 @@ def test_its_bad_rows_are_located(counts, tmp_path):
 def test_its_model_is_refused_where_the_kind_is_unknown(tmp_path, monkeypatch):
     monkeypatch.delitem(KINDS, "counts", raising=False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "task_kind": "counts"}))
-    with pytest.raises(ValueError, match="is of the kind 'counts', which is none of single, .*: import the module that registers it"):
+    with pytest.raises(ValueError, match="is of the kind 'counts', which is none of multi, regression, single, .*: import the module that registers it"):
         kind_of(load_config(str(tmp_path)))
 
 

@@ -69,7 +69,7 @@ class TaskForm:
         "The `TaskKind` of this form; `DataError` for an unknown problem."
         kinds = known_kinds()
         if self.problem not in kinds:
-            raise DataError(f"problem is {self.problem!r}: choose one of {', '.join(kinds)}")
+            raise DataError(f"problem is {self.problem!r}: choose one of {', '.join(sorted(kinds))}")
         return kinds[self.problem](self)
 
 

@@ -274,6 +274,6 @@ def register_kind(kind: type[TaskKind]) -> type[TaskKind]:
     known = KINDS.setdefault(kind.problem, kind)
     if not kind.problem or known.__qualname__ != kind.__qualname__:
         raise ValueError(f"problem {kind.problem!r} of {kind.__qualname__} is empty or in use: "
-                         f"choose another name than {', '.join(KINDS)}")
+                         f"choose another name than {', '.join(sorted(KINDS))}")
     KINDS[kind.problem] = kind
     return kind

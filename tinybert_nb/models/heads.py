@@ -30,7 +30,7 @@ def kind_of(
     named, kinds = getattr(config, "task_kind", None), known_kinds()
     if named and named not in kinds:
         raise ValueError(f"the model's task is of the kind {named!r}, which is none of "
-                         f"{', '.join(kinds)}: import the module that registers it")
+                         f"{', '.join(sorted(kinds))}: import the module that registers it")
     by_head = [problem for problem, kind in kinds.items() if kind.problem_type is None and any(
         name.endswith(kind.auto_class.removeprefix("AutoModelFor"))
         for name in config.architectures or ())]

@@ -41,20 +41,24 @@ def _short(path: str | Path) -> str:
 def _metadata(model: str | Path) -> dict:
     "The metadata of a model's card, in its folder or on the hub; {} if there is none."
     folder = Path(model)
-    return _card_data(folder / "README.md") if folder.is_dir() else _hub_card_data(str(model))
-
-
-def _card_data(card: str | Path) -> dict:  # card: a file or a model id
-    from huggingface_hub import ModelCard
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import metadata_load
     from yaml import YAMLError
 
-    with suppress(OSError, ValueError, YAMLError, HfHubHTTPError, HFValidationError):
-        return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
+    with suppress(OSError, ValueError, YAMLError):
+        card = folder / "README.md" if folder.is_dir() else _hub_card(str(model))
+        return (metadata_load(card) if card else None) or {}
     return {}
 
 
-_hub_card_data = cache(_card_data)  # a run saves often, but reads the hub once
+@cache
+def _hub_card(model: str) -> str | None:
+    "The file of a model's card from the hub; None if there is none. A run asks once."
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    with suppress(OSError, ValueError, HfHubHTTPError, HFValidationError):
+        return hf_hub_download(model, "README.md")
+    return None
 
 
 def stated_licence(
