@@ -69,7 +69,8 @@ class TaskForm:
         "The `TaskKind` of this form; `DataError` for an unknown problem."
         kinds = known_kinds()
         if self.problem not in kinds:
-            raise DataError(f"problem is {self.problem!r}: choose one of {', '.join(sorted(kinds))}")
+            raise DataError(f"problem is {self.problem!r}: choose one of "
+                            f"{', '.join(sorted(kinds))}")
         return kinds[self.problem](self)
 
 
