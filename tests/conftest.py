@@ -166,6 +166,23 @@ def small_data(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def small_teacher(tmp_path_factory) -> Path:
+    """A teacher with random weights, where no test asks what it knows."""
+    from transformers import BertConfig
+
+    from tinybert_nb.models.heads import new_student
+    from tinybert_nb.models.loading import save_checkpoint
+    from tinybert_nb.models.tokenizers import load_tokenizer
+
+    tokenizer, folder = load_tokenizer(TEACHER), tmp_path_factory.mktemp("models") / "teacher"
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=4, num_attention_heads=12, intermediate_size=192
+    )
+    save_checkpoint(folder, new_student(config, head=False), tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def teacher_run(small_data, tmp_path_factory) -> Path:
     """A run folder of `finetune` on the small data."""
     out = tmp_path_factory.mktemp("runs") / "teacher"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TEACHER, history_rows
+from conftest import history_rows
 from run_notebooks import PLAIN_TEST, all_modules, all_notebooks
 from test_augmentation import save_masked_lm
 from tinybert_nb.data.examples import read_examples
@@ -74,7 +74,7 @@ def write(path, seed, count):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_a_kind_from_outside_goes_the_whole_road(counts, tmp_path):
+def test_a_kind_from_outside_goes_the_whole_road(counts, small_teacher, tmp_path):
     train, test, out = tmp_path / "train.jsonl", tmp_path / "test.jsonl", tmp_path / "run"
     write(train, 0, 60), write(test, 1, 30)
     brief = {"epochs": 1, "max_length": 32, "batch_size": 16}
@@ -82,7 +82,7 @@ def test_a_kind_from_outside_goes_the_whole_road(counts, tmp_path):
         finetune=FinetuneSettings(**brief | {"epochs": 4}), stage_one=StageOneSettings(**brief, any_teacher=True),
         stage_two=StageTwoSettings(**brief), augment=True,
         augmentation=AugmentationSettings(samples=2, vectors="none", masked_lm=str(save_masked_lm(tmp_path / "masked-lm"))))
-    rows = distill(TaskFiles(train, form=FORM), TEACHER, "2l-48-12h", out, settings, test)
+    rows = distill(TaskFiles(train, form=FORM), small_teacher, "2l-48-12h", out, settings, test)
     assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h baseline", "2l-48-12h distilled"]
     assert all(row["metric"] == "absolute_error" and row["absolute_error"] >= 0 for row in rows)
     gold = [example.label for example in read_examples(test, form=FORM)]

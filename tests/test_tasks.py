@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from conftest import TEACHER, history_rows, succeeded, tinybert_nb
+from conftest import history_rows, succeeded, tinybert_nb
 
 BRIEF = ["--finetune.epochs", "1", "--stage-one.epochs", "1", "--stage-two.epochs", "1"]
 BRIEF += [f"--{stage}.max-length=48" for stage in ("finetune", "stage-one", "stage-two")]
@@ -75,14 +75,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_task_goes_the_whole_road(kind, tmp_path):
+def test_every_kind_of_task_goes_the_whole_road(kind, small_teacher, tmp_path):
     write, name, options, metric = KINDS[kind]
     write(tmp_path / name, random.Random(0), 60)
     write(tmp_path / f"test-{name}", random.Random(1), 30)
     out, table = tmp_path / "run", tmp_path / "rows.json"
     told = succeeded(tinybert_nb(
         "distill", "--train", tmp_path / name, "--test", tmp_path / f"test-{name}", *options, *SMALL,
-        "--out", out, "--json", table))
+        "--teacher", small_teacher, "--out", out, "--json", table))
     rows = json.loads(table.read_text(encoding="utf-8"))
     assert [row["system"] for row in rows] == ["majority", "teacher", "2l-48-12h baseline", "2l-48-12h distilled"]
     assert all(row["metric"] == metric and -1 <= row[metric] <= 1 for row in rows)
@@ -100,13 +100,13 @@ def test_every_kind_of_task_goes_the_whole_road(kind, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
+def two_runs(small_teacher, tmp_path_factory):
     """The same task with two seeds."""
     folder = tmp_path_factory.mktemp("compared")
     write_csv(folder / "films.csv", random.Random(0), 60)
     for seed in (0, 1):
         succeeded(tinybert_nb("distill", "--train", folder / "films.csv", "--text", "words", "--label", "opinion", *SMALL,
-                              "--out", folder / f"runs/seed-{seed}", "--seed", seed))
+                              "--teacher", small_teacher, "--out", folder / f"runs/seed-{seed}", "--seed", seed))
     return folder
 
 
@@ -138,14 +138,15 @@ def write_glue(folder, count):
     (folder / "test.tsv").write_text("\n".join([head, *(row.rsplit("\t", 1)[0] for row in rows[:1] * 3000)]) + "\n", encoding="utf-8")
 
 
-def test_glue_from_recipe_to_submission(tmp_path):
+def test_glue_from_recipe_to_submission(small_teacher, tmp_path):
     write_glue(tmp_path / "RTE", 40)
     told = tinybert_nb("glue", "RTE", "--place", tmp_path)
     assert "40 rows, where 2,490 were published for RTE's train" in told.stderr
     assert "epochs: 20" in succeeded(told).stdout and "section 4.2" in told.stdout
     (tmp_path / "rte.yaml").write_text(told.stdout, encoding="utf-8")
     succeeded(tinybert_nb(
-        "distill", "--settings-file", tmp_path / "rte.yaml", "--out", tmp_path / "run", *SMALL, "--no-baseline", "--no-augment"))
+        "distill", "--settings-file", tmp_path / "rte.yaml", "--teacher", small_teacher, "--out", tmp_path / "run", *SMALL,
+        "--no-baseline", "--no-augment"))
     out = tmp_path / "answers.zip"
     told = succeeded(tinybert_nb("submit", f"RTE={tmp_path}/run/stage-two/best", "--place", tmp_path, "--out", out))
     assert told.stdout == f"{out}: RTE\n"
@@ -170,9 +171,9 @@ def test_what_is_asked_wrongly_is_said(words, said, tmp_path):
     assert "Traceback" not in told.stderr
 
 
-def test_ablations_as_a_command(tmp_path):
+def test_ablations_as_a_command(small_teacher, tmp_path):
     write_csv(tmp_path / "films.csv", random.Random(0), 60)
-    words = ["ablate", "--train", tmp_path / "films.csv", "--text", "words", "--label", "opinion", "--teacher", TEACHER, *SMALL,
+    words = ["ablate", "--train", tmp_path / "films.csv", "--text", "words", "--label", "opinion", "--teacher", small_teacher, *SMALL,
              "--variants", "full", "without stage one", "--seeds", "0", "--out", tmp_path / "run"]
     told = succeeded(tinybert_nb(*words))
     assert "| without stage one |" in told.stdout and (tmp_path / "run/ablations.png").stat().st_size > 5000
