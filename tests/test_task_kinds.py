@@ -3,12 +3,13 @@
 import ast
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import history_rows
+from conftest import history_rows, run_command, succeeded
 from run_notebooks import PLAIN_TEST, all_modules, all_notebooks
 from test_augmentation import save_masked_lm
 from tinybert_nb.data.examples import read_examples
@@ -151,3 +152,18 @@ def test_a_notebook_leaves_the_kinds_as_they_were(notebook):
     before = dict(KINDS)
     passed, _ = PLAIN_TEST(notebook)
     assert passed and before == KINDS and {kind.__module__.partition(".")[0] for kind in KINDS.values()} == {"tinybert_nb"}
+
+
+def test_a_name_of_the_package_is_refused_before_its_kinds_are_imported():
+    """In a fresh process: the kind from outside is blamed, and the package's stays."""
+    program = '''
+from tinybert_nb.data.task_form import TaskForm
+from tinybert_nb.data.task_kinds import TaskKind, register_kind
+try:
+    register_kind(type("Spans", (TaskKind,), {"problem": "spans"}))
+except ValueError as error:
+    print(error)
+print(type(TaskForm(problem="spans").kind).__name__)
+'''
+    said = succeeded(run_command(sys.executable, "-c", program)).stdout.splitlines()
+    assert said[0].startswith("problem 'spans' of Spans is empty or in use") and said[1:] == ["QuestionAnswering"]

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from .task_form import KINDS, DataError, TaskForm, some_of
+from .task_form import KINDS, DataError, TaskForm, known_kinds, some_of
 from .tables import RowWriter
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #f1d929fa
@@ -271,6 +271,8 @@ def register_kind(kind: type[TaskKind]) -> type[TaskKind]:
 
     A class of the same name replaces the earlier one, as when its cell is executed again.
     """
+    if kind.__module__.partition(".")[0] != "tinybert_nb":
+        known_kinds()  # a name of the package's kinds is in use before they are asked for
     known = KINDS.setdefault(kind.problem, kind)
     if not kind.problem or known.__qualname__ != kind.__qualname__:
         raise ValueError(f"problem {kind.problem!r} of {kind.__qualname__} is empty or in use: "

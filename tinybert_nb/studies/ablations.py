@@ -29,7 +29,7 @@ from ..recipes.stage_two import stage_two
 from ..recipes.task_distillation import augment_training_file, measure_once
 from ..training.environment import environment
 from ..training.intermediate import check_pair
-from ..training.settings import AblationSettings, DistillSettings
+from ..training.settings import AblationSettings, DistillSettings, check_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,6 +128,7 @@ def ablate(
     "Run all variants and seeds; resumable. Writes out/rows.json."
     settings, out, rows = settings or AblationSettings(), Path(out), []
     names = chosen_variants(settings)
+    check_seeds(settings)
     check_output(out, [*files.paths, test, teacher, student], "rows.json",
                  ["rows.json", "ablations.png"])
     for name in names:  # before a teacher is trained

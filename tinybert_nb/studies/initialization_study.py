@@ -26,7 +26,7 @@ from ..recipes.stage_one import stage_one
 from ..recipes.stage_two import stage_two
 from ..recipes.task_distillation import measure_once
 from ..training.environment import environment
-from ..training.settings import InitializationSettings
+from ..training.settings import InitializationSettings, check_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +77,7 @@ def compare_initializations(
 ) -> list[dict]:  # task, seed, system, start, tokens, metric, its value, ...
     "Run all initializations, tasks and seeds; resumable. Writes out/TASK/rows.json."
     settings, out, tests, rows = settings or InitializationSettings(), Path(out), tests or {}, []
+    check_seeds(settings)
     for task, files in tasks.items():
         check_output(out / task, [teacher, corpus, *files.paths, tests.get(task)], "rows.json",
                      ["rows.json"])

@@ -6,7 +6,7 @@
 __all__ = ['RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TrainingSettings', 'result_settings', 'IntermediateSettings',
            'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings',
            'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings',
-           'InitializationSettings', 'AblationSettings']
+           'InitializationSettings', 'AblationSettings', 'check_seeds']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
@@ -293,3 +293,11 @@ class AblationSettings(DistillSettings):
 
     variants: tuple[str, ...] = ()  # by name; (): all
     seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def check_seeds(settings: AblationSettings | InitializationSettings) -> None:
+    "ValueError if a stage has a seed of its own: `seeds` gives one to all stages."
+    for name in ("finetune", "stage_one", "stage_two"):
+        if seed := getattr(settings, name).seed:
+            raise ValueError(f"seed of {name} is {seed}, but the study gives each seed in seeds "
+                             f"to all stages: set seeds alone, here {settings.seeds}")
