@@ -30,7 +30,7 @@ import nbdev.test
 ROOT = Path(__file__).resolve().parent.parent
 PROOFS = ROOT / "build" / "executed"
 RUNS = ROOT / "build" / "runs"  # where walkthroughs train when they are tested
-PLAIN_TEST = nbdev.test.test_nb
+PLAIN_TEST, PLAIN_PARALLEL = nbdev.test.test_nb, nbdev.test.parallel
 
 
 def all_notebooks() -> list[Path]:
@@ -166,9 +166,15 @@ def run_with_proof(notebook: Path, **options) -> tuple[bool, float]:
     return passed, seconds
 
 
+def _last_first(function, notebooks, **options):
+    """fastcore's `parallel`, from the last notebook on: walkthroughs and studies, which train
+    longest, come last in the listing, and begun last they would be waited for."""
+    return list(PLAIN_PARALLEL(function, notebooks[::-1], **options))[::-1]
+
+
 def _nbdev_test(**options) -> bool:
     """nbdev_test, each notebook through `run_with_proof`; whether all passed."""
-    nbdev.test.test_nb = run_with_proof
+    nbdev.test.test_nb, nbdev.test.parallel = run_with_proof, _last_first
     try:
         nbdev.test.nbdev_test.__wrapped__(**options)
         return True
@@ -178,13 +184,15 @@ def _nbdev_test(**options) -> bool:
         print("A worker was ended from outside, perhaps for want of memory.", file=sys.stderr)
         return False
     finally:
-        nbdev.test.test_nb = PLAIN_TEST
+        nbdev.test.test_nb, nbdev.test.parallel = PLAIN_TEST, PLAIN_PARALLEL
 
 
 def run(notebooks: list[Path] = ()) -> bool:
     """Run these notebooks; without any, all that have changed since they passed, side by side."""
     os.chdir(ROOT)
     chosen = [Path(path).resolve() for path in notebooks]
+    if missing := [str(path) for path in chosen if path not in all_notebooks()]:
+        sys.exit(f"not a notebook under nbs/: {', '.join(missing)}")
     if chosen:
         for path in chosen:
             proof_path(path).unlink(missing_ok=True)
