@@ -294,7 +294,7 @@ class AblationSettings(DistillSettings):
     variants: tuple[str, ...] = ()  # by name; (): all
     seeds: tuple[int, ...] = (0, 1, 2)
 
-
+# %% ../../nbs/04_training/00_settings.ipynb #d187aa6b
 def check_seeds(settings: AblationSettings | InitializationSettings) -> None:
     "ValueError if a stage has a seed of its own: `seeds` gives one to all stages."
     for name in ("finetune", "stage_one", "stage_two"):
