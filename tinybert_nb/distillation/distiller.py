@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMPARED', 'teacher_targets', 'average_teachers', 'Schedule', 'value_at', 'Term', 'attention_parts', 'state_parts',
-           'Distiller', 'needed_layers', 'truncate_encoder', 'deepest_layer', 'reference_distiller']
+           'Distiller', 'needed_layers', 'score_layers', 'counts_padding', 'truncate_encoder', 'deepest_layer',
+           'reference_distiller']
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #0166f8a4
 import copy
@@ -304,6 +305,26 @@ def needed_layers(
                 layers |= {pair[:2][column] for pair in layer_map.attention_pairs()}
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
+
+# %% ../../nbs/03_distillation/05_distiller.ipynb #610d23eb
+def score_layers(distiller: Distiller) -> list[int]:  # of the teacher, from 0
+    "The layers whose queries and keys the terms use only through their products."
+    uses: dict[int, bool] = {}
+    for term in distiller.terms:
+        kind, loss = COMPARED[term.what][0], term.loss or ""
+        if kind not in ("attention", "relation"):
+            continue
+        head_map = term.head_map or distiller.head_map
+        for ours, theirs, _ in _map_of(term, distiller.layer_map).attention_pairs():
+            one = head_map[ours, theirs] if isinstance(head_map, Mapping) else head_map
+            enough = find_loss(kind, loss).only_scores and (one is None or one.kind != "relation")
+            uses[theirs] = uses.get(theirs, True) and enough
+    return sorted(layer for layer, enough in uses.items() if enough)
+
+# %% ../../nbs/03_distillation/05_distiller.ipynb #ec13d7d9
+def counts_padding(distiller: Distiller) -> bool:
+    "Whether a term's loss depends on padded positions, as the authors' program does."
+    return any(term.options.get("reference", False) for term in distiller.terms)
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #ee96509e
 def truncate_encoder(

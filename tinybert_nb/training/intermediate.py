@@ -25,7 +25,7 @@ from ..models.initialization import check_initialization, student_from_teacher
 from ..models.loading import load_config, load_projections
 from ..models.sizes import is_checkpoint, student_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
-from ..models.trace import compile_model, trace_forward
+from ..models.trace import Trace, compile_model, trace_forward
 from .loop import Evaluation, train
 from .model_card import save_student
 from .processes import processes
@@ -133,7 +133,8 @@ class IntermediateStep(nn.Module):
         encoder = truncate_encoder(teacher, deepest_layer(needed))
         if compile:
             compile_model(encoder)
-        self.targets = teacher_targets(encoder, **needed)
+        # asks the teacher; or reads its stored traces, see `cache_traces`
+        self.targets: Callable[[dict[str, Tensor]], Trace] = teacher_targets(encoder, **needed)
 
     def set_progress(self, share: float) -> None:
         "Set the fraction of training that is done."

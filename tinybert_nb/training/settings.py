@@ -59,7 +59,7 @@ class TrainingSettings:
 RUNTIME_SETTINGS = ("accumulation", "find_batch_size")  # with dropout, other random draws
 NEUTRAL_SETTINGS = (  # no number depends on these
     "checkpoint_seconds", "keep_checkpoints", "snapshots", "tensorboard", "any_teacher",
-    "max_unknown")
+    "max_unknown", "cache_gib")
 
 
 def result_settings(settings: TrainingSettings) -> dict:
@@ -88,6 +88,9 @@ class IntermediateSettings(TrainingSettings):
     value_relation_weight: float = 0.0  # of value-value relations (MiniLM, MiniLMv2: 1)
     reference: bool = False  # the authors' loss: padding counts, one shared biased projection
     teacher_precision: Literal["same", "bf16"] = "same"  # of its weights; "same" as the student's
+    trace_cache: Literal["auto", "no", "float16", "bfloat16", "float32"] = "auto"  # teacher traces
+    # on disk, in this format; auto: float16, if rows are read more than once and there is room
+    cache_gib: float | None = None  # disk for all stored traces (default: half of what is free)
 
     def __post_init__(self):
         super().__post_init__()
