@@ -101,7 +101,8 @@ class TraceFiles:
                        for name, sizes in layout.sizes(self.lengths).items()}
         self.handles: dict[str, FileIO] = {}
         for name in (*self.starts, "stored"):
-            (self.folder / name).touch()
+            if not (self.folder / name).exists():
+                (self.folder / name).touch()
             self.handles[name] = open(self.folder / name, "r+b", buffering=0)
 
     def stored(self) -> np.ndarray:  # bool, (rows,)

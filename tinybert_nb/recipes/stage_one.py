@@ -62,7 +62,8 @@ def cache_task_traces(
 
     lengths = np.concatenate([row_lengths(task.train), row_lengths(task.eval)])
     cache_traces(step, settings, AllRows(), lengths,
-                 {**teacher, "data": task.fingerprint}, passes)
+                 {**teacher, "data": task.fingerprint, "precision": settings.teacher_precision},
+                 passes)
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #393dbada
 @resumable("stage_one")

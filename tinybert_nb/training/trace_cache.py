@@ -131,6 +131,14 @@ def _layout(step: IntermediateStep, batches: Iterable, wanted: str) -> TraceLayo
     return layout_of(trace, score_layers(step.distiller), "float16" if wanted == "auto" else wanted)
 
 
+def _summary(files: TraceFiles, needed: int, passes: float) -> str:
+    "What is stored, what it takes, and what it saves."
+    what = f"teacher traces of {len(files.lengths):,} rows, {needed / 2**30:.2f} GiB"
+    if files.stored().all():
+        return f"{what}: read from {files.folder}"
+    return f"{what} in {files.folder}: the teacher is asked once instead of {passes:.3g} times"
+
+
 def _no_room(folder: Path, needed: int, limit: float | None) -> str:
     "`make_room` by the first process; its sentence for all."
     main = processes().is_main_process
@@ -158,14 +166,12 @@ def cache_traces(
     if problem and wanted != "auto":
         raise ValueError(f"trace_cache is {wanted}, but {problem}: choose no"
                          + (", or a larger cache_gib" if "GiB" in problem else ""))
+    files = None if problem else TraceFiles(folder, layout, lengths)
     if main:
-        log_line(f"the teacher is asked in every epoch: {problem}" if problem else
-                 f"teacher traces of {len(lengths):,} rows: {needed / 2**30:.2f} GiB in {folder}; "
-                 f"the teacher is asked once instead of {passes:.3g} times")
-    if problem:
-        return None
-    files = TraceFiles(folder, layout, lengths)
-    os.utime(folder)  # the order in which traces are removed
-    store_missing(files, step.targets, batches)
-    step.targets = _reader(files)
+        log_line(_summary(files, needed, passes) if files else
+                 f"the teacher is asked in every epoch: {problem}")
+    if files:
+        os.utime(folder)  # the order in which traces are removed
+        store_missing(files, step.targets, batches)
+        step.targets = _reader(files)
     return files
