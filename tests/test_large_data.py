@@ -4,6 +4,7 @@ Run as a program this file is the process whose forks are measured, or encode at
 fork has the imports, and nothing else, from it.
 """
 
+from contextlib import closing
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -180,9 +181,8 @@ class Forks:
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory):
     """Processes with all imports made."""
-    started = Forks(tmp_path_factory.mktemp("forks"))
-    yield started
-    started.close()
+    with closing(Forks(tmp_path_factory.mktemp("forks"))) as started:
+        yield started
 
 
 def stop_while_written(forks: Forks, name: str, path: Path, cache: Path, unfinished: str, number: int) -> int:
