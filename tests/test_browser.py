@@ -57,7 +57,7 @@ def watch(row):
         sleep(0.05)
 
 
-stage_one(files, place / "teacher/best", "2l-48-12h", place / "one",
+stage_one(files, place / "teacher/best", "2l-24-12h", place / "one",
           StageOneSettings(epochs=4, any_teacher=True, snapshots=2, history_every=1,
                            evaluate_every=12, **brief), watch=watch)
 """
@@ -533,8 +533,9 @@ def test_a_still_picture_stays_when_the_kernel_has_ended(lab, watched):
     watched.run_all(120)
     View(page, EXPLORED)
     assert not page.locator(".tinybert-still img").is_visible()
-    page.keyboard.press("Control+s")
-    page.wait_for_timeout(2000)
+    with page.expect_response(lambda answer: answer.request.method == "PUT"
+                              and "/api/contents/explorer.ipynb" in answer.url):
+        page.keyboard.press("Control+s")
     address, token = lab
     for session in page.request.get(f"{address}/api/sessions?token={token}").json():
         page.request.delete(f"{address}/api/sessions/{session['id']}?token={token}")
