@@ -205,7 +205,7 @@ def test_many_rows_take_little_more_memory_than_ten_thousand(tmp_path, forks):
     small, full = measured.values()
     assert full["rows"] == 100_000 and full["batches"] > 800 and full["seen"] > 50_000
     # Its own memory grows by the order of the rows alone: their lengths and numbers. A list of
-    # Python rows would take more than 100 MiB.
+    # Python rows would take some 50 MiB.
     assert full["own_peak"] - small["own_peak"] < 5
     # The mapped file, 50 bytes a row here, comes on top as far as its pages were touched and the
     # kernel has not taken them back.
