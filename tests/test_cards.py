@@ -45,11 +45,12 @@ def test_the_figures_are_those_of_the_history(stage_one_run):
     assert "before the first update" in (stage_one_run / "start/README.md").read_text()
 
 
-def test_a_label_cannot_put_markup_on_the_page(tmp_path):
+def test_a_label_cannot_put_markup_on_the_page(small_teacher, tmp_path):
     hostile = "<img src=x onerror=alert(1)>"
     lines = [f"text {number}\t{('good', hostile)[number % 2]}\n" for number in range(8)]
     (tmp_path / "data.txt").write_text("".join(lines))
     files = ["--train", tmp_path / "data.txt", "--eval", tmp_path / "data.txt"]
-    succeeded(tinybert_nb("finetune", *files, "--out", tmp_path / "run", "--epochs", "1"))
+    succeeded(tinybert_nb(
+        "finetune", *files, "--teacher", small_teacher, "--out", tmp_path / "run", "--epochs", "1"))
     text = (tmp_path / "run/best/README.md").read_text()
     assert "<img" not in text and "onerror" in text
