@@ -284,6 +284,13 @@ def project_copy(tmp_path) -> Path:
     return tmp_path
 
 
+def pytest_collection_modifyitems(items):
+    """The files that take minutes come first: begun last, they would be waited for."""
+    long = ("test_browser", "test_kill_and_resume", "test_tasks", "test_commands", "test_measures")
+    order = {name: number for number, name in enumerate(long)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(long)))
+
+
 def pytest_collection_finish(session):
     """What is imported by now is there to stay: no collection need look through it."""
     gc.collect()
