@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -73,17 +74,36 @@ def lab_command(folder: Path, flags: str = "") -> str:
                           text=True).stdout
 
 
+def _copy_runs(folder: Path) -> None:
+    """What was trained when notebooks were tested is there, so that it is not trained again.
+
+    A copy: a notebook that is tested again at the same time removes its runs. Weights are never
+    written in place and need no second room on the disk."""
+    def link(source: str, goal: str) -> None:
+        try:
+            os.link(source, goal) if source.endswith(".safetensors") else shutil.copy2(source, goal)
+        except OSError:
+            shutil.copy2(source, goal)
+
+    try:
+        if RUNS.is_dir():
+            shutil.copytree(RUNS, folder, copy_function=link)
+    except OSError:  # shutil.Error too: something has gone while it was copied
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def jupyterlab(folder: Path):
     """JupyterLab over a folder, as `make lab` starts it; gives its address and token."""
     port, token = _free_port(), secrets.token_hex(8)
     _settings(folder / ".settings")
+    _copy_runs(folder / ".runs")
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
         "HF_HUB_OFFLINE": "1",
-        "TINYBERT_NB_RUNS": str(RUNS),  # what was trained when notebooks were tested is there
+        "TINYBERT_NB_RUNS": str(folder / ".runs"),
         "TINYBERT_NB_DATA": os.environ.get("TINYBERT_NB_DATA", str(ROOT / "data")),
     }
     environment.pop("IN_TEST", None)
@@ -104,14 +124,14 @@ def jupyterlab(folder: Path):
 
 
 def _wait_for(address: str, server, log: Path) -> None:
-    for _ in range(240):
+    for _ in range(1200):
         if server.poll() is not None:
             raise RuntimeError(f"JupyterLab ended: {log.read_text(encoding='utf-8')[-2000:]}")
         try:
             urlopen(address, timeout=5).close()
             return
         except OSError:
-            time.sleep(0.5)
+            time.sleep(0.1)
     raise TimeoutError("JupyterLab did not answer in two minutes")
 
 
@@ -124,7 +144,17 @@ class Watched:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0])
                 if request.url.startswith(("http", "ws")) else None)
-        page.on("websocket", lambda socket: self.hosts.add(socket.url.split("/")[2].split(":")[0]))
+        page.on("websocket", self._websocket)
+        self.widgets_known = False  # whether JupyterLab has heard which widgets the kernel has
+
+    def _websocket(self, opened) -> None:
+        self.hosts.add(opened.url.split("/")[2].split(":")[0])
+        opened.on("framereceived", self._frame)
+
+    def _frame(self, content: str | bytes) -> None:
+        text = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
+        if not self.widgets_known:
+            self.widgets_known = "comm_info_reply" in text or "update_states" in text
 
     def screenshot(self, name: str) -> Path:
         """A picture of what can be seen, kept in build/screenshots."""
@@ -134,14 +164,22 @@ class Watched:
         return path
 
     def open_notebook(self, lab: tuple[str, str], path: str) -> None:
-        """Open a notebook of JupyterLab and wait until its kernel is there."""
+        """Open a notebook of JupyterLab and wait until its kernel is there.
+
+        The kernel is started first: a JupyterLab that starts it while it is opening may start a
+        second, and send the cells to the one that it has ended."""
         address, token = lab
+        session = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
+        started = self.page.request.post(f"{address}/api/sessions?token={token}", data=session)
+        assert started.ok, started.text()
+        self.widgets_known = False
         self.page.goto(f"{address}/lab/tree/{path}?token={token}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
         self.page.wait_for_selector("[data-status='idle']", timeout=120_000)
-        self.page.wait_for_timeout(2000)
-        for accept in self.page.query_selector_all(".jp-Dialog .jp-mod-accept"):
-            accept.click()  # should JupyterLab ask which kernel
+        for _ in range(400):  # else its question waits, and each widget with it, till all cells ran
+            if self.widgets_known:
+                break
+            self.page.wait_for_timeout(50)
 
     def run_all(self, seconds: float) -> None:
         """Run all cells to the end; an error in one of them is raised here."""

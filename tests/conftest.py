@@ -1,7 +1,9 @@
 """What the tests share: the repository's files, a copy of it, real commands, small data."""
 
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+import gc
 import json
 import os
 import shutil
@@ -11,7 +13,7 @@ import sys
 
 import pytest
 
-from forked_commands import run_forked
+from forked_commands import Forked, places_of, tinybert_nb_here
 
 # No hub and no progress bars: libraries read this when they are imported.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -25,6 +27,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 STUDENT = "tinybert-3l-192"
+SMALL_STUDENT = "2l-24-12h"  # of the small teacher
 TRAIN, EVAL = ROOT / "data" / "train.txt", ROOT / "data" / "eval.txt"
 # One epoch on short sentences: enough to go through every step, little enough to take seconds.
 SHORT = ["--epochs", "1", "--batch-size", "16", "--max-length", "32"]
@@ -92,9 +95,23 @@ def run_command(
     )
 
 
-def tinybert_nb(*words, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess:
-    """`tinybert-nb ...`, in a process of its own whose imports are made already."""
-    return run_forked([str(word) for word in words], folder, command_environment(), timeout)
+def started(*words, folder: Path = ROOT, barred=(), **variables) -> Forked:
+    """`tinybert-nb ...` at work, in a process of its own whose imports are made already."""
+    arguments = [str(word) for word in words], barred
+    return Forked(tinybert_nb_here, arguments, folder, command_environment() | variables)
+
+
+def tinybert_nb(*words, timeout: float = 600, **more) -> subprocess.CompletedProcess:
+    """The same, when it has ended."""
+    said = (process := started(*words, **more)).communicate(timeout)
+    return subprocess.CompletedProcess(["tinybert-nb", *words], process.returncode, *said)
+
+
+def together(function, *arguments, count: int = 2, timeout: float = 600) -> None:
+    """The function in several processes that know of each other, until all have ended."""
+    processes = [Forked(function, arguments, ROOT, command_environment() | place) for place in places_of(count)]
+    said = [process.communicate(timeout) for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
 
 
 def succeeded(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
@@ -165,6 +182,26 @@ def small_data(tmp_path_factory) -> dict[str, Path]:
     return files
 
 
+@cache
+def small_tokenizer():
+    """A tokenizer of the pieces that the samples use and of all letters: a fiftieth of the packaged
+    one's, which costs as much less wherever a tokenizer is read, hashed or written, and its
+    embedding too."""
+    from transformers import BertTokenizer
+
+    from tinybert_nb.models.tokenizers import load_tokenizer
+
+    whole = load_tokenizer(TEACHER)
+    texts = [line for path in sorted((ROOT / "data").glob("*.txt")) for line in path.read_text(encoding="utf-8").splitlines()]
+    pieces = {piece for text in texts for piece in whole.tokenize(text)}
+    pieces |= {mark + chr(code).lower() for code in range(33, 127) for mark in ("", "##")}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {piece: number for number, piece in enumerate([*special, *sorted(pieces - {*special})])}
+    tokenizer = BertTokenizer(vocab=vocabulary)
+    tokenizer.model_max_length = 256
+    return tokenizer
+
+
 @pytest.fixture(scope="session")
 def small_teacher(tmp_path_factory) -> Path:
     """A teacher with random weights, where no test asks what it knows."""
@@ -172,18 +209,16 @@ def small_teacher(tmp_path_factory) -> Path:
 
     from tinybert_nb.models.heads import new_student
     from tinybert_nb.models.loading import save_checkpoint
-    from tinybert_nb.models.tokenizers import load_tokenizer
 
-    tokenizer, folder = load_tokenizer(TEACHER), tmp_path_factory.mktemp("models") / "teacher"
+    folder = tmp_path_factory.mktemp("models") / "teacher"
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=4, num_attention_heads=12, intermediate_size=192
-    )
-    save_checkpoint(folder, new_student(config, head=False), tokenizer)
+        vocab_size=len(small_tokenizer()), hidden_size=48, num_hidden_layers=4, num_attention_heads=12, intermediate_size=192)
+    save_checkpoint(folder, new_student(config, head=False), small_tokenizer())
     return folder
 
 
 @pytest.fixture(scope="session")
-def teacher_run(small_data, tmp_path_factory) -> Path:
+def teacher_run(small_data, small_teacher, tmp_path_factory) -> Path:
     """A run folder of `finetune` on the small data."""
     out = tmp_path_factory.mktemp("runs") / "teacher"
     succeeded(
@@ -194,7 +229,7 @@ def teacher_run(small_data, tmp_path_factory) -> Path:
             "--eval",
             small_data["eval"],
             "--teacher",
-            TEACHER,
+            small_teacher,
             "--out",
             out,
             *SHORT,
@@ -219,7 +254,7 @@ def stage_one(small_data, teacher_run, tmp_path_factory):
                 "--teacher",
                 teacher_run / "best",
                 "--student",
-                STUDENT,
+                SMALL_STUDENT,
                 "--out",
                 out,
                 *SHORT,
@@ -247,6 +282,19 @@ def project_copy(tmp_path) -> Path:
         ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
     )
     return tmp_path
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes come first: begun last, they would be waited for."""
+    long = ("test_browser", "test_kill_and_resume", "test_tasks", "test_commands", "test_measures")
+    order = {name: number for number, name in enumerate(long)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(long)))
+
+
+def pytest_collection_finish(session):
+    """What is imported by now is there to stay: no collection need look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -9,28 +9,25 @@ import csv
 import gzip
 import json
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 
-from conftest import ROOT, TEACHER, run_command, succeeded, tinybert_nb
+from conftest import ROOT, TEACHER, command_environment, small_tokenizer, started, succeeded, tinybert_nb, together
+from forked_commands import Forked, tinybert_nb_here
 from test_large_data import memory
 
-BIN = Path(sys.executable).parent
 
-
-def save_masked_lm(folder: Path) -> Path:
+def save_masked_lm(folder: Path, tokenizer=None) -> Path:
     """A small masked-LM model with random weights: its words are nonsense, its gaps are right."""
     from transformers import BertConfig, BertForMaskedLM
     import torch
 
-    from tinybert_nb.models.tokenizers import load_tokenizer
     from tinybert_nb.models.loading import save_checkpoint
 
     torch.manual_seed(0)
-    tokenizer = load_tokenizer(TEACHER)
+    tokenizer = tokenizer or small_tokenizer()
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
     save_checkpoint(folder, BertForMaskedLM(config), tokenizer)
@@ -104,13 +101,13 @@ def test_the_forks_names_and_plain_lines(masked_lm, tmp_path):
 def test_a_killed_run_goes_on_and_gives_the_same_lines(options, tmp_path):
     source = write_films(tmp_path / "films.txt", 900)
     succeeded(tinybert_nb("augment", "--data", source, "--out", tmp_path / "whole.txt", *options))
-    words = [BIN / "tinybert-nb", "augment", "--data", source, "--out", tmp_path / "again.txt", *options]
+    words = ["augment", "--data", source, "--out", tmp_path / "again.txt", *options]
     parts, kills = tmp_path / ".again.txt.unfinished", 0
     for ending in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         before = len(list(parts.glob("block-*.json")))
-        process = subprocess.Popen([str(word) for word in words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        process = started(*words)
         while process.poll() is None and len(list(parts.glob("block-*.json"))) < before + 2:
-            time.sleep(0.02)
+            time.sleep(0.01)
         process.send_signal(ending)
         _, said = process.communicate()
         kills += process.returncode != 0
@@ -121,37 +118,55 @@ def test_a_killed_run_goes_on_and_gives_the_same_lines(options, tmp_path):
     assert kills, "every run ended before it was stopped"
     done = {path.name: path.stat().st_mtime_ns for path in parts.glob("block-*.json")}
     assert done
-    succeeded(tinybert_nb(*words[1:]))
+    succeeded(tinybert_nb(*words))
     assert (tmp_path / "again.txt").read_bytes() == (tmp_path / "whole.txt").read_bytes()
     assert not parts.exists()
-    again = succeeded(tinybert_nb(*words[1:]))
+    again = succeeded(tinybert_nb(*words))
     assert "finished before" in again.stderr
 
 
 def test_two_processes_give_the_lines_of_one(options, tmp_path):
     source = write_films(tmp_path / "films.txt", 300)
     succeeded(tinybert_nb("augment", "--data", source, "--out", tmp_path / "one.txt", *options))
-    succeeded(run_command(
-        BIN / "torchrun", "--nproc-per-node", "2", "--no-python", BIN / "tinybert-nb", "augment",
-        "--data", source, "--out", tmp_path / "two.txt", *options))
+    words = ["augment", "--data", source, "--out", tmp_path / "two.txt", *options]
+    together(tinybert_nb_here, [str(word) for word in words])
     assert (tmp_path / "one.txt").read_bytes() == (tmp_path / "two.txt").read_bytes()
 
 
-def test_a_teacher_is_asked_whether_the_label_holds(options, small_data, teacher_run, tmp_path):
-    out = tmp_path / "more.txt"
+def save_teacher(folder: Path, texts: list[str]) -> Path:
+    """A classifier with random weights that gives either answer to about half of the texts."""
+    from transformers import BertConfig, BertForSequenceClassification
+    import torch
+
+    from tinybert_nb.models.loading import save_checkpoint
+
+    torch.manual_seed(0)
+    tokenizer = small_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+                        intermediate_size=96, id2label={0: "negative", 1: "positive"})
+    model = BertForSequenceClassification(config).eval()
+    model.classifier.weight.data *= 100
+    logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.detach()
+    model.classifier.bias.data[1] -= (logits[:, 1] - logits[:, 0]).median()
+    save_checkpoint(folder, model, tokenizer)
+    return folder
+
+
+def test_a_teacher_is_asked_whether_the_label_holds(options, small_data, tmp_path):
+    from tinybert_nb.data.examples import read_examples
+    from tinybert_nb.evaluation.submission import answer_texts
+
+    out, originals = tmp_path / "more.txt", {example.text_a for example in read_examples(small_data["train"])}
+    teacher = save_teacher(tmp_path / "teacher", [*originals])
     told = succeeded(tinybert_nb(
-        "augment", "--data", small_data["train"], "--out", out, "--teacher", teacher_run / "best", *options))
+        "augment", "--data", small_data["train"], "--out", out, "--teacher", teacher, *options))
     counts = json.loads((tmp_path / "more.txt.about.json").read_text(encoding="utf-8"))["found"]["counts"]
     kept = counts["written"] - counts["rows"]
     assert counts["samples"] - counts.get("duplicates", 0) == kept + counts.get("contradicted", 0)
     assert counts["contradicted"] > 0 and "given another class by the teacher and dropped" in told.stdout
-
-    from tinybert_nb.data.examples import read_examples
-    from tinybert_nb.evaluation.submission import answer_texts
-
-    originals = {example.text_a for example in read_examples(small_data["train"])}
     variants = [example for example in read_examples(out) if example.text_a not in originals]
-    said = answer_texts(teacher_run / "best", [(example.text_a,) for example in variants])
+    said = answer_texts(teacher, [(example.text_a,) for example in variants])
+    assert {*said} == {"negative", "positive"}
     assert said == [example.label for example in variants]
 
 
@@ -177,14 +192,13 @@ def test_chinese_words_are_cut_hidden_and_kept_in_number(tmp_path):
         assert [is_chinese(letter) for letter in text] == [is_chinese(letter) for letter in like]
 
 
-def augment_bare(*words) -> subprocess.CompletedProcess:
+def augment_bare(*words):
     """The command where nothing of tinybert_nb[augmentation] is installed."""
     settings = ConfigParser(interpolation=None)
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     barred = [each.split(">")[0] for each in settings["DEFAULT"]["augmentation_requirements"].split()]
     assert barred == ["gensim", "jieba"]
-    program = f"import sys\nsys.modules.update(dict.fromkeys({barred}))\nfrom tinybert_nb.cli.commands import main\nmain()"
-    return run_command(sys.executable, "-c", program, "augment", *words)
+    return tinybert_nb("augment", *words, barred=barred)
 
 
 def test_english_needs_no_extra_and_chinese_says_which(masked_lm, tmp_path):
@@ -225,24 +239,27 @@ def test_what_is_asked_wrongly_is_said(words, said, masked_lm, tmp_path):
     assert not list(tmp_path.glob("aug_*.txt"))
 
 
-def measure(count: int, folder: Path) -> dict:
-    """Augment so many texts with twenty samples each; memory of the process at its peak, in MiB."""
+def measure(count: int, folder: Path, samples: int = 20) -> None:
+    """Augment so many texts; prints the memory of the process at its peak, in MiB. The model has
+    the packaged vocabulary: what it says of one text fills a MiB."""
+    from tinybert_nb.models.tokenizers import load_tokenizer
     from tinybert_nb.recipes.augmented_files import augment_file
     from tinybert_nb.training.settings import AugmentationSettings
 
     folder.mkdir(parents=True, exist_ok=True)
-    settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm")), vectors="none", samples=20)
+    settings = AugmentationSettings(masked_lm=str(save_masked_lm(folder / "masked-lm", load_tokenizer(TEACHER))), vectors="none", samples=samples)
     found = augment_file(write_films(folder / f"{count}.txt", count), folder / f"{count}-more.txt", settings)
-    return {"texts": count, "written": found["counts"]["written"], "peak_mib": round(memory("VmHWM"), 1)}
+    print(json.dumps({"texts": count, "written": found["counts"]["written"], "peak_mib": round(memory("VmHWM"), 1)}))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     peaks = []
-    for count in (128, 640):
-        told = succeeded(run_command(sys.executable, __file__, count, tmp_path / str(count), timeout=900))
-        peaks.append(json.loads(told.stdout)["peak_mib"])
+    for count in (128, 512):
+        said, faults = Forked(measure, (count, tmp_path / str(count), 2), ROOT, command_environment()).communicate()
+        assert said, faults
+        peaks.append(json.loads(said)["peak_mib"])
     assert peaks[1] < 1.1 * peaks[0], peaks
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), Path(sys.argv[2]))))
+    measure(int(sys.argv[1]), Path(sys.argv[2]))

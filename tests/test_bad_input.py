@@ -152,9 +152,9 @@ def obey_permissions() -> None:
         assert ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0) == 0
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(small_teacher, tmp_path):
     (tmp_path / "mine").mkdir(mode=0o555)
-    words = ["finetune", "--train", TRAIN, "--eval", EVAL, "--out", tmp_path / "mine/run", *SHORT]
+    words = ["finetune", "--train", TRAIN, "--eval", EVAL, "--teacher", small_teacher, "--out", tmp_path / "mine/run", *SHORT]
     result = run_command(Path(sys.executable).parent / "tinybert-nb", *words, preexec_fn=obey_permissions)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert f"Permission denied: '{tmp_path / 'mine/run'}'" in result.stderr

@@ -3,7 +3,6 @@
 import base64
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from matplotlib.font_manager import findSystemFonts
 from playwright.sync_api import sync_playwright
 
 from browser import MODELS, Watched, jupyterlab, notebook
-from conftest import EVAL, ROOT, run_command, succeeded, tinybert_nb
+from conftest import EVAL, ROOT, succeeded, tinybert_nb
 from get_chromium import INSTALL, find_chromium
 from tinybert_nb.analysis.attention_view import static_text
 
@@ -29,12 +28,11 @@ explorer
 MONITOR = """\
 from pathlib import Path
 from tempfile import mkdtemp
+from time import sleep
 
 from tinybert_nb.analysis.monitor import AlignmentMonitor
-from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.data.splits import TaskFiles
-from tinybert_nb.models.loading import load_encoder
-from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.models.loading import load_encoder, save_checkpoint
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.stage_one import stage_one
 from tinybert_nb.training.settings import FinetuneSettings, StageOneSettings
@@ -45,15 +43,23 @@ for name, some in (("train", lines[:48]), ("dev", lines[48:72])):
     (place / f"{name}.txt").write_text("\\n".join(some) + "\\n", encoding="utf-8")
 files = TaskFiles(place / "train.txt", place / "dev.txt")
 brief = {"max_length": 32, "batch_size": 16}
-finetune(files, out=place / "teacher", settings=FinetuneSettings(epochs=1, **brief))
-monitor = AlignmentMonitor(load_encoder(str(place / "teacher/best")),
-                           load_tokenizer(DEFAULT_TEACHER), place / "one", "a warm, funny film.")
+save_checkpoint(place / "random", bert(4), tokenizer)
+finetune(files, place / "random", place / "teacher", FinetuneSettings(epochs=1, **brief))
+monitor = AlignmentMonitor(load_encoder(str(place / "teacher/best")), tokenizer, place / "one",
+                           "a warm, funny film.")
 monitor
 """
 LIVE = """\
-stage_one(files, place / "teacher/best", "tinybert-3l-192", place / "one",
-          StageOneSettings(epochs=20, any_teacher=True, snapshots=10, history_every=1,
-                           evaluate_every=60, **brief), watch=monitor)
+def watch(row):
+    "Tell the monitor; once there is a picture, training waits until somebody has looked at it."
+    monitor(row)
+    while monitor.read and not Path("looked-at").exists():
+        sleep(0.05)
+
+
+stage_one(files, place / "teacher/best", "2l-24-12h", place / "one",
+          StageOneSettings(epochs=4, any_teacher=True, snapshots=2, history_every=1,
+                           evaluate_every=12, **brief), watch=watch)
 """
 
 
@@ -69,8 +75,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """JupyterLab over a copy of the notebooks, which it may write into and which exports nothing."""
+def lab_folder(tmp_path_factory):
+    """A copy of the notebooks, which JupyterLab may write into and which exports nothing."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "nbs", folder / "nbs",
                     ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
@@ -82,15 +88,29 @@ def lab(tmp_path_factory):
     (folder / "broken.ipynb").write_text(json.dumps(notebook("1 + 1", "1 / 0", "2 + 2")))
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
-    (folder / "monitor.ipynb").write_text(json.dumps(notebook(MONITOR, LIVE)))
-    with jupyterlab(folder) as started:
+    (folder / "monitor.ipynb").write_text(json.dumps(notebook(MODELS, MONITOR, LIVE)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(lab_folder):
+    """JupyterLab over the copy."""
+    with jupyterlab(lab_folder) as started:
         yield started
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """What the pages share: JupyterLab's scripts are fetched and compiled once."""
+    opened = browser.new_context(viewport={"width": 1300, "height": 1100})
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def watched(browser):
+def watched(window):
     """A page that must end without an error and without a request to any other machine."""
-    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    page = window.new_page()
     seen = Watched(page)
     yield seen
     page.close()
@@ -233,16 +253,17 @@ def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
     try_everything(watched, "explorer")
 
 
-def test_the_monitor_grows_while_a_student_is_trained(lab, watched):
+def test_the_monitor_grows_while_a_student_is_trained(lab, lab_folder, watched):
     page = watched.page
     watched.open_notebook(lab, "monitor.ipynb")
     watched.start_all()
     view = View(page, seconds=300)
-    told = page.inner_text(".jp-Notebook .jp-CodeCell >> nth=1 >> .jp-InputPrompt")
+    told = page.inner_text(".jp-Notebook .jp-CodeCell >> nth=2 >> .jp-InputPrompt")
     assert "*" in told, "the picture came only after training"
-    early = view.changes(lambda: None)
+    early = view.pictures()
+    (lab_folder / "looked-at").touch()
     watched.wait_for_all(300)
-    assert page.inner_text(".widget-hslider .widget-readout") == "after 60"
+    assert page.inner_text(".widget-hslider .widget-readout") == "after 12"
     late = view.pictures()
     assert late != early
     watched.screenshot("monitor-course")
@@ -254,14 +275,12 @@ def test_the_monitor_grows_while_a_student_is_trained(lab, watched):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A page that was written from two models with random weights."""
-    folder = tmp_path_factory.mktemp("report")
-    script = f"""{MODELS}
-from tinybert_nb.models.loading import save_checkpoint
+    from tinybert_nb.models.loading import save_checkpoint
 
-for name, layers in (("teacher", 6), ("student", 3)):
-    save_checkpoint("{folder}/" + name, bert(layers), tokenizer)
-"""
-    succeeded(run_command(sys.executable, "-c", script))
+    folder, made = tmp_path_factory.mktemp("report"), {}
+    exec(MODELS, made)
+    for name, layers in (("teacher", 6), ("student", 3)):
+        save_checkpoint(folder / name, made["bert"](layers), made["tokenizer"])
     succeeded(tinybert_nb(
         "align", "--teacher", folder / "teacher", "--student", folder / "student", "--text",
         "a warm, funny film.", "<script>hurt = 1</script> \"><img src=x onerror='hurt = 2'>",
@@ -514,8 +533,9 @@ def test_a_still_picture_stays_when_the_kernel_has_ended(lab, watched):
     watched.run_all(120)
     View(page, EXPLORED)
     assert not page.locator(".tinybert-still img").is_visible()
-    page.keyboard.press("Control+s")
-    page.wait_for_timeout(2000)
+    with page.expect_response(lambda answer: answer.request.method == "PUT"
+                              and "/api/contents/explorer.ipynb" in answer.url):
+        page.keyboard.press("Control+s")
     address, token = lab
     for session in page.request.get(f"{address}/api/sessions?token={token}").json():
         page.request.delete(f"{address}/api/sessions/{session['id']}?token={token}")

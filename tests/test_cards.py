@@ -6,22 +6,22 @@ import pytest
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from conftest import STUDENT, TEACHER, history_rows, succeeded, tinybert_nb
+from conftest import SHORT, STUDENT, TEACHER, history_rows, succeeded, tinybert_nb
 
 
 @pytest.fixture(scope="module")
-def stage_two_run(small_data, teacher_run, stage_one_run, tmp_path_factory):
-    """A run folder of `stage-two` on the small data."""
-    out = tmp_path_factory.mktemp("cards") / "two"
-    files = ["--train", small_data["train"], "--eval", small_data["eval"]]
-    models = ["--teacher", teacher_run / "best", "--student", stage_one_run / "last"]
-    succeeded(tinybert_nb("stage-two", *files, *models, "--out", out, "--epochs", "1"))
+def distilled(small_data, tmp_path_factory):
+    """The run folders of `distill` on the small data, with the packaged teacher: it has a licence."""
+    out = tmp_path_factory.mktemp("cards") / "run"
+    succeeded(tinybert_nb(
+        "distill", "--train", small_data["train"], "--eval", small_data["eval"], "--teacher", TEACHER,
+        "--student", STUDENT, "--out", out, *SHORT, "--no-baseline", "--stage-one.any-teacher"))
     return out
 
 
-@pytest.mark.parametrize("name", ["teacher_run", "stage_one_run", "stage_two_run"])
-def test_every_saved_model_has_a_card_that_a_hub_can_read(name, request, small_data):
-    run = request.getfixturevalue(name)
+@pytest.mark.parametrize("stage", ["teacher", "stage-one", "stage-two"])
+def test_every_saved_model_has_a_card_that_a_hub_can_read(stage, distilled, small_data):
+    run = distilled / stage
     folders = [path.parent for path in run.rglob("model.safetensors")]
     assert {"best", "last"} <= {folder.name for folder in folders}
     for folder in folders:
@@ -35,7 +35,8 @@ def test_every_saved_model_has_a_card_that_a_hub_can_read(name, request, small_d
         assert str(run) not in card.text and str(small_data["train"]) not in card.text
 
 
-def test_the_figures_are_those_of_the_history(stage_one_run):
+def test_the_figures_are_those_of_the_history(distilled):
+    stage_one_run = distilled / "stage-one"
     looks = [row for row in history_rows(stage_one_run) if row["split"] == "dev"]
     best = min(looks, key=lambda row: row["loss"])
     for folder, row in (("best", best), ("last", looks[-1])):
@@ -45,11 +46,12 @@ def test_the_figures_are_those_of_the_history(stage_one_run):
     assert "before the first update" in (stage_one_run / "start/README.md").read_text()
 
 
-def test_a_label_cannot_put_markup_on_the_page(tmp_path):
+def test_a_label_cannot_put_markup_on_the_page(small_teacher, tmp_path):
     hostile = "<img src=x onerror=alert(1)>"
     lines = [f"text {number}\t{('good', hostile)[number % 2]}\n" for number in range(8)]
     (tmp_path / "data.txt").write_text("".join(lines))
     files = ["--train", tmp_path / "data.txt", "--eval", tmp_path / "data.txt"]
-    succeeded(tinybert_nb("finetune", *files, "--out", tmp_path / "run", "--epochs", "1"))
+    succeeded(tinybert_nb(
+        "finetune", *files, "--teacher", small_teacher, "--out", tmp_path / "run", "--epochs", "1"))
     text = (tmp_path / "run/best/README.md").read_text()
     assert "<img" not in text and "onerror" in text

@@ -2,12 +2,12 @@
 
 import json
 import random
-import sys
 import zipfile
 
 import pytest
 
-from conftest import EVAL, ROOT, STUDENT, TEACHER, TRAIN, SHORT, run_command, succeeded, tinybert_nb
+from conftest import EVAL, STUDENT, TEACHER, TRAIN, SHORT, succeeded, tinybert_nb
+from test_augmentation import save_masked_lm
 from test_tasks import SMALL
 
 from tinybert_nb.data.examples import read_examples
@@ -84,7 +84,7 @@ def test_a_table_read_the_wrong_way_round_is_noted(tmp_path):
         scan_labels(tmp_path / "spam.tsv")
 
 
-def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
+def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(small_teacher, tmp_path):
     chance, texts = random.Random(0), ["# newdoc\n# newpar\n1\t\u3000\t_\tX\n"]  # no piece at all
     for _ in range(7):
         name = chance.choice(["Ada", "Emmy"])
@@ -93,7 +93,7 @@ def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
     form = ["--problem", "tokens", "--text", "1", "--label", "3"]
     succeeded(tinybert_nb("distill", "--train", tmp_path / "names.conllu", "--eval", tmp_path / "names.conllu", *form, *SMALL,
                           "--augment", "--augmentation.samples", "1", "--augmentation.vectors", "none",
-                          "--augmentation.masked-lm", tiny_masked_lm(tmp_path / "masked-lm"),
+                          "--augmentation.masked-lm", save_masked_lm(tmp_path / "masked-lm"), "--teacher", small_teacher,
                           *(f"--{stage}.batch-size=1" for stage in ("finetune", "stage-one", "stage-two")),
                           "--out", tmp_path / "run"))
     (made,) = (tmp_path / "run").glob("aug_*.conllu")
@@ -101,34 +101,21 @@ def test_words_with_spaces_and_words_without_tokens_go_the_whole_road(tmp_path):
     assert len(rows) >= 8 and rows[0].text_a == "\u3000" and {len(row.label) for row in rows} == {1, 3}
 
 
-def tiny_masked_lm(folder):
-    """A model that guesses at random: only the files matter here."""
-    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
-
-    from tinybert_nb.data.download import teacher_source
-
-    tokenizer = AutoTokenizer.from_pretrained(teacher_source(TEACHER))
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    BertForMaskedLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def test_encoding_is_named_and_then_taken(tmp_path):
+def test_encoding_is_named_and_then_taken(small_teacher, tmp_path):
     path, run = tmp_path / "reviews.tsv", tmp_path / "run"
     path.write_bytes(("Un très beau film, déjà vu\tbon\nUn film raté\tmauvais\n" * 8).encode("latin-1"))
-    words = ["finetune", "--train", path, "--eval", path, "--teacher", TEACHER, "--out", run, *SHORT]
+    words = ["finetune", "--train", path, "--eval", path, "--teacher", small_teacher, "--out", run, *SHORT]
     refused = tinybert_nb(*words)
     assert refused.returncode == 1 and "reviews.tsv:1: byte 6 (0xe8) is not valid UTF-8; in cp1252" in refused.stderr
     assert not run.exists()
-    succeeded(tinybert_nb(*words[:3], "--encoding", "cp1252", "--teacher", TEACHER, "--out", run, *SHORT))  # its dev set is split off
+    succeeded(tinybert_nb(*words[:3], "--encoding", "cp1252", "--teacher", small_teacher, "--out", run, *SHORT))  # its dev set is split off
     assert (run / "best/model.safetensors").exists()
 
 
-def test_bad_rows_are_refused_or_left_out_and_counted(tmp_path):
+def test_bad_rows_are_refused_or_left_out_and_counted(small_teacher, tmp_path):
     path = tmp_path / "rows.tsv"
     path.write_text(TRAIN.read_text(encoding="utf-8") + "broken\n" + "a\tb\tc\td\n", encoding="utf-8")
-    words = ["finetune", "--train", path, "--eval", EVAL, "--teacher", TEACHER, *SHORT]
+    words = ["finetune", "--train", path, "--eval", EVAL, "--teacher", small_teacher, *SHORT]
     refused = tinybert_nb(*words, "--out", tmp_path / "refused")
     assert refused.returncode == 1 and "rows.tsv: 2 bad lines" in refused.stderr
     done = succeeded(tinybert_nb(*words, "--bad-rows", "skip", "--out", tmp_path / "run"))
@@ -145,9 +132,7 @@ DRAWING = {
 
 @pytest.mark.parametrize("command", DRAWING)
 def test_without_the_libraries_for_pictures_the_extra_is_named_before_anything_is_done(command, tmp_path):
-    program = ("import sys\nfor name in ('matplotlib', 'ipywidgets', 'anywidget'): sys.modules[name] = None\n"
-               "from tinybert_nb.cli.commands import main\nmain(sys.argv[1:])")
     out = tmp_path / "out"
-    result = run_command(sys.executable, "-c", program, command, *DRAWING[command], "--out", out, folder=ROOT)
+    result = tinybert_nb(command, *DRAWING[command], "--out", out, barred=["matplotlib", "ipywidgets", "anywidget"])
     assert result.returncode == 1 and not out.exists()
     assert result.stderr.strip().splitlines()[-1].endswith("pip install 'tinybert_nb[notebooks]'") and "Traceback" not in result.stderr

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import (
-    EVAL,
     SHORT,
-    STUDENT,
-    TEACHER,
+    SMALL_STUDENT,
     TRAIN,
     history_rows,
     run_command,
@@ -31,16 +29,22 @@ def corpus(tmp_path_factory) -> Path:
     return path
 
 
-def words(corpus: Path, out: Path) -> list:
-    files = ["--corpus", corpus, "--held-out", corpus, "--out", out]
-    return ["general", *files, "--teacher", TEACHER, "--student", STUDENT, *BRIEF]
+@pytest.fixture(scope="module")
+def words(corpus, small_teacher):
+    """A function: the words of the command that writes a run into the given folder."""
+
+    def call(out: Path) -> list:
+        files = ["--corpus", corpus, "--held-out", corpus, "--out", out]
+        return ["general", *files, "--teacher", small_teacher, "--student", SMALL_STUDENT, *BRIEF]
+
+    return call
 
 
 @pytest.fixture(scope="module")
-def alone(corpus, tmp_path_factory) -> Path:
+def alone(words, tmp_path_factory) -> Path:
     """A run folder of general distillation, by one process."""
     out = tmp_path_factory.mktemp("general") / "run"
-    succeeded(tinybert_nb(*words(corpus, out)))
+    succeeded(tinybert_nb(*words(out)))
     return out
 
 
@@ -51,12 +55,12 @@ def test_the_student_comes_nearer_to_its_teacher(alone):
         assert looks[1][term] < looks[0][term]
 
 
-def test_two_processes_with_the_same_global_batch_have_the_same_losses(corpus, alone, tmp_path):
+def test_two_processes_with_the_same_global_batch_have_the_same_losses(words, alone, tmp_path):
     launch = [Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch += ["--main_process_port", "29741", "--no_python"]
     command = Path(sys.executable).parent / "tinybert-nb"
-    succeeded(run_command(*launch, command, *words(corpus, tmp_path / "run")))
+    succeeded(run_command(*launch, command, *words(tmp_path / "run")))
     one, two = history_rows(alone), history_rows(tmp_path / "run")
     assert len(one) == len(two)
     for first, second in zip(one, two):
@@ -66,10 +70,9 @@ def test_two_processes_with_the_same_global_batch_have_the_same_losses(corpus, a
             assert second[name] == expected, name
 
 
-def test_a_task_goes_on_from_the_general_student(alone, tmp_path):
-    files = ["--train", TRAIN, "--eval", EVAL, *SHORT]
-    succeeded(tinybert_nb("finetune", *files, "--out", tmp_path / "teacher"))
-    stage = ["stage-one", *files, "--teacher", tmp_path / "teacher/best", "--any-teacher"]
+def test_a_task_goes_on_from_the_general_student(alone, small_data, teacher_run, tmp_path):
+    files = ["--train", small_data["train"], "--eval", small_data["eval"], *SHORT]
+    stage = ["stage-one", *files, "--teacher", teacher_run / "best", "--any-teacher"]
     succeeded(tinybert_nb(*stage, "--student", alone / "last", "--out", tmp_path / "one"))
     made_from = json.loads((tmp_path / "one/settings.json").read_text())["call"]["arguments"]
     assert made_from["student"] == str(alone / "last")

@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from hashlib import sha256
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SHORT, STUDENT, history_rows, run_command, succeeded
+from conftest import ROOT, SHORT, SMALL_STUDENT, history_rows, run_command, started, succeeded
+from forked_commands import Forked
 
 KILLS = 12
 
@@ -62,35 +62,40 @@ def test_nothing_half_written_is_left(killed):
 
 @pytest.fixture(scope="module")
 def command(small_data, teacher_run):
-    """Start `tinybert-nb stage-one` as `stage_one_run` does, and leave it running."""
+    """Start a stage one of 48 updates that saves a state after each, and leave it running."""
 
-    def start(out: Path) -> subprocess.Popen:
-        words = ["stage-one", "--train", small_data["train"], "--eval", small_data["eval"]]
-        words += ["--teacher", teacher_run / "best", "--student", STUDENT, "--out", out, *SHORT]
-        words += ["--seed", "7", "--checkpoint-seconds", "0", "--any-teacher"]
-        return subprocess.Popen(
-            [str(Path(sys.executable).parent / "tinybert-nb"), *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(out: Path) -> Forked:
+        words = ["--train", small_data["train"], "--eval", small_data["eval"], "--out", out, *SHORT]
+        words += ["--teacher", teacher_run / "best", "--student", SMALL_STUDENT, "--seed", "7"]
+        words += ["--batch-size", "1", "--checkpoint-seconds", "0", "--any-teacher"]
+        return started("stage-one", *words)
 
     return start
 
 
-def wait_for_first_state(out: Path, process: subprocess.Popen) -> None:
+@pytest.fixture(scope="module")
+def whole_run(command, tmp_path_factory) -> Path:
+    """The run folder of the same command when nothing stops it."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    process = command(out)
+    said = process.communicate()
+    assert process.returncode == 0, said
+    return out
+
+
+def wait_for_first_state(out: Path, process: Forked) -> None:
     """Until the run has saved a state, or has ended."""
     while process.poll() is None and not list(out.glob("state/step-*.safetensors")):
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_command_goes_on_to_the_same_end(command, stage_one_run, tmp_path, number):
+def test_a_stopped_command_goes_on_to_the_same_end(command, whole_run, tmp_path, number):
     out = tmp_path / "run"
     process = command(out)
     wait_for_first_state(out, process)
     process.send_signal(number)
-    said = process.communicate()[0]
+    said = "".join(process.communicate())
     if number == signal.SIGKILL:
         assert process.returncode == -number, said
     else:
@@ -98,8 +103,8 @@ def test_a_stopped_command_goes_on_to_the_same_end(command, stage_one_run, tmp_p
         assert "goes on from there" in said and "Traceback" not in said
     assert not (out / "result.json").exists()
     again = command(out)
-    assert "going on after update" in again.communicate()[0]
+    assert "going on after update" in "".join(again.communicate())
     assert again.returncode == 0
-    assert history_rows(out) == history_rows(stage_one_run)
-    same = [folder / "last/model.safetensors" for folder in (out, stage_one_run)]
+    assert history_rows(out) == history_rows(whole_run)
+    same = [folder / "last/model.safetensors" for folder in (out, whole_run)]
     assert same[0].read_bytes() == same[1].read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from conftest import TEACHER, history_rows
+from conftest import TEACHER, history_rows, small_tokenizer
 from tinybert_nb.cli.arguments import UsageError
 from tinybert_nb.cli.commands import parse_arguments
 from tinybert_nb.data.glue import glue_form
@@ -31,7 +31,7 @@ TINY = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermed
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_tokenizer(TEACHER)
+    return small_tokenizer()
 
 
 # Which class the F1 is of ------------------------------------------------------------------------
@@ -161,7 +161,8 @@ def test_a_data_sets_own_order_outlives_the_split(duplicates):
     assert row["positive_class"] == "equivalent"
 
 
-def test_answers_that_can_never_be_given_are_told(tmp_path, tokenizer):
+def test_answers_that_can_never_be_given_are_told(tmp_path):
+    tokenizer = load_tokenizer(TEACHER)
     long = " ".join(f"word{n}" for n in range(40))
     rows = [{"question": "What?", "context": f"He said {long}.", "answers": [{"text": long, "answer_start": 8}]},
             {"question": "Who?", "context": "He said so.", "answers": [{"text": "He", "answer_start": 0}]}]

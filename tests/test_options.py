@@ -112,9 +112,10 @@ for words in (["--help"], *([name, "--help"] for name in COMMANDS)):
     assert clipped == []
 
 
-def test_a_log_holds_lines_of_progress_and_no_carriage_returns(tmp_path):
+def test_a_log_holds_lines_of_progress_and_no_carriage_returns(small_data, small_teacher, tmp_path):
     command = ["env", "-u", "TQDM_DISABLE", Path(sys.executable).parent / "tinybert-nb"]
-    words = ["finetune", *FILES, *SHORT, "--out", tmp_path / "run"]
+    words = ["finetune", "--train", small_data["train"], "--eval", small_data["eval"], *SHORT]
+    words += ["--teacher", small_teacher, "--out", tmp_path / "run"]
     result = succeeded(run_command(*command, *words))
     assert "\r" not in result.stderr
     assert [line for line in result.stderr.splitlines() if line.startswith("fine-tuning: 100%")]
@@ -260,9 +261,10 @@ def test_settings_file_that_is_not_there_is_named(said, tmp_path):
     assert code == 2 and "nowhere.yaml: No such file" in err
 
 
-def test_run_is_made_with_the_settings_of_the_file(small_data, tmp_path):
+def test_run_is_made_with_the_settings_of_the_file(small_data, small_teacher, tmp_path):
     lines = [f"{name}: {small_data[name]}" for name in ("train", "eval")]
     lines += [f"out: {tmp_path / 'run'}", "epochs: 1", "batch_size: 24", "max_length: 16"]
+    lines += [f"teacher: {small_teacher}"]
     (tmp_path / "s.yaml").write_text("\n".join(lines))
     succeeded(tinybert_nb("finetune", "--settings-file", tmp_path / "s.yaml", "--seed", "5"))
     recorded = json.loads((tmp_path / "run/settings.json").read_text())["call"]["arguments"]

@@ -8,15 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import ROOT, SHORT, STUDENT, history_rows, run_command, succeeded
+from conftest import SHORT, SMALL_STUDENT, history_rows, run_command, succeeded, together
+from uneven_processes import train_unevenly
 
 
 @pytest.fixture(scope="module")
-def together(small_data, teacher_run, tmp_path_factory) -> Path:
+def shared_run(small_data, teacher_run, tmp_path_factory) -> Path:
     """A run folder of the stage one that `stage_one_run` has made, by two processes."""
     out = tmp_path_factory.mktemp("processes") / "run"
     words = ["stage-one", "--train", small_data["train"], "--eval", small_data["eval"]]
-    words += ["--teacher", teacher_run / "best", "--student", STUDENT, "--out", out, *SHORT]
+    words += ["--teacher", teacher_run / "best", "--student", SMALL_STUDENT, "--out", out, *SHORT]
     succeeded(
         run_command(
             Path(sys.executable).parent / "torchrun",
@@ -29,30 +30,27 @@ def together(small_data, teacher_run, tmp_path_factory) -> Path:
     return out
 
 
-def test_two_processes_train_the_same_student(together, stage_one_run):
-    one, two = (load_file(run / "last/model.safetensors") for run in (stage_one_run, together))
+def test_two_processes_train_the_same_student(shared_run, stage_one_run):
+    one, two = (load_file(run / "last/model.safetensors") for run in (stage_one_run, shared_run))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_two_processes_write_one_history(together, stage_one_run):
-    one, two = history_rows(stage_one_run), history_rows(together)
+def test_two_processes_write_one_history(shared_run, stage_one_run):
+    one, two = history_rows(stage_one_run), history_rows(shared_run)
     assert [(row["split"], row["step"]) for row in one] == [
         (row["split"], row["step"]) for row in two
     ]
     for first, second in zip(one, two):
         assert first.keys() == second.keys()
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
-    assert json.loads((together / "result.json").read_text())["metric"] == "loss"
+    assert json.loads((shared_run / "result.json").read_text())["metric"] == "loss"
 
 
 def test_what_the_first_process_measures_counts_for_all(tmp_path):
     """Rank 0 finds no progress, rank 1 a billionth at each evaluation: both end after patience."""
-    torchrun = Path(sys.executable).parent / "torchrun"
-    script = ROOT / "tests" / "uneven_processes.py"
-    words = ["--nproc-per-node", "2", "--master-port", "29732", script, tmp_path]
-    succeeded(run_command(torchrun, *words))
+    together(train_unevenly, tmp_path)
     first, second = ((tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1))
     assert first == second
     measured = [row for row in history_rows(tmp_path) if row["split"] == "dev"]

@@ -2,38 +2,29 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
+import signal
 import time
+from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, command_environment
+from forked_commands import Forked, places_of
 from tinybert_nb.training.runs import run_once
 from tinybert_nb.training.status import run_status
 
-WORK = """
-import json, os, sys, time
-from pathlib import Path
-from tinybert_nb.training.runs import run_once
-out, seconds = Path(sys.argv[1]), float(sys.argv[2])
-def work():
-    out.with_name(f"worked-{os.environ.get('RANK', 0)}").write_text("")
-    time.sleep(seconds)
-    return {"rank": os.environ.get("RANK", "0")}
-print(json.dumps(run_once(out, {"stage": "sleep"}, work)))
-"""
+def work_on(out: Path, seconds: float) -> None:
+    """Work for so many seconds on a run folder; prints what the run gives."""
+
+    def work():
+        out.with_name(f"worked-{os.environ.get('RANK', 0)}").write_text("")
+        time.sleep(seconds)
+        return {"rank": os.environ.get("RANK", "0")}
+
+    print(json.dumps(run_once(out, {"stage": "sleep"}, work)), flush=True)
 
 
-def started(out, seconds, **variables) -> subprocess.Popen:
-    """A process that works for so many seconds on a run folder."""
-    return subprocess.Popen(
-        [sys.executable, "-c", WORK, out, str(seconds)],
-        env=os.environ | variables,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def started(out: Path, seconds: float, **variables) -> Forked:
+    """A process at that work."""
+    return Forked(work_on, (out, seconds), ROOT, command_environment() | variables)
 
 
 def wait_for(path, process, seconds=120):
@@ -41,7 +32,7 @@ def wait_for(path, process, seconds=120):
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None and time.monotonic() < end, process.communicate()[1]
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def state(out) -> str:
@@ -55,7 +46,7 @@ def test_running_then_killed_then_finished(tmp_path):
     process = started(out, 600)
     wait_for(tmp_path / "worked-0", process)
     assert state(out) == "running"
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     assert state(out) == "killed"
     assert run_once(out, {"stage": "sleep"}, lambda: {"rank": "now"}) == {"rank": "now"}
@@ -63,21 +54,7 @@ def test_running_then_killed_then_finished(tmp_path):
 
 
 def test_two_processes_share_the_work_and_one_writes(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    both = [
-        started(
-            tmp_path / "run",
-            0.5 * rank,
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-        )
-        for rank in range(2)
-    ]
+    both = [started(tmp_path / "run", 0.5 * rank, **place) for rank, place in enumerate(places_of(2))]
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [{"rank": "0"}] * 2

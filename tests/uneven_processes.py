@@ -5,7 +5,6 @@
 Rank 0 finds no progress after its first evaluation, the others a little at every one.
 """
 
-import sys
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ class Line(nn.Module):
         return {"loss": ((batch["x"] @ self.weight - 2 * batch["x"]) ** 2).mean()}
 
 
-def main(folder: Path) -> None:
+def train_unevenly(folder: Path) -> None:
     """Write what each process ends with to `rank-N.txt`."""
     line, evaluations, rank = Line(), iter(range(100)), processes().process_index
     measure = lambda: {"loss": 1.0 - 1e-9 * rank * next(evaluations)}  # noqa: E731
@@ -36,7 +35,3 @@ def main(folder: Path) -> None:
     evaluation = Evaluation(measure, "loss", larger_is_better=False)
     rows = train(line, batches, settings, folder, lambda path: path.mkdir(), evaluation)
     (folder / f"rank-{rank}.txt").write_text(f"{rows}\n{line.weight.item()}\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,13 @@ from ..files.storage import file_sha256
 from ..files.terminal import note, progress_bar
 
 # %% ../../nbs/01_data/14_encoding.ipynb #471d9742
+@dataclass(frozen=True)
+class _Written:
+    "A part of what `fingerprint` takes that is JSON already, with sorted keys."
+
+    text: str
+
+
 def fingerprint(
     things: str | Path | Iterable,  # one path, or a list of paths, examples or encoded rows
 ) -> str:  # 64 hexadecimal digits
@@ -39,10 +47,20 @@ def fingerprint(
         if isinstance(thing, (str, Path)):
             one = _content_sha256(thing)
         else:
-            text = json.dumps(thing, sort_keys=True, default=asdict)  # a dataclass as a dict
-            one = hashlib.sha256(text.encode()).digest()
+            one = hashlib.sha256(_sorted_json(thing).encode()).digest()
         digest.update(one)
     return digest.hexdigest()
+
+
+def _sorted_json(thing) -> str:
+    "JSON with sorted keys, a dataclass as a dict."
+    if isinstance(thing, _Written):
+        return thing.text
+    if isinstance(thing, dict) and any(isinstance(value, _Written) for value in thing.values()):
+        pairs = (f"{json.dumps(name)}: {_sorted_json(value)}"
+                 for name, value in sorted(thing.items()))
+        return "{" + ", ".join(pairs) + "}"
+    return json.dumps(thing, sort_keys=True, default=asdict)
 
 
 def _content_sha256(source) -> bytes:
@@ -141,16 +159,22 @@ def encode_examples(
 _ENCODING_VERSION = 4  # increment it when rows or counts would change
 
 
-def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> list:  # what `fingerprint` takes
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> Any:  # what `fingerprint` takes
     "Collect all that determines how a tokenizer encodes, except the settings of its last call."
     state = [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer.model_input_names,
              tokenizer.truncation_side, getattr(tokenizer, "split_special_tokens", None)]
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        return [*state, backend | {"truncation": None, "padding": None}]
+        return _with_backend(json.dumps(state), tokenizer.backend_tokenizer.to_str())
     with TemporaryDirectory() as place:  # a slow tokenizer: its vocabulary files and options
         files = tokenizer.save_vocabulary(place)
         return [*state, repr(tokenizer.init_kwargs), fingerprint([Path(file) for file in files])]
+
+
+@lru_cache(maxsize=8)  # to parse and sort a vocabulary takes a tenth of a second each time
+def _with_backend(state: str, backend: str) -> _Written:
+    "A tokenizer's state with its backend's, both given as JSON."
+    own = json.loads(backend) | {"truncation": None, "padding": None}
+    return _Written(json.dumps([*json.loads(state), own], sort_keys=True))
 
 # %% ../../nbs/01_data/14_encoding.ipynb #5a1044b7
 def _open_encoded(folder: Path):

@@ -22,7 +22,9 @@ from .loading import load_config
 # %% ../../nbs/02_models/03_tokenizers.ipynb #7fc2441c
 def is_cased(pieces: Iterable[str]) -> bool:
     "Whether a vocabulary is cased: more than 1 % of its tokens have capital letters."
-    pieces = [piece for piece in pieces if not re.fullmatch(r"\[.*\]|<.*>", piece)]  # not [CLS]
+    special = re.compile(r"\[.*\]|<.*>")  # as [CLS]
+    pieces = [piece for piece in pieces
+              if not (piece.startswith(("[", "<")) and special.fullmatch(piece))]
     return 100 * sum(piece != piece.lower() for piece in pieces) > len(pieces)
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #6d9b136a
@@ -46,14 +48,15 @@ def load_tokenizer(
     config, source = load_config(name), teacher_source(str(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        unused = getattr(tokenizer, "do_lower_case", False) and is_cased(tokenizer.get_vocab())
+        pieces = tokenizer.get_vocab()
+        unused = getattr(tokenizer, "do_lower_case", False) and is_cased(pieces)
         if unused and "do_lower_case" not in get_tokenizer_config(source):  # no file says it
             tokenizer, unused = AutoTokenizer.from_pretrained(source, do_lower_case=False), False
     except Exception as error:  # the tokenizers library has no narrower kind
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{name}: its tokenizer cannot be opened ({reason}): copy all its files "
                          "from where the weights come from") from error
-    _check_tokenizer(tokenizer, config, name)
+    _check_tokenizer(tokenizer, pieces, config, name)
     if unused:
         note(f"{name}: do_lower_case in tokenizer_config.json lower-cases all text, but the "
              "vocabulary has capital letters: was the model trained like that?")
@@ -63,9 +66,9 @@ def load_tokenizer(
     return tokenizer
 
 
-def _check_tokenizer(tokenizer, config, name) -> None:
+def _check_tokenizer(tokenizer, pieces, config, name) -> None:
     "ValueError for a tokenizer that cannot be this model's; a warning for one that is too small."
-    pieces, rows = tokenizer.get_vocab(), getattr(config, "vocab_size", None)
+    rows = getattr(config, "vocab_size", None)
     if not pieces.keys() - {*tokenizer.all_special_tokens}:
         raise ValueError(f"{name} has no tokenizer, so all text would be unknown: copy its files "
                          f"({', '.join(tokenizer.vocab_files_names.values())}) from where the "
@@ -84,6 +87,8 @@ def check_vocabulary(
 ) -> None:
     "ValueError naming tokens that have another id, or none, in the other vocabulary."
     numbers, others = tokenizer.get_vocab(), other.get_vocab()
+    if numbers == others:
+        return
     differ = [piece for piece in sorted(numbers, key=numbers.get)
               if others.get(piece) != numbers[piece]]
     if differ:

@@ -71,8 +71,8 @@ def bench_texts(
     if settings.texts == "movie-reviews":
         with warnings.catch_warnings(action="ignore"):  # that the longest reviews are truncated
             return tokenizer, encode_examples(examples[:settings.rows], tokenizer, labels, length)
-    tokens = tokenizer([example.text_a for example in examples], add_special_tokens=False)
-    stream = cycle([token for text in tokens["input_ids"] for token in text])
+    stream = cycle(token for example in examples  # as many as are needed
+                   for token in tokenizer(example.text_a, add_special_tokens=False)["input_ids"])
     rows = []
     for number, size in enumerate(text_lengths(settings.texts, settings.rows)):
         inner = list(islice(stream, min(size, length) - 2))
