@@ -61,6 +61,7 @@ def tracked_files() -> list[Path]:
             "review-texts",
             "reviews",
             "splits",
+            "traces",
             "vectors",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]

@@ -1,14 +1,19 @@
 """Stored traces of a teacher: the same losses, whoever computed them, in however many goes."""
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from conftest import history_rows
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.models.loading import load_classifier, save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.models.trace import Trace
+from tinybert_nb.models.trace_files import TraceFiles, TraceLayout, read_traces
 from tinybert_nb.recipes.general_distillation import distill_general
 from tinybert_nb.recipes.stage_one import stage_one
 from tinybert_nb.training import trace_cache
@@ -77,6 +82,70 @@ def test_stopped_while_storing(small_data, teacher, tmp_path):
             run(small_data, teacher, tmp_path / "stopped", seed=3)
         assert run(small_data, teacher, tmp_path / "stopped", seed=3) == expected
     assert len(calls) > 2 and calls[0] + sum(calls[2:]) == 68  # each row once, without duplicates
+
+
+class Ranks(threading.local):
+    """As `processes()` in each of two threads."""
+
+    num_processes, process_index, device, barrier = 2, 0, torch.device("cpu"), threading.Barrier(2)
+
+    @property
+    def is_main_process(self):
+        return self.process_index == 0
+
+    def wait_for_everyone(self):
+        self.barrier.wait(60)
+
+
+def store_together(files: list[TraceFiles], targets, batches, dies: bool = False) -> list[list[int]]:
+    """The rows that each of two ranks asks for; if `dies`, rank 1 ends before its first row."""
+    ranks, asked, began = Ranks(), [[], []], threading.Event()
+
+    def work(rank: int):
+        ranks.process_index = rank
+
+        def ask(batch):
+            if dies and rank == 1:
+                began.wait(60)  # else the other would not have come beyond the barrier
+                ranks.barrier.abort()
+                raise threading.BrokenBarrierError
+            began.set()
+            asked[rank].extend(batch["row"].tolist())
+            return targets(batch)
+
+        with suppress(threading.BrokenBarrierError):
+            trace_cache.store_missing(files[rank], ask, batches)
+
+    with patch.object(trace_cache, "processes", lambda: ranks):
+        threads = [threading.Thread(target=work, args=(rank,)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return asked
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_each_process_asks_for_its_share_and_a_lost_share_is_made_up(dies, tmp_path):
+    lengths = [4] * 24
+    batches = [{"row": torch.arange(start, start + 3), "attention_mask": torch.ones(3, 4, dtype=torch.long)} for start in range(0, 24, 3)]
+    layout = TraceLayout((0,), (), hidden=2, heads=0, head_size=0)
+
+    def targets(batch):
+        return Trace((batch["row"][:, None, None] * torch.ones(1, 4, 2),), (), (), None, batch["attention_mask"])
+
+    Ranks.barrier.reset()
+    files = [TraceFiles(tmp_path / "traces", layout, lengths) for _ in range(2)]
+    first, second = store_together(files, targets, batches, dies)
+    odd = {row for row in range(24) if row // 3 % 2}
+    assert {*first} == {*range(24)} - odd and {*second} == (set() if dies else odd)
+    if dies:
+        Ranks.barrier.reset()
+        first, second = store_together(files, targets, batches)
+        assert {*first} | {*second} == odd and len(first) == len(second) == 6
+    assert files[0].stored().all()
+    read = read_traces(files[1], batches[5])
+    assert read.hidden_states[0][:, 0, 0].tolist() == [15, 16, 17]
 
 
 def test_general_distillation_of_several_epochs(small_teacher, tmp_path, own_traces):

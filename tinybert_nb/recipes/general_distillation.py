@@ -35,7 +35,7 @@ from ..training.intermediate import (
 from ..training.processes import processes
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import GeneralSettings, result_settings
-from ..training.trace_cache import cache_traces
+from ..training.trace_cache import NumberedFrom, cache_traces
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #08cc84d1
 def open_corpus(
@@ -128,25 +128,23 @@ def cache_corpus_traces(
     step: IntermediateStep,  # its targets are replaced
     settings: GeneralSettings,
     batches: PackedBatches,  # of the training text
-    held_out: list[dict[str, Tensor]],  # batches; their rows are numbered after those of the text
+    held_out: list[dict[str, Tensor]],  # batches
     made_from: dict,  # the run's inputs: what teacher and texts are
-) -> None:
+) -> list[dict[str, Tensor]]:  # `held_out`, its rows numbered after those of the text
     "Let the step read stored traces of a corpus; ValueError as `cache_traces`."
-    first, passes = batches.sequences, (settings.steps or settings.epochs * len(batches))
-    unseen = [batch | {"row": batch["row"] + first} for batch in held_out]
-    aside = max(int(batch["row"].max()) for batch in unseen) + 1 - first
+    unseen = [*NumberedFrom(held_out, batches.sequences)]
+    rows = max(int(batch["row"].max()) for batch in unseen) + 1
 
     class AllSequences:
         def __iter__(self):
-            again = replace(batches, seed=0)
-            return chain(again, unseen)
+            return chain(replace(batches, seed=0), unseen)
 
     key = {name: made_from[name] for name in ("teacher", "corpus", "held_out")}
     key |= {"length": settings.length, "documents": settings.documents,
             "precision": settings.teacher_precision}
-    cache_traces(step, settings, AllSequences(), np.full(first + aside, settings.length), key,
-                 passes / len(batches))
-    held_out[:] = unseen
+    passes = (settings.steps or settings.epochs * len(batches)) / len(batches)
+    cache_traces(step, settings, AllSequences(), np.full(rows, settings.length), key, passes)
+    return unseen
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #0f1e608e
 @resumable("general")
@@ -181,7 +179,7 @@ def distill_general(
     head = _teacher_head(teacher, step)
     plain, masked = _held_out_batches(unseen, tokenizer, settings)
     if isinstance(batches, PackedBatches) and same_every_epoch(settings):
-        cache_corpus_traces(step, settings, batches, plain, made_from)
+        plain = cache_corpus_traces(step, settings, batches, plain, made_from)
     yield train_intermediate(step, batches, settings, out, tokenizer,
                              lambda: evaluate_held_out(step, plain, masked, head),
                              "general distillation", watch)
