@@ -131,20 +131,27 @@ def _check_about(path: Path, about: dict) -> None:
         write_json(path, about)
 
 # %% ../../nbs/02_models/08_trace_files.ipynb #1b33cbf9
+def _recorded(tensor: Tensor | None) -> Tensor:
+    "The tensor of a trace that the layout names; ValueError if it was not recorded."
+    if tensor is None:
+        raise ValueError("the trace lacks a state or layer that the layout names")
+    return tensor
+
+
 def _row_parts(layout: TraceLayout, trace: Trace, lengths: list[int]):
     "Yield file, place in the batch, and the tensor to store, for each row and stored thing."
     for state in layout.states:
         for place, length in enumerate(lengths):
-            yield f"state-{state}", place, trace.hidden_states[state][place, :length]
+            yield f"state-{state}", place, _recorded(trace.hidden_states[state])[place, :length]
     for layer in layout.layers:
-        query, key = trace.queries[layer].float(), trace.keys[layer].float()
+        query, key = (_recorded(each[layer]).float() for each in (trace.queries, trace.keys))
         for place, length in enumerate(lengths):
             pair = query[place, :, :length], key[place, :, :length]
             yield f"attention-{layer}", place, (
                 scaled_product(*pair) if layout.as_scores(layer, np.array(length))
                 else torch.stack(pair))
             if layout.values:
-                yield f"values-{layer}", place, trace.values[layer][place, :, :length]
+                yield f"values-{layer}", place, _recorded(trace.values[layer])[place, :, :length]
 
 
 def scaled_product(
@@ -171,7 +178,7 @@ def write_traces(
         files.handles[name].seek(int(files.starts[name][rows[place]]))
         files.handles[name].write(plain.view(torch.uint8).numpy().data)
 
-
+# %% ../../nbs/02_models/08_trace_files.ipynb #8a02fbcf
 def mark_stored(files: TraceFiles, rows: Sequence[int]) -> None:
     "Bring what was written to the disk, and record that these rows are stored."
     for name, handle in files.handles.items():

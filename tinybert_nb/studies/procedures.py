@@ -223,9 +223,9 @@ def train_pass(
     watched = (("student", procedure.student), ("teacher", procedure.teacher))
     hooks = [hook for part, model in watched
              for hook in clock.watch(model.base_model, part)] if clock else []
-    targets = getattr(procedure.step, "targets", None)
-    if clock and targets:  # stored traces are read, and the teacher is not called
-        procedure.step.targets = clock.timed(targets, "teacher")
+    reading = isinstance(procedure.step, IntermediateStep) and procedure.step.targets
+    if clock and reading:  # stored traces are read, and the teacher is not called
+        procedure.step.__dict__["targets"] = clock.timed(reading, "teacher")
     procedure.step.train()
     synchronize(procedure.device)
     start = time.perf_counter()
@@ -246,6 +246,6 @@ def train_pass(
     synchronize(procedure.device)
     for hook in hooks:
         hook.remove()
-    if targets:
-        procedure.step.targets = targets
+    if reading:
+        procedure.step.__dict__["targets"] = reading
     return time.perf_counter() - start

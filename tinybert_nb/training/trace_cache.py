@@ -151,7 +151,7 @@ def _summary(files: TraceFiles, needed: int, passes: float) -> str:
     what = f"teacher traces of {len(files.lengths):,} rows, {needed / 2**30:.2f} GiB"
     if files.stored().all():
         return f"{what}: read from {files.folder}"
-    return f"{what} in {files.folder}: the teacher is asked once instead of {passes:.3g} times"
+    return f"{what} in {files.folder}: computed once instead of {passes:.3g} times"
 
 # %% ../../nbs/04_training/13_trace_cache.ipynb #b97d6c96
 def cache_traces(
