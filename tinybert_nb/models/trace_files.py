@@ -145,11 +145,11 @@ def _row_parts(layout: TraceLayout, trace: Trace, lengths: list[int]):
             yield f"state-{state}", place, _recorded(trace.hidden_states[state])[place, :length]
     for layer in layout.layers:
         query, key = (_recorded(each[layer]).float() for each in (trace.queries, trace.keys))
-        for place, length in enumerate(lengths):
+        forms = layout.as_scores(layer, np.array(lengths)).tolist()
+        for place, (length, as_scores) in enumerate(zip(lengths, forms)):
             pair = query[place, :, :length], key[place, :, :length]
             yield f"attention-{layer}", place, (
-                scaled_product(*pair) if layout.as_scores(layer, np.array(length))
-                else torch.stack(pair))
+                scaled_product(*pair) if as_scores else torch.stack(pair))
             if layout.values:
                 yield f"values-{layer}", place, _recorded(trace.values[layer])[place, :, :length]
 
@@ -191,9 +191,9 @@ def mark_stored(files: TraceFiles, rows: Sequence[int]) -> None:
 # %% ../../nbs/02_models/08_trace_files.ipynb #45b0db93
 def _read_part(files: TraceFiles, name: str, row: int, target: Tensor) -> Tensor:
     "Fill a contiguous tensor from the file; OSError for a file that ends too early."
-    content = target.view(torch.uint8).numpy().reshape(-1)
+    content = target.view(torch.uint8).numpy().data
     files.handles[name].seek(int(files.starts[name][row]))
-    if files.handles[name].readinto(content.data) < len(content):
+    if files.handles[name].readinto(content) < content.nbytes:
         raise OSError(f"{files.folder / name} ends too early: remove {files.folder}, and it will "
                       "be made again")
     return target
@@ -223,8 +223,9 @@ def _read_scores(files: TraceFiles, layer: int, rows: list[int], lengths: list[i
     "Queries and keys of head size `width` that have the stored scores."
     name, layout = f"attention-{layer}", files.layout
     scores = torch.zeros(len(rows), layout.heads, width, width)
-    for place, (row, length) in enumerate(zip(rows, lengths)):
-        if layout.as_scores(layer, np.array(length)):
+    forms = layout.as_scores(layer, np.array(lengths)).tolist()
+    for place, (row, length, as_scores) in enumerate(zip(rows, lengths, forms)):
+        if as_scores:
             part = torch.empty(layout.heads, length, length, dtype=files.dtype)
             scores[place, :, :length, :length] = _read_part(files, name, row, part)
         else:
