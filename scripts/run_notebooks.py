@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 from shutil import rmtree
 from unittest.mock import patch
+import gc
 import json
 import os
 import re
@@ -172,6 +173,17 @@ def _last_first(function, notebooks, **options):
     return list(PLAIN_PARALLEL(function, notebooks[::-1], **options))[::-1]
 
 
+def _import_once() -> None:
+    """The imports that most notebooks begin with: made before the workers are forked, they are made
+    once, and no collection of garbage looks through them."""
+    import tinybert_nb.analysis.explorer
+    import tinybert_nb.evaluation.scoreboard
+    import tinybert_nb.recipes.task_distillation
+
+    gc.collect()
+    gc.freeze()
+
+
 def _nbdev_test(**options) -> bool:
     """nbdev_test, each notebook through `run_with_proof`; whether all passed."""
     nbdev.test.test_nb, nbdev.test.parallel = run_with_proof, _last_first
@@ -208,6 +220,7 @@ def run(notebooks: list[Path] = ()) -> bool:
         return True
     workers = max(1, min(num_cpus(), 8))
     os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus() // workers))
+    _import_once()
     names = "|".join(sorted({re.escape(path.name) for path in left}))
     return _nbdev_test(path="nbs", n_workers=workers, file_re=f"^(?:{names})$")
 

@@ -7,8 +7,10 @@ __all__ = ['kind_of', 'labels_of', 'head_class', 'first_linear', 'find_classifie
            'without_weights']
 
 # %% ../../nbs/02_models/01_heads.ipynb #c9920dba
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -110,10 +112,17 @@ def new_student(
         return _with_activation(kind.from_config(config))
 
 # %% ../../nbs/02_models/01_heads.ipynb #52569e91
+@lru_cache(maxsize=32)
+def _shapes(config_class, settings, problem):
+    config = config_class.from_dict(json.loads(settings))
+    with torch.device("meta"):
+        return new_student(config, head=problem is not None)
+
+
 def without_weights(
     config: PreTrainedConfig,
     head: bool = True,  # with a classifier; False: the bare encoder
-) -> PreTrainedModel:
+) -> PreTrainedModel:  # not to be changed: equal configurations share it
     "The model of a configuration on the `meta` device: shapes without memory."
-    with torch.device("meta"):
-        return new_student(config, head=head)
+    return _shapes(type(config), config.to_json_string(use_diff=False),
+                   kind_of(config).problem if head else None)
