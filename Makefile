@@ -9,6 +9,8 @@ PRESET ?= quick
 OUT ?= runs/demo
 # Notebooks for `make check`.
 NB ?=
+# Processes that run tests/, one more than cores: some tests wait for a browser, or for the disk.
+TESTERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
 # Further words for JupyterLab, for example --no-browser.
 LAB_FLAGS ?=
 # Further words for pip, for example the address of an index with CPU builds of torch.
@@ -85,7 +87,7 @@ test: $(READY)
 	@$(BIN)/python scripts/get_chromium.py
 	@status=0; \
 	$(BIN)/python scripts/run_notebooks.py || status=1; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n auto --maxprocesses 8 --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n $(TESTERS) --dist loadfile \
 	  --no-loadscope-reorder || status=1; \
 	exit $$status
 

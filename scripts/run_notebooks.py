@@ -12,6 +12,7 @@ the notebook.
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr
 from hashlib import sha256
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from shutil import rmtree
@@ -176,10 +177,8 @@ def _last_first(function, notebooks, **options):
 def _import_once() -> None:
     """The imports that most notebooks begin with: made before the workers are forked, they are made
     once, and no collection of garbage looks through them."""
-    import tinybert_nb.analysis.explorer
-    import tinybert_nb.evaluation.scoreboard
-    import tinybert_nb.recipes.task_distillation
-
+    for name in ("analysis.explorer", "evaluation.scoreboard", "recipes.task_distillation"):
+        import_module(f"tinybert_nb.{name}")
     gc.collect()
     gc.freeze()
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import (AutoModel, BertForSequenceClassification, PreTrainedConfig,
-                          PreTrainedModel)
+from transformers import (AutoConfig, AutoModel, BertForSequenceClassification,
+                          PreTrainedConfig, PreTrainedModel)
 from transformers.activations import ACT2FN
 
 from ..data.task_form import TaskForm, known_kinds
@@ -113,8 +113,8 @@ def new_student(
 
 # %% ../../nbs/02_models/01_heads.ipynb #52569e91
 @lru_cache(maxsize=32)
-def _shapes(config_class, settings, problem):
-    config = config_class.from_dict(json.loads(settings))
+def _shapes(settings, problem):
+    config = AutoConfig.for_model(**json.loads(settings))
     with torch.device("meta"):
         return new_student(config, head=problem is not None)
 
@@ -124,5 +124,5 @@ def without_weights(
     head: bool = True,  # with a classifier; False: the bare encoder
 ) -> PreTrainedModel:  # not to be changed: equal configurations share it
     "The model of a configuration on the `meta` device: shapes without memory."
-    return _shapes(type(config), config.to_json_string(use_diff=False),
-                   kind_of(config).problem if head else None)
+    problem = kind_of(config).problem if head else None
+    return _shapes(config.to_json_string(use_diff=False), problem)
