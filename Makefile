@@ -27,7 +27,7 @@ help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
 	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
-	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/13_batches.ipynb'
+	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/15_batches.ipynb'
 	@echo 'make test     run every notebook that changed since it passed, then tests/'
 	@echo 'make bench    measure speed and memory'
 	@echo 'make export   notebooks to modules, clean notebooks, README, ARCHITECTURE'

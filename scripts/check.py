@@ -28,12 +28,13 @@ def changed_notebooks() -> list[str]:
 
 def steps(notebooks: list[str]) -> dict[str, list[str]]:
     """What is checked -> the command."""
+    left_out = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "typeguard", "anyio")]
     about_form = [f"tests/test_{name}.py" for name in ("notebooks", "types", "words", "public_face")]
     found = {
         "modules, README and ARCHITECTURE in sync; clean notebooks; imports, links and form; lint, "
         "types, words and the public face": [
-            str(BIN / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2",
-            "--dist", "worksteal", "-k", "not executed", *about_form],
+            str(BIN / "python"), "-m", "pytest", "-q", *left_out, "-n", "2", "--dist", "worksteal",
+            "-k", "not executed", *about_form],
     }
     if notebooks:
         found[" ".join(notebooks)] = [

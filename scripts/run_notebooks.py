@@ -11,6 +11,7 @@ the notebook.
 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from io import StringIO
@@ -76,10 +77,15 @@ def needed_modules(notebook: Path) -> set[str]:
     new |= {own[1]} & {*known} if own else set()
     while new:
         found |= new
-        sources = {name: known[name].read_text(encoding="utf-8") for name in new}
-        new = {other for name, source in sources.items()
-               for other in modules_in(absolute_imports(source, name), known)} - found
+        new = {other for name in new for other in _imported_by(name)} - found
     return found
+
+
+@cache
+def _imported_by(module: str) -> set[str]:
+    """The modules of this package that one of them imports."""
+    known = all_modules()
+    return modules_in(absolute_imports(known[module].read_text(encoding="utf-8"), module), known)
 
 
 def absolute_imports(source: str, module: str) -> str:
