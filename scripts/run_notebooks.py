@@ -223,7 +223,7 @@ def run(notebooks: list[Path] = ()) -> bool:
         proof_path(path).unlink(missing_ok=True)
     if not left:
         return True
-    workers = max(1, min(num_cpus(), 8))
+    workers = min(num_cpus() + 1, 8)  # some cells wait for a process, or for the disk
     os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus() // workers))
     _import_once()
     names = "|".join(sorted({re.escape(path.name) for path in left}))

@@ -331,7 +331,7 @@ def test_pages_name_only_files_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)
     for page in ("Makefile", "CONTRIBUTING.md"):
-        targets += re.findall(r"\bnbs/\S+\.ipynb", (ROOT / page).read_text(encoding="utf-8"))
+        targets += re.findall(r"\bnbs/[\w/]+\.ipynb", (ROOT / page).read_text(encoding="utf-8"))
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 

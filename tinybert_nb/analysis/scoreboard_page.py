@@ -33,6 +33,7 @@ def plot_scoreboard(
 ) -> "Axes":
     "Draw quality with its interval over size or latency; ValueError for an unknown axis."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator
 
     if against not in AGAINST:
         raise ValueError(f"against is {against!r}: choose one of {', '.join(AGAINST)}")
@@ -45,6 +46,9 @@ def plot_scoreboard(
     threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
     ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=metric_label(
         rows[0]["metric"], rows[0].get("positive_class", "")))
+    numbers = "{x:g}" if threads else EngFormatter()  # 20 M
+    ax.xaxis.set(minor_locator=LogLocator(subs=(2, 5)), major_formatter=numbers,
+                 minor_formatter=numbers)
     ax.grid(color="0.5", alpha=0.15)  # visible on a dark background too
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
