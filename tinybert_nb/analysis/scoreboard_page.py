@@ -43,7 +43,8 @@ def plot_scoreboard(
         ax.errorbar(line[against], value, [[value - line["low"]], [line["high"] - value]],
                     marker="osD^vP*X"[number % 8], markersize=8, capsize=3, label=line["system"],
                     color=f"C{number % 10}", linestyle="none", alpha=0.85)
-    threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
+    count = rows[0]["threads"]
+    threads = f", {count} thread{'s' * (count != 1)}" * against.startswith("latency")
     ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=metric_label(
         rows[0]["metric"], rows[0].get("positive_class", "")))
     numbers = "{x:g}" if threads else EngFormatter()  # 20 M
