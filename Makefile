@@ -9,6 +9,8 @@ PRESET ?= quick
 OUT ?= runs/demo
 # Notebooks for `make check`.
 NB ?=
+# Processes that run tests/, one more than cores: some tests wait for a browser, or for the disk.
+TESTERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
 # Further words for JupyterLab, for example --no-browser.
 LAB_FLAGS ?=
 # Further words for pip, for example the address of an index with CPU builds of torch.
@@ -25,7 +27,7 @@ help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
 	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
-	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/13_batches.ipynb'
+	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/15_batches.ipynb'
 	@echo 'make test     run every notebook that changed since it passed, then tests/'
 	@echo 'make bench    measure speed and memory'
 	@echo 'make export   notebooks to modules, clean notebooks, README, ARCHITECTURE'
@@ -85,7 +87,7 @@ test: $(READY)
 	@$(BIN)/python scripts/get_chromium.py
 	@status=0; \
 	$(BIN)/python scripts/run_notebooks.py || status=1; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n auto --maxprocesses 8 --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n $(TESTERS) --dist loadfile \
 	  --no-loadscope-reorder || status=1; \
 	exit $$status
 

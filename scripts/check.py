@@ -28,13 +28,13 @@ def changed_notebooks() -> list[str]:
 
 def steps(notebooks: list[str]) -> dict[str, list[str]]:
     """What is checked -> the command."""
-    test = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    left_out = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "typeguard", "anyio")]
+    about_form = [f"tests/test_{name}.py" for name in ("notebooks", "types", "words", "public_face")]
     found = {
-        "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
-        "modules, README and ARCHITECTURE in sync; clean notebooks; imports, links and form": [
-            *test, "tests/test_notebooks.py", "-k", "not executed"],
+        "modules, README and ARCHITECTURE in sync; clean notebooks; imports, links and form; lint, "
         "types, words and the public face": [
-            *test, "tests/test_types.py", "tests/test_words.py", "tests/test_public_face.py"],
+            str(BIN / "python"), "-m", "pytest", "-q", *left_out, "-n", "2", "--dist", "worksteal",
+            "-k", "not executed", *about_form],
     }
     if notebooks:
         found[" ".join(notebooks)] = [
@@ -55,8 +55,8 @@ def main() -> int:
     environment = dict(os.environ, HF_HUB_OFFLINE="1", TQDM_DISABLE="1",
                        TOKENIZERS_PARALLELISM="false")
     failed = 0
-    with ThreadPoolExecutor(2) as two:  # side by side: most of them use one core
-        found = {name: two.submit(run_step, command, environment)
+    with ThreadPoolExecutor() as pool:  # side by side
+        found = {name: pool.submit(run_step, command, environment)
                  for name, command in steps(notebooks).items()}
         for name, result in found.items():
             status, said, seconds = result.result()

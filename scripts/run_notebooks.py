@@ -11,11 +11,14 @@ the notebook.
 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from shutil import rmtree
 from unittest.mock import patch
+import gc
 import json
 import os
 import re
@@ -74,10 +77,15 @@ def needed_modules(notebook: Path) -> set[str]:
     new |= {own[1]} & {*known} if own else set()
     while new:
         found |= new
-        sources = {name: known[name].read_text(encoding="utf-8") for name in new}
-        new = {other for name, source in sources.items()
-               for other in modules_in(absolute_imports(source, name), known)} - found
+        new = {other for name in new for other in _imported_by(name)} - found
     return found
+
+
+@cache
+def _imported_by(module: str) -> set[str]:
+    """The modules of this package that one of them imports."""
+    known = all_modules()
+    return modules_in(absolute_imports(known[module].read_text(encoding="utf-8"), module), known)
 
 
 def absolute_imports(source: str, module: str) -> str:
@@ -172,6 +180,15 @@ def _last_first(function, notebooks, **options):
     return list(PLAIN_PARALLEL(function, notebooks[::-1], **options))[::-1]
 
 
+def _import_once() -> None:
+    """The imports that most notebooks begin with: made before the workers are forked, they are made
+    once, and no collection of garbage looks through them."""
+    for name in ("analysis.explorer", "evaluation.scoreboard", "recipes.task_distillation"):
+        import_module(f"tinybert_nb.{name}")
+    gc.collect()
+    gc.freeze()
+
+
 def _nbdev_test(**options) -> bool:
     """nbdev_test, each notebook through `run_with_proof`; whether all passed."""
     nbdev.test.test_nb, nbdev.test.parallel = run_with_proof, _last_first
@@ -206,8 +223,9 @@ def run(notebooks: list[Path] = ()) -> bool:
         proof_path(path).unlink(missing_ok=True)
     if not left:
         return True
-    workers = max(1, min(num_cpus(), 8))
+    workers = min(num_cpus() + 1, 8)  # some cells wait for a process, or for the disk
     os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus() // workers))
+    _import_once()
     names = "|".join(sorted({re.escape(path.name) for path in left}))
     return _nbdev_test(path="nbs", n_workers=workers, file_re=f"^(?:{names})$")
 

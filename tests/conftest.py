@@ -206,16 +206,10 @@ def small_tokenizer():
 @pytest.fixture(scope="session")
 def small_teacher(tmp_path_factory) -> Path:
     """A teacher with random weights, where no test asks what it knows."""
-    from transformers import BertConfig
-
-    from tinybert_nb.models.heads import new_student
-    from tinybert_nb.models.loading import save_checkpoint
+    from tinybert_nb.models.initialization import save_random_model
 
     folder = tmp_path_factory.mktemp("models") / "teacher"
-    config = BertConfig(
-        vocab_size=len(small_tokenizer()), hidden_size=48, num_hidden_layers=4, num_attention_heads=12, intermediate_size=192)
-    save_checkpoint(folder, new_student(config, head=False), small_tokenizer())
-    return folder
+    return save_random_model(folder, "4l-48-12h", small_tokenizer())
 
 
 @pytest.fixture(scope="session")
@@ -287,7 +281,8 @@ def project_copy(tmp_path) -> Path:
 
 def pytest_collection_modifyitems(items):
     """The files that take minutes come first: begun last, they would be waited for."""
-    long = ("test_browser", "test_kill_and_resume", "test_tasks", "test_commands", "test_measures")
+    long = ("test_browser", "test_commands", "test_tasks", "test_kill_and_resume", "test_corpus",
+            "test_augmentation", "test_measures", "test_cards", "test_large_data")
     order = {name: number for number, name in enumerate(long)}
     items.sort(key=lambda item: order.get(item.path.stem, len(long)))
 

@@ -3,12 +3,12 @@
 import ctypes
 import os
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-from conftest import EVAL, SHORT, STUDENT, TEACHER, TRAIN, run_command, tinybert_nb
+from conftest import (
+    EVAL, ROOT, SHORT, STUDENT, TEACHER, TRAIN, command_environment, tinybert_nb)
+from forked_commands import Forked, tinybert_nb_here
 
 GOOD = b"a warm and funny film\tpositive\na dull and empty film\tnegative\n"
 
@@ -145,17 +145,25 @@ def test_unknown_option_and_unknown_command_are_refused(tmp_path):
         assert "no-such" in refused(tinybert_nb(*words), tmp_path)
 
 
-def obey_permissions() -> None:
-    """Root may write everywhere; without this right (CAP_DAC_OVERRIDE, Linux) it obeys too."""
+def obeying_permissions(words: list[str]) -> None:
+    """The command; root may write everywhere, and without this right (Linux's CAP_DAC_OVERRIDE, the
+    second bit of the first of two sets of three masks) it obeys too."""
     if os.geteuid() == 0:
-        drop_from_bounding_set, dac_override = 24, 1
-        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0) == 0
+        libc = ctypes.CDLL(None, use_errno=True)
+        version_3, dac_override = 0x20080522, 1 << 1
+        header, rights = (ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)()
+        assert libc.capget(header, rights) == 0
+        for mask in range(2):  # effective, permitted
+            rights[mask] &= ~dac_override
+        assert libc.capset(header, rights) == 0
+    tinybert_nb_here(words)
 
 
 def test_a_folder_that_cannot_be_written_is_named(small_teacher, tmp_path):
     (tmp_path / "mine").mkdir(mode=0o555)
     words = ["finetune", "--train", TRAIN, "--eval", EVAL, "--teacher", small_teacher, "--out", tmp_path / "mine/run", *SHORT]
-    result = run_command(Path(sys.executable).parent / "tinybert-nb", *words, preexec_fn=obey_permissions)
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert f"Permission denied: '{tmp_path / 'mine/run'}'" in result.stderr
+    process = Forked(obeying_permissions, (list(map(str, words)),), ROOT, command_environment())
+    _, said = process.communicate(300)
+    assert process.returncode == 1 and "Traceback" not in said
+    assert f"Permission denied: '{tmp_path / 'mine/run'}'" in said
     assert not list((tmp_path / "mine").iterdir())

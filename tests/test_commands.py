@@ -132,25 +132,29 @@ def test_distill_runs_all_stages_and_writes_the_table(small_data, small_teacher,
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The folder of a demo of seconds, and what the command said."""
-    out = tmp_path_factory.mktemp("runs") / "demo"
-    return out, succeeded(tinybert_nb("demo", "--preset", "tiny", "--out", out)).stdout
+    """What a demo of seconds was asked, with a small teacher; its folder; and what it said."""
+    from tinybert_nb.models.initialization import save_random_model
+
+    folder = tmp_path_factory.mktemp("runs")
+    teacher = save_random_model(folder / "teacher", "4l-192-12h")
+    words = ["demo", "--preset", "tiny", "--teacher", teacher, "--out", folder / "demo"]
+    return words, folder / "demo", succeeded(tinybert_nb(*words)).stdout
 
 
 def test_demo_writes_the_table_and_prints_it(demo):
-    out, said = demo
+    _, out, said = demo
     assert_four_kinds(result_rows(out / "results.json"))
     assert [kind for kind in KINDS if kind not in said.lower()] == []
 
 
 def test_demo_says_how_long_it_takes_and_where_the_report_is(demo):
-    out, said = demo
+    _, out, said = demo
     assert "second" in said or "minute" in said
     assert str(out / "report.html") in said
 
 
 def test_report_is_self_contained(demo):
-    text = (demo[0] / "report.html").read_text(encoding="utf-8")
+    text = (demo[1] / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     for tag in ("script", "iframe", "object", "embed", "base", "form"):
         assert page.named(tag) == []
@@ -179,12 +183,12 @@ def test_report_is_self_contained(demo):
 
 
 def test_second_demo_goes_on_from_the_finished_steps_and_makes_a_lost_report_again(demo, tmp_path):
-    out, _ = demo
+    words, out, _ = demo
     (out / "report.html").unlink()
     times, rows = checkpoint_times(out), result_rows(out / "results.json")
     assert times, "the first demo left no checkpoint"
     kept = tmp_path / "rows.json"
-    succeeded(tinybert_nb("demo", "--preset", "tiny", "--out", out, "--json", kept))
+    succeeded(tinybert_nb(*words, "--json", kept))
     assert checkpoint_times(out) == times
     assert result_rows(out / "results.json") == rows == result_rows(kept)
     assert (out / "report.html").stat().st_size > 0

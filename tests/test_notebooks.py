@@ -327,9 +327,11 @@ def test_readmes_ratios_are_those_of_the_measured_rows():
     assert f"{times:.2f} times as fast with {share:.0%}".replace("%", " %") in readme
 
 
-def test_readme_names_only_files_that_exist():
+def test_pages_name_only_files_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"(?:\]\(|(?:src|href)=[\"'])(?![a-z]+:|#)([^)#\s\"']+)", readme)
+    for page in ("Makefile", "CONTRIBUTING.md"):
+        targets += re.findall(r"\bnbs/[\w/]+\.ipynb", (ROOT / page).read_text(encoding="utf-8"))
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 

@@ -33,6 +33,7 @@ def plot_scoreboard(
 ) -> "Axes":
     "Draw quality with its interval over size or latency; ValueError for an unknown axis."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator
 
     if against not in AGAINST:
         raise ValueError(f"against is {against!r}: choose one of {', '.join(AGAINST)}")
@@ -42,9 +43,13 @@ def plot_scoreboard(
         ax.errorbar(line[against], value, [[value - line["low"]], [line["high"] - value]],
                     marker="osD^vP*X"[number % 8], markersize=8, capsize=3, label=line["system"],
                     color=f"C{number % 10}", linestyle="none", alpha=0.85)
-    threads = f", {rows[0]['threads']} threads" * against.startswith("latency")
+    count = rows[0]["threads"]
+    threads = f", {count} thread{'s' * (count != 1)}" * against.startswith("latency")
     ax.set(xscale="log", xlabel=AGAINST[against] + threads, ylabel=metric_label(
         rows[0]["metric"], rows[0].get("positive_class", "")))
+    numbers = "{x:g}" if threads else EngFormatter()  # 20 M
+    ax.xaxis.set(minor_locator=LogLocator(subs=(2, 5)), major_formatter=numbers,
+                 minor_formatter=numbers)
     ax.grid(color="0.5", alpha=0.15)  # visible on a dark background too
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))

@@ -7,15 +7,17 @@ __all__ = ['kind_of', 'labels_of', 'head_class', 'first_linear', 'find_classifie
            'without_weights']
 
 # %% ../../nbs/02_models/01_heads.ipynb #c9920dba
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import (AutoModel, BertForSequenceClassification, PreTrainedConfig,
-                          PreTrainedModel)
+from transformers import (AutoConfig, AutoModel, BertForSequenceClassification,
+                          PreTrainedConfig, PreTrainedModel)
 from transformers.activations import ACT2FN
 
 from ..data.task_form import TaskForm, known_kinds
@@ -110,10 +112,17 @@ def new_student(
         return _with_activation(kind.from_config(config))
 
 # %% ../../nbs/02_models/01_heads.ipynb #52569e91
+@lru_cache(maxsize=32)
+def _shapes(settings, problem):
+    config = AutoConfig.for_model(**json.loads(settings))
+    with torch.device("meta"):
+        return new_student(config, head=problem is not None)
+
+
 def without_weights(
     config: PreTrainedConfig,
     head: bool = True,  # with a classifier; False: the bare encoder
-) -> PreTrainedModel:
+) -> PreTrainedModel:  # not to be changed: equal configurations share it
     "The model of a configuration on the `meta` device: shapes without memory."
-    with torch.device("meta"):
-        return new_student(config, head=head)
+    problem = kind_of(config).problem if head else None
+    return _shapes(config.to_json_string(use_diff=False), problem)

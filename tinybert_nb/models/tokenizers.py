@@ -8,7 +8,7 @@ __all__ = ['is_cased', 'max_positions', 'load_tokenizer', 'check_vocabulary', 'l
 # %% ../../nbs/02_models/03_tokenizers.ipynb #032dc438
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -20,12 +20,12 @@ from .heads import without_weights
 from .loading import load_config
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #7fc2441c
-def is_cased(pieces: Iterable[str]) -> bool:
+def is_cased(pieces: Collection[str]) -> bool:
     "Whether a vocabulary is cased: more than 1 % of its tokens have capital letters."
     special = re.compile(r"\[.*\]|<.*>")  # as [CLS]
-    pieces = [piece for piece in pieces
-              if not (piece.startswith(("[", "<")) and special.fullmatch(piece))]
-    return 100 * sum(piece != piece.lower() for piece in pieces) > len(pieces)
+    capitals = [piece for piece in pieces
+                if piece != piece.lower() and not special.fullmatch(piece)]
+    return 100 * len(capitals) > len(pieces)
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #6d9b136a
 def max_positions(

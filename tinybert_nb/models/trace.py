@@ -152,10 +152,10 @@ def _check_traceable(model: PreTrainedModel) -> None:
 def _check_gradient(model: nn.Module, recorder: AttentionRecorder, output) -> None:
     "ValueError if checkpointing ran the layers without a gradient for what was recorded."
     kept = next((layer for layer in recorder.layers if layer is not None), None)
+    if kept is None or kept[0].requires_grad or not output[0].requires_grad:
+        return
     names = ("is_activation_checkpointing", "is_gradient_checkpointing")  # new name, older name
-    checkpointing = next((getattr(model, name) for name in names if hasattr(model, name)), False)
-    if (kept is not None and checkpointing and output[0].requires_grad
-            and not kept[0].requires_grad):
+    if next((getattr(model, name) for name in names if hasattr(model, name)), False):
         raise ValueError(
             "gradient checkpointing in its re-entrant form hides queries and keys from the "
             "gradient: use gradient_checkpointing_enable({'use_reentrant': False})"

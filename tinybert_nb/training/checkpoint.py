@@ -7,10 +7,10 @@ __all__ = ['STATE_FOLDER', 'random_state', 'set_random_state', 'StateError', 'sa
            'latest_state']
 
 # %% ../../nbs/04_training/01_checkpoint.ipynb #902eddcc
-import hashlib
 import json
 import random
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -54,13 +54,13 @@ class StateError(ValueError):
     "A saved state cannot be used or written; the message names the file."
 
 
-def _digest(tensors: dict[str, Tensor], about: str) -> str:
-    "SHA-256 over names, types, shapes and bytes of the tensors, and over the text."
-    digest = hashlib.sha256(about.encode())
+def _checksum(tensors: dict[str, Tensor], about: str) -> str:
+    "CRC-32 over names, types, shapes and bytes of the tensors, and over the text."
+    checksum = crc32(about.encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        checksum = crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
 
 # %% ../../nbs/04_training/01_checkpoint.ipynb #0b14af32
 STATE_FOLDER = "state"  # in the run folder, while the run is unfinished
@@ -83,7 +83,7 @@ def save_state(
     path = folder / f"step-{step:08d}.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(about)
-    header = {"about": text, "sha256": _digest(tensors, text)}
+    header = {"about": text, "crc32": _checksum(tensors, text)}
     try:
         with atomic_file(path) as unfinished:
             unfinished.write_bytes(save(tensors, header))
@@ -105,7 +105,7 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict]:  # tensors a
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise StateError(f"{path} cannot be read ({error})") from error
-    if header.get("sha256") != _digest(tensors, header.get("about", "")):
+    if header.get("crc32") != _checksum(tensors, header.get("about", "")):
         raise StateError(f"{path} was altered after it was written: its checksum does not fit")
     return tensors, json.loads(header["about"])
 
