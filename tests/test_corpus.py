@@ -88,7 +88,7 @@ def forks(tmp_path_factory):
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, forks):
     measured = []
-    for megabytes in (6, 16):
+    for megabytes in (8, 20):
         measured += forks.answers("test_corpus.measure", megabytes, tmp_path / str(megabytes))
         print(measured[-1])
     small, large = measured
