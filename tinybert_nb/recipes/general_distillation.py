@@ -140,8 +140,7 @@ def cache_corpus_traces(
             return chain(replace(batches, seed=0), unseen)
 
     key = {name: made_from[name] for name in ("teacher", "corpus", "held_out")}
-    key |= {"length": settings.length, "documents": settings.documents,
-            "precision": settings.teacher_precision}
+    key |= {"length": settings.length, "documents": settings.documents}
     passes = (settings.steps or settings.epochs * len(batches)) / len(batches)
     cache_traces(step, settings, AllSequences(), np.full(rows, settings.length), key, passes)
     return unseen

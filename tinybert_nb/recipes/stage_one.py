@@ -62,8 +62,7 @@ def cache_task_traces(
 
     lengths = np.concatenate([row_lengths(task.train), row_lengths(task.eval)])
     cache_traces(step, settings, AllRows(), lengths,
-                 {**teacher, "data": task.fingerprint, "precision": settings.teacher_precision},
-                 passes)
+                 {**teacher, "data": task.fingerprint}, passes)
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #393dbada
 @resumable("stage_one")
@@ -83,7 +82,7 @@ def stage_one(
            "student": identify_model(student), "data": task.fingerprint,
            **result_settings(settings)}
     if not settings.any_teacher:
-        check_teacher(teacher, task)
+        check_teacher(teacher, task, settings.precision)
     model = load_classifier(teacher, task.labels, problem=task.form.problem)
     step = make_step(*make_student(student, model, task, settings), model, settings)
     dev_loader = NumberedFrom(make_loader(task.eval, task.tokenizer, settings.batch_size,

@@ -21,10 +21,11 @@ from ..data.catalogue import data_folder
 from ..data.encoding import fingerprint
 from ..evaluation.predictions import predict
 from ..files.terminal import log_line
-from ..models.loading import load_classifier
+from ..models.loading import load_classifier, load_config
 from .task_data import TaskData
-from ..training.processes import processes
+from ..training.processes import autocast, choose_precision, processes
 from ..training.runs import identify_model
+from ..training.settings import Precision
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #426620b7
 def cached_logits(
@@ -51,27 +52,34 @@ def cached_teacher_logits(
     teacher: str | Path,  # fine-tuned checkpoint folder
     task: TaskData,
     split: Literal["train", "eval"],
+    precision: Precision = "auto",  # of the teacher's products
 ) -> Tensor:  # (rows, classes), float32
     "A teacher's logits for all rows, computed once and cached in the data folder."
     rows = getattr(task, split)
+    chosen = choose_precision(precision, load_config(teacher))
 
     def compute():
         model = load_classifier(teacher, task.labels, problem=task.form.problem)
         model.to(processes().device)
         log_line(f"computing teacher logits for {len(rows)} {split} rows, once")
-        return predict(model, make_loader(rows, task.tokenizer, 64))
+        with autocast(model, chosen):
+            return predict(model, make_loader(rows, task.tokenizer, 64))
 
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,
-                        "split": split}])
+                        "split": split, "precision": chosen}])
     with processes().main_process_first():
         return cached_logits(data_folder() / "answers", key, compute)
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #8b9c6ba5
-def check_teacher(teacher: str | Path, task: TaskData) -> None:
+def check_teacher(
+    teacher: str | Path,  # fine-tuned checkpoint folder
+    task: TaskData,
+    precision: Precision = "auto",  # of its products
+) -> None:
     "ValueError for a teacher that is no better on the dev texts than a constant prediction."
     kind, metric = task.form.kind, task.metric
     labels = kind.row_labels(task.eval)
-    logits = cached_teacher_logits(teacher, task, "eval")
+    logits = cached_teacher_logits(teacher, task, "eval", precision)
     reached = kind.metrics(logits, labels, task.labels)[metric]
     constant = kind.majority(labels, labels, task.labels)[metric]
     smaller = metric in kind.smaller_is_better
@@ -98,6 +106,7 @@ def logits_of_rows(
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #62c7f3d8
 def ensemble_targets(
     teachers: Sequence[tuple[str | Path, TaskData]],  # folder; the task with its own tokenizer
+    precision: Precision = "auto",  # of their products
 ) -> Tensor:  # (lines, classes), float32, in the first teacher's order of classes
     "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
     (first, task), logits = teachers[0], []
@@ -108,5 +117,5 @@ def ensemble_targets(
                              "logits cannot be averaged: choose teachers with the same tokenizer")
     for name, own in teachers:
         order = [own.labels.index(label) for label in task.labels]
-        logits.append(cached_teacher_logits(name, own, "train")[:, order])
+        logits.append(cached_teacher_logits(name, own, "train", precision)[:, order])
     return torch.stack(logits).mean(0)

@@ -34,7 +34,8 @@ from .procedures import (
 from .reference import ReferenceStep, TextBrewerStep, fixed_loader
 from ..training.environment import hardware
 from ..training.intermediate import IntermediateStep
-from ..training.settings import BenchSettings
+from ..training.processes import NUMBER_FORMATS, choose_precision
+from ..training.settings import BenchSettings, Precision
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #519c8187
 def alternate(
@@ -125,15 +126,17 @@ def matrix_peak(
 def peak_row(
     procedure: Procedure,
     teacher_seconds: float,  # seconds per update, from `part_row`
+    precision: Precision,  # of the teacher's products
     about: dict,  # further columns of the row
 ) -> dict:
     "A row with the rate of the teacher's forward pass and that of one large matrix product."
     shapes = [batch["input_ids"].shape for batch in procedure.loader]
-    config, parameter = procedure.teacher.config, next(procedure.teacher.parameters())
+    config = procedure.teacher.config
     flops = sum(texts * forward_flops(config, length) for texts, length in shapes) / len(shapes)
     size = 8192 if procedure.device.type == "cuda" else 2048
-    peak = matrix_peak(procedure.device, parameter.dtype, size)
-    return {"kind": "peak", **about, "precision": str(parameter.dtype).removeprefix("torch."),
+    dtype = NUMBER_FORMATS[choose_precision(precision, config)]
+    peak = matrix_peak(procedure.device, dtype, size)
+    return {"kind": "peak", **about, "precision": str(dtype).removeprefix("torch."),
             "teacher_flops_per_second": flops / teacher_seconds, "peak_flops_per_second": peak,
             "share_of_peak": flops / teacher_seconds / peak}
 
@@ -205,8 +208,11 @@ def _race_rows(settings, made, seconds, clocks, texts, about):
         rows += [part_row(clocks[name], len(made[name].loader), about | {"procedure": name})
                  for name in made]
         if not logits:
-            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"], about))
-    return rows
+            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"],
+                                 settings.precision, about))
+    ours = made[OURS].precision
+    return [{"precision": ours if row["procedure"].startswith(OURS) else "no"} | row
+            if "procedure" in row else row for row in rows]
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #249b1aad
 def memory_in_use(

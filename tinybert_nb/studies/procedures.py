@@ -13,7 +13,6 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -43,7 +42,8 @@ from .reference import (
     ReferenceStep, TextBrewerStep, fixed_loader, our_step, reference_optimizer)
 from ..training.intermediate import IntermediateStep
 from ..training.optimizer import make_optimizer
-from ..training.settings import BenchSettings, TrainingSettings
+from ..training.processes import autocast, choose_precision
+from ..training.settings import BenchSettings, Precision, TrainingSettings
 from ..training.trace_cache import read_stored, step_layout
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #5264051a
@@ -103,7 +103,7 @@ class Procedure:
     loader: DataLoader | Sequence[dict]  # batches on the CPU
     optimizer: torch.optim.Optimizer
     device: torch.device
-    autocast: bool = False  # the forward pass in bfloat16
+    precision: Literal["no", "bf16", "fp16"] = "no"  # of the products in the forward pass
     ask_once: Callable[[], None] | None = None  # the teacher's pass over all texts, before epochs
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #74b157cb
@@ -123,9 +123,15 @@ def bench_models(settings: BenchSettings) -> tuple[PreTrainedModel, PreTrainedMo
     return new_student(student_config(settings.student, teacher.config)), teacher
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #3dd5750f
-def compute_logits(step: StageTwoStep, batches: DataLoader, teacher: PreTrainedModel) -> None:
+def compute_logits(
+    step: StageTwoStep,
+    batches: DataLoader,  # all texts
+    teacher: PreTrainedModel,
+    precision: Precision = "no",  # of the teacher's products
+) -> None:
     "Compute the logits of all texts."
-    step.teacher_logits.copy_(predict(teacher, batches))
+    with autocast(teacher, precision):
+        step.teacher_logits.copy_(predict(teacher, batches))
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #be08ca85
 def compute_traces(
@@ -158,19 +164,18 @@ def make_procedure(
         loader = fixed_loader(rows[:settings.fixed_rows], length, settings.batch_size,
                               tokenizer.pad_token_id)
         return Procedure(other, student, teacher, loader, reference_optimizer(other), device)
-    step = our_step(student, teacher, layer_map, stage, len(rows), name == WITH_DROPOUT).to(device)
+    chosen, of_teacher = (choose_precision(settings.precision, each.config)
+                          for each in (student, teacher))
+    step = our_step(student, teacher, layer_map, stage, len(rows), name == WITH_DROPOUT,
+                    of_teacher).to(device)
     loader = make_loader(rows, tokenizer, settings.batch_size, seed=0)
     optimizer = make_optimizer(step, TrainingSettings(learning_rate=1e-4))
-    low = device.type == "cuda" and settings.precision == "bf16"
-    if low:
-        teacher.bfloat16()
-
     once, ordered = None, make_loader(rows, tokenizer, 64)
     if isinstance(step, StageTwoStep):
-        once = partial(compute_logits, step, ordered, teacher)
+        once = partial(compute_logits, step, ordered, teacher, of_teacher)
     elif name == STORED:
         once = partial(compute_traces, step, ordered, step.targets)
-    return Procedure(step, student, teacher, loader, optimizer, device, low, once)
+    return Procedure(step, student, teacher, loader, optimizer, device, chosen, once)
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #2a0f17eb
 def synchronize(device: torch.device) -> None:
@@ -233,8 +238,7 @@ def train_pass(
     for batch in islice(procedure.loader, updates):
         batch = {name: tensor.to(procedure.device) for name, tensor in batch.items()}
         mark("data")
-        low = torch.autocast("cuda", torch.bfloat16) if procedure.autocast else nullcontext()
-        with low:
+        with autocast(procedure.student, procedure.precision):
             loss = procedure.step(batch)["loss"]
         mark("losses")
         loss.backward()

@@ -170,7 +170,8 @@ def cache_traces(
         problem = "a loss counts padding, which is not stored"
     else:
         layout = step_layout(step, batches, "float16" if wanted == "auto" else wanted)
-        folder, needed = _folder_of(key, layout), layout.bytes(lengths)
+        folder = _folder_of({**key, "precision": step.precision}, layout)
+        needed = layout.bytes(lengths)
         problem = _no_room(folder, needed, settings.cache_gib)
     if problem and wanted != "auto":
         raise ValueError(f"trace_cache is {wanted}, but {problem}: choose no"
