@@ -140,12 +140,18 @@ class Watched:
 
     def __init__(self, page):
         self.page, self.errors, self.hosts = page, [], set()
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0])
                 if request.url.startswith(("http", "ws")) else None)
         page.on("websocket", self._websocket)
         self.widgets_known = False  # whether JupyterLab has heard which widgets the kernel has
+
+    def _console(self, said) -> None:
+        # JupyterLab asks from time to time which kernels there are, and its server answers
+        # with an error while one of them is starting; the next answer is right
+        if said.type == "error" and "/api/kernels?" not in said.location["url"]:
+            self.errors.append(said.text)
 
     def _websocket(self, opened) -> None:
         self.hosts.add(opened.url.split("/")[2].split(":")[0])

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .alignment import AttentionPair
@@ -198,40 +199,63 @@ def plot_heads(
     teacher, student = (np.asarray(side, dtype=float) for side in pair.layer(layer))
     heads, taught_by = len(teacher), pair.layer_map.taught_by[layer - 1]
     size = min(16.0, max(6.0, 1.1 * heads + 1.6)), 5.0
-    figure, axes = _panels(3, heads, size, "compressed", figure)
+    figure, axes = _panels(3, 1, size, "compressed", figure)
     shared, signed = _scales(teacher, student, pair.view)
     rows = (
         (f"teacher {taught_by}", teacher, *shared),
         (f"student {layer}", student, *shared),
         ("difference", student - teacher, *signed),
     )
-    for line, (name, matrices, colours, (low, high)) in zip(axes, rows):
-        for ax, matrix in zip(line, matrices):
-            ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, fontsize=10)
-    for lines, label in ((axes[:2], pair.view), (axes[2:], "difference")):
-        figure.colorbar(lines[0, 0].images[0], ax=lines.ravel().tolist(), pad=0.01, label=label)
-    _head_numbers(axes, student - teacher, pair.view)
+    for ax, (name, matrices, colours, limits) in zip(axes[:, 0], rows):
+        _row_of_heads(ax, matrices, colours, limits)
+        ax.set_ylabel(name, fontsize=11)
+    for lines, label in ((axes[:2, 0], pair.view), (axes[2:, 0], "difference")):
+        figure.colorbar(lines[0].images[0], ax=[*lines], pad=0.01, label=label)
+    _head_numbers(axes[0, 0], axes[-1, 0], student - teacher, pair.view)
     title = f"All {heads} heads: student layer {layer}, beside teacher layer {taught_by}"
     _caption(figure, title, _heads_notice(student - teacher, pair))
     return figure
 
 
+_WIDTH = 1.08  # of a head's square and the gap after it; the square is 1
+
+
+def _row_of_heads(
+    ax: Axes,
+    matrices: np.ndarray,  # (heads, query, key)
+    colours: str | Colormap,
+    limits: tuple[float, float],  # ends of the colour scale
+) -> None:
+    "Draw all heads side by side in one `Axes`; with one for each, drawing takes three times as long."
+    low, high = limits
+    for head, matrix in enumerate(matrices):
+        left = head * _WIDTH
+        ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest",
+                  extent=(left, left + 1, 1, 0))
+        ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, linewidth=0.8))
+    ax.set(xlim=(-0.01, len(matrices) * _WIDTH), ylim=(1.01, -0.01), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
 def _head_numbers(
-    axes: np.ndarray,  # (3, heads)
+    top: Axes,  # row of the teacher's heads
+    bottom: Axes,  # row of the differences
     differences: np.ndarray,  # (heads, query, key), student minus teacher
     view: str,  # "probabilities" or "scores"
 ) -> None:
     "Write the head's number above each column and the distance of the student below it."
-    for head, (top, bottom, difference) in enumerate(zip(axes[0], axes[-1], differences), start=1):
-        top.set_title(f"head {head}", fontsize=9)
-        away = (
-            f"{_total_variation(difference):.0%}"
-            if view == "probabilities"
-            else f"{np.abs(difference).mean():.2f}"
-        )
-        bottom.set_xlabel(away, fontsize=9)
+    away = [
+        f"{_total_variation(difference):.0%}"
+        if view == "probabilities"
+        else f"{np.abs(difference).mean():.2f}"
+        for difference in differences
+    ]
+    middles = np.arange(len(away)) * _WIDTH + 0.5
+    top.xaxis.tick_top()
+    top.set_xticks(middles, [f"head {head + 1}" for head in range(len(away))], fontsize=12)
+    bottom.set_xticks(middles, away, fontsize=12)
+    for ax in (top, bottom):
+        ax.tick_params(axis="x", length=0)
 
 # %% ../../nbs/09_analysis/03_attention_figures.ipynb #a40cf53d
 def _heads_notice(

@@ -34,7 +34,8 @@ def latency(
     rows: Sequence[dict],  # encoded rows; `batch_size` of them, evenly spread by length, are used
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int,
-    repeats: int = 15,  # timed forward passes, after three for warm-up
+    repeats: int = 15,  # timed forward passes, after at most three for warm-up
+    seconds: float = 1.0,  # fewer passes if these take longer, but at least three
 ) -> float:  # milliseconds, median
     "The time of one forward pass of a batch."
     model.eval()
@@ -43,12 +44,17 @@ def latency(
     chosen = [by_length[int(step * (i + 1))] for i in range(batch_size)]
     batch = pad_batch(chosen, tokenizer.pad_token_id)
     inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
-    times = []
-    for _ in range(repeats + 3):
-        start = time.perf_counter()
-        _logits(model, inputs).sum().item()  # .item() waits for the device
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times[3:])
+
+    def passes(most: int, least: int, seconds: float) -> list[float]:
+        taken: list[float] = []
+        while len(taken) < least or len(taken) < most and sum(taken) < seconds:
+            start = time.perf_counter()
+            _logits(model, inputs).sum().item()  # .item() waits for the device
+            taken.append(time.perf_counter() - start)
+        return taken
+
+    passes(3, 1, seconds / 5)  # warm-up
+    return 1000 * statistics.median(passes(repeats, min(3, repeats), seconds))
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #b2fa3eb5
 def measure_model(

@@ -23,8 +23,9 @@ from .loading import load_config
 def is_cased(pieces: Collection[str]) -> bool:
     "Whether a vocabulary is cased: more than 1 % of its tokens have capital letters."
     special = re.compile(r"\[.*\]|<.*>")  # as [CLS]
-    capitals = [piece for piece in pieces
-                if piece != piece.lower() and not special.fullmatch(piece)]
+    lowered = "\n".join(pieces).lower().split("\n")  # at once, which is much faster
+    capitals = [piece for piece, low in zip(pieces, lowered)
+                if piece != low and not special.fullmatch(piece)]
     return 100 * len(capitals) > len(pieces)
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #6d9b136a

@@ -238,7 +238,8 @@ def train(
         progress.write("stopped" if isinstance(error, Stopped) else "failed", str(error))
         raise
     finally:
-        run.accelerator.free_memory()
+        if run.accelerator.device.type != "cpu":  # looks for garbage, up to half a second
+            run.accelerator.free_memory()
     run.accelerator.wait_for_everyone()
     return run.history.rows
 

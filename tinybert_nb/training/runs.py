@@ -45,10 +45,9 @@ def identify_model(model: str | Path) -> dict:  # a folder, a hub id or a studen
     hashes = [_file_hash(path, *_stamp(path)) for path in weight_files(place)]
     config = {name: value for name, value in read_json(place / "config.json").items()
               if name not in _NOTES}
-    others = sorted({path for path in place.glob("*") if path.is_file()} - {*weight_files(place)})
     return known | {
         "weights": fingerprint([{"files": hashes}]), "configuration": fingerprint([config]),
-        "tokenizer": _tokenizer_hash(place, tuple((path, *_stamp(path)) for path in others))}
+        "tokenizer": _tokenizer_hash(place)}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -62,15 +61,23 @@ def _file_hash(path: Path, size: int, changed: int) -> str:
     return file_sha256(path)
 
 
-@cache
-def _tokenizer_hash(folder: Path, stamps: tuple) -> str | None:
+_TOKENIZERS: dict[tuple, str | None] = {}  # contents of a folder's files -> the hash below
+
+
+def _tokenizer_hash(folder: Path) -> str | None:
     "SHA-256 of a tokenizer's behaviour; None for a model without one."
-    try:
-        tokenizer = load_tokenizer(str(folder))
-    except ValueError:
-        return None
-    return fingerprint([{"state": tokenizer_state(tokenizer),
-                         "longest": tokenizer.model_max_length}])
+    left_out = {*weight_files(folder), folder / "README.md"}
+    files = sorted({path for path in folder.glob("*") if path.is_file()} - left_out)
+    contents = tuple((path.name, _file_hash(path, *_stamp(path))) for path in files)
+    if contents not in _TOKENIZERS:  # a run has the same tokenizer in several folders
+        try:
+            tokenizer = load_tokenizer(str(folder))
+        except ValueError:
+            _TOKENIZERS[contents] = None
+        else:
+            _TOKENIZERS[contents] = fingerprint([{"state": tokenizer_state(tokenizer),
+                                                  "longest": tokenizer.model_max_length}])
+    return _TOKENIZERS[contents]
 
 
 def _is_size(name: str) -> bool:
