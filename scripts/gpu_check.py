@@ -59,9 +59,11 @@ class Size:
     rows: int = 3200
     fixed_rows: int = 640
     batch: int = 256  # of general distillation
+    repeats: int = 3  # of a timed pass
+    texts: tuple[str, ...] = ("sst-2", "128", "512")  # whose lengths the race has
 
 
-TINY = Size("2l-48-4h", "2l-24-4h", 24, 8, 4)
+TINY = Size("2l-48-4h", "2l-24-4h", 24, 8, 4, 1, ("sst-2",))
 
 
 class Padding:
@@ -191,7 +193,7 @@ def updates(size: Size) -> Iterator[dict]:
 def run(size: Size, folder: Path, watch: Callable | None = None, rows: int = 64, **changes):
     """A short stage one: its history, and its weights as one vector."""
     step = step_of("one", size, DEVICE)
-    settings = TrainingSettings(**{"epochs": 2, "batch_size": 8, "history_every": 1,
+    settings = TrainingSettings(**{"precision": "no", "epochs": 2, "batch_size": 8, "history_every": 1,
                                    "learning_rate": 1e-4} | changes)
     loader = make_loader(random_rows(text_lengths("sst-2", rows)), Padding, settings.batch_size,
                          seed=0)
@@ -266,11 +268,12 @@ def too_large(size: Size) -> Iterator[dict]:
 
 def kernels(size: Size) -> Iterator[dict]:
     """Which attention kernels take a head size with a padding mask, and how fast they are."""
+    rows = 1 if size is TINY else 32
     for head in (26, 32, 64):
         for name in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
-            query, key, value = torch.randn(3, 32, 12, 128, head, device=DEVICE,
+            query, key, value = torch.randn(3, rows, 12, 128, head, device=DEVICE,
                                             dtype=torch.bfloat16).unbind()
-            mask = torch.ones(32, 1, 1, 128, dtype=torch.bool, device=DEVICE)
+            mask = torch.ones(rows, 1, 1, 128, dtype=torch.bool, device=DEVICE)
             mask[:, :, :, 100:] = False
             try:
                 with sdpa_kernel([getattr(SDPBackend, name)]):
@@ -288,15 +291,16 @@ def kernels(size: Size) -> Iterator[dict]:
 
 def speed(size: Size) -> Iterator[dict]:
     """Stage one against the reference procedure, at two lengths and in both formats."""
-    for texts, length in (("sst-2", 128), ("128", 128), ("512", 512)):
+    for texts in size.texts:
+        length = 512 if texts == "512" else 128
         rows = size.rows if length == 128 else size.rows // 8
         for precision in ("bf16", "no"):
             settings = BenchSettings(teacher=size.teacher, student=size.student, texts=texts,
                                      rows=rows, fixed_rows=min(rows, size.fixed_rows),
-                                     batch_size=32, repeats=3, stages=("one",), length=(length,),
+                                     batch_size=32, repeats=size.repeats, stages=("one",), length=(length,),
                                      precision=precision)
             given = Padding(), random_rows(text_lengths(texts, rows))
-            yield from ({"format": precision} | row for row in race(settings, "one", length, given))
+            yield from ({"asked": precision} | row for row in race(settings, "one", length, given))
 
 
 def general(size: Size) -> Iterator[dict]:

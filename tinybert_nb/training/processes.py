@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import Literal
 
@@ -27,7 +28,8 @@ from .settings import RUNTIME_SETTINGS, Precision, TrainingSettings
 # %% ../../nbs/04_training/02_processes.ipynb #69ae9c95
 def processes() -> PartialState:
     "The processes that `torchrun` started together, and the device of this one."
-    return PartialState(cpu=not torch.accelerator.is_available())
+    cpu = not torch.accelerator.is_available()
+    return PartialState(cpu, timeout=timedelta(days=1))  # others wait while one encodes a corpus
 
 # %% ../../nbs/04_training/02_processes.ipynb #1b6f0c52
 def runtime_conditions(settings: dict) -> dict:  # settings: by name, as `asdict` gives them
@@ -58,6 +60,9 @@ def bf16_speedup(
     return slow / fast
 
 # %% ../../nbs/04_training/02_processes.ipynb #d6f44ef1
+_MIXES_FORMATS = ("big_bird", "deberta", "deberta-v2")  # the library's models fail under autocast
+
+
 def choose_precision(
     precision: Precision,
     config: PreTrainedConfig,  # of the model that is run
@@ -65,6 +70,8 @@ def choose_precision(
     "The number format that `auto` stands for, for this model on this device; others as they are."
     if precision != "auto":
         return precision
+    if config.model_type in _MIXES_FORMATS:
+        return "no"
     sizes = config.hidden_size, feed_forward_width(config)
     return "bf16" if bf16_speedup(processes().device, *sizes) >= 1.5 else "no"
 
