@@ -170,7 +170,7 @@ def make_step(
         switch_off_dropout(student)
     teacher.to(processes().device)
     asked: Precision = "bf16" if settings.teacher_precision == "bf16" else settings.precision
-    chosen, = broadcast_object_list([choose_precision(asked, teacher.config)])  # the same in all processes
+    chosen, = broadcast_object_list([choose_precision(asked, teacher.config)])  # one for all
     return IntermediateStep(student, distiller, teacher, settings.compile, chosen)
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #6d29be22

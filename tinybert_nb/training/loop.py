@@ -128,6 +128,11 @@ def save_run_state(run: TrainingRun) -> None:
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
 
+
+def _conditions(run) -> dict:
+    "What numbers depend on, besides the settings."
+    return runtime_conditions(asdict(run.settings)) | {"precision": run.precision}
+
 # %% ../../nbs/04_training/06_loop.ipynb #921a4d52
 def resume(run: TrainingRun) -> None:
     "Resume from the newest saved state, if there is one; ValueError if it is of another run."
@@ -159,11 +164,6 @@ def resume(run: TrainingRun) -> None:
     if main:
         log_line(f"{run.stage}: going on after update {run.step} of {run.total_steps}"
                  + _changed(about["runtime"], _conditions(run)))
-
-
-def _conditions(run) -> dict:
-    "What numbers depend on, besides the settings."
-    return runtime_conditions(asdict(run.settings)) | {"precision": run.precision}
 
 
 def _changed(before, now) -> str:
