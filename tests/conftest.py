@@ -30,7 +30,7 @@ STUDENT = "tinybert-3l-192"
 SMALL_STUDENT = "2l-24-12h"  # of the small teacher
 TRAIN, EVAL = ROOT / "data" / "train.txt", ROOT / "data" / "eval.txt"
 # One epoch on short sentences: enough to go through every step, little enough to take seconds.
-SHORT = ["--epochs", "1", "--batch-size", "16", "--max-length", "32"]
+SHORT = ["--epochs", "1", "--batch-size", "16", "--max-length", "32", "--precision", "no"]
 
 
 def tracked_files() -> list[Path]:
@@ -61,6 +61,7 @@ def tracked_files() -> list[Path]:
             "review-texts",
             "reviews",
             "splits",
+            "traces",
             "vectors",
         }
         found = [path for path in ROOT.rglob("*") if not built & set(path.relative_to(ROOT).parts)]

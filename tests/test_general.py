@@ -1,23 +1,19 @@
 """General distillation by command: one process and two, then a task from where it ended."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conftest import (
-    SHORT,
-    SMALL_STUDENT,
-    TRAIN,
-    history_rows,
-    run_command,
-    succeeded,
-    tinybert_nb,
-)
+    ROOT, SHORT, SMALL_STUDENT, TRAIN, command_environment, history_rows, succeeded, tinybert_nb)
 
 BRIEF = ["--steps", "6", "--batch-size", "4", "--length", "32", "--held-out-sequences", "8"]
-BRIEF += ["--history-every", "2", "--evaluate-every", "3", "--seed", "3"]
+BRIEF += ["--history-every", "2", "--evaluate-every", "3", "--seed", "3", "--precision", "no"]
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +51,20 @@ def test_the_student_comes_nearer_to_its_teacher(alone):
         assert looks[1][term] < looks[0][term]
 
 
-def test_two_processes_with_the_same_global_batch_have_the_same_losses(words, alone, tmp_path):
-    launch = [Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "29741", "--no_python"]
+def agents(words: list, port: int) -> list[subprocess.Popen]:
+    """The command on two machines, as far as torchrun knows: each has an agent and one process."""
+    launch = [Path(sys.executable).parent / "torchrun", "--nnodes", "2", "--nproc-per-node", "1"]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"]
     command = Path(sys.executable).parent / "tinybert-nb"
-    succeeded(run_command(*launch, command, *words(tmp_path / "run")))
+    return [subprocess.Popen([*launch, "--node-rank", str(rank), command, *words], cwd=ROOT,
+                             env=command_environment(), stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.STDOUT) for rank in (0, 1)]
+
+
+def test_two_machines_with_the_same_global_batch_have_the_same_losses(words, alone, tmp_path):
+    both = agents(words(tmp_path / "run"), 29741)
+    said = [each.communicate(timeout=600)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
     one, two = history_rows(alone), history_rows(tmp_path / "run")
     assert len(one) == len(two)
     for first, second in zip(one, two):
@@ -68,6 +72,24 @@ def test_two_processes_with_the_same_global_batch_have_the_same_losses(words, al
         for name, value in first.items():
             expected = value if isinstance(value, str) else pytest.approx(value, rel=1e-4)
             assert second[name] == expected, name
+
+
+def test_a_machine_that_is_lost_ends_the_run_which_goes_on_with_the_other(words, alone, tmp_path):
+    run = tmp_path / "run"
+    longer = [*words(run), "--steps", "400", "--evaluate-every", "10"]
+    first, second = agents(longer, 29743)
+    while not [*run.glob("state/step-*")]:
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.1)
+    for process in [*psutil.Process(second.pid).children(recursive=True), second]:
+        process.kill()
+    said = first.communicate(timeout=600)[0]
+    second.communicate()
+    done = json.loads((run / "progress.json").read_text())
+    assert first.returncode != 0 and done["state"] == "failed" and done["step"] < 400, said
+    again = succeeded(tinybert_nb(*longer))
+    assert "going on after update" in again.stderr and "processes 1 instead of 2" in again.stderr
+    assert history_rows(run)[-1]["step"] == 400
 
 
 def test_a_task_goes_on_from_the_general_student(alone, small_data, teacher_run, tmp_path):

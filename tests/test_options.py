@@ -230,7 +230,7 @@ def test_misspelt_shared_option_is_answered(said, tmp_path):
     assert "did you mean --epochs" in said("distill", *FILES, "--epoch", "3")[2]
     (tmp_path / "s.yaml").write_text("precision: fp17\n")
     err = said("distill", *FILES, "--settings-file", tmp_path / "s.yaml")[2]
-    assert "s.yaml:1: precision is fp17, and must be one of no, bf16, fp16" in err
+    assert "s.yaml:1: precision is fp17, and must be one of auto, no, bf16, fp16" in err
 
 
 @pytest.mark.parametrize(

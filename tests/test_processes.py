@@ -20,8 +20,9 @@ def shared_run(small_data, teacher_run, tmp_path_factory) -> Path:
     words += ["--teacher", teacher_run / "best", "--student", SMALL_STUDENT, "--out", out, *SHORT]
     succeeded(
         run_command(
-            Path(sys.executable).parent / "torchrun",
-            *["--nproc-per-node", "2", "--master-port", "29731", "--no-python"],
+            *[Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"],
+            *["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"],
+            *["--main_process_port", "29731", "--no_python"],
             Path(sys.executable).parent / "tinybert-nb",
             *words,
             *["--seed", "7", "--any-teacher"],

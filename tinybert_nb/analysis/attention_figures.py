@@ -189,6 +189,26 @@ def plot_attention_triptych(
     _caption(figure, title, _notice(student - teacher, pair))
     return figure
 
+# %% ../../nbs/09_analysis/03_attention_figures.ipynb #f5e9d3f0
+_WIDTH = 1.08  # of a head's square and the gap after it; the square is 1
+
+
+def _row_of_heads(
+    ax: Axes,
+    matrices: np.ndarray,  # (heads, query, key)
+    colours: str | Colormap,
+    limits: tuple[float, float],  # ends of the colour scale
+) -> None:
+    "Draw all heads side by side in one `Axes`; one for each takes three times as long."
+    low, high = limits
+    for head, matrix in enumerate(matrices):
+        left = head * _WIDTH
+        ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest",
+                  extent=(left, left + 1, 1, 0))
+        ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, linewidth=0.8))
+    ax.set(xlim=(-0.01, len(matrices) * _WIDTH), ylim=(1.01, -0.01), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
 # %% ../../nbs/09_analysis/03_attention_figures.ipynb #639d8304
 def plot_heads(
     pair: AttentionPair,  # of one sentence
@@ -215,26 +235,6 @@ def plot_heads(
     title = f"All {heads} heads: student layer {layer}, beside teacher layer {taught_by}"
     _caption(figure, title, _heads_notice(student - teacher, pair))
     return figure
-
-
-_WIDTH = 1.08  # of a head's square and the gap after it; the square is 1
-
-
-def _row_of_heads(
-    ax: Axes,
-    matrices: np.ndarray,  # (heads, query, key)
-    colours: str | Colormap,
-    limits: tuple[float, float],  # ends of the colour scale
-) -> None:
-    "Draw all heads side by side in one `Axes`; with one for each, drawing takes three times as long."
-    low, high = limits
-    for head, matrix in enumerate(matrices):
-        left = head * _WIDTH
-        ax.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest",
-                  extent=(left, left + 1, 1, 0))
-        ax.add_patch(Rectangle((left, 0), 1, 1, fill=False, linewidth=0.8))
-    ax.set(xlim=(-0.01, len(matrices) * _WIDTH), ylim=(1.01, -0.01), xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
 
 
 def _head_numbers(

@@ -27,7 +27,7 @@ from ..data.task_kinds import MODEL_INPUTS
 from ..models.loading import load_masked_lm
 from ..models.masked_lm_heads import find_head
 from ..models.tokenizers import load_tokenizer, max_positions
-from ..training.processes import processes
+from ..training.processes import autocast, processes
 
 # %% ../../nbs/06_augmentation/02_candidates.ipynb #0cf39475
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def masked_logits(
     model: PreTrainedModel,  # with a masked-LM head
     contexts: Sequence[Context],
     tokenizer: PreTrainedTokenizerBase,  # defines padding and the model's inputs
-) -> Tensor:  # (masked positions of all contexts, vocabulary), float32; bfloat16 autocast on a GPU
-    "Logits at the masked positions."
+) -> Tensor:  # (masked positions of all contexts, vocabulary), float32
+    "Logits at the masked positions; bfloat16 autocast where that is faster."
     rows = [{"input_ids": each.tokens, "token_type_ids": each.types, "label": 0, "row": 0}
             for each in contexts]
     batch = pad_batch(rows, tokenizer.pad_token_id)
@@ -199,9 +199,7 @@ def masked_logits(
               if name in tokenizer.model_input_names}
     positions = [(row, place) for row, each in enumerate(contexts) for place in each.masked]
     lines, columns = (torch.tensor(each, device=model.device) for each in zip(*positions))
-    device = model.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"), _selected_positions(
-            model, lines, columns) as chosen:
+    with autocast(model), _selected_positions(model, lines, columns) as chosen:
         states = model.base_model(**inputs).last_hidden_state
         return find_head(model)(states if chosen else states[lines, columns]).float()
 

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['COMPARED', 'teacher_targets', 'average_teachers', 'Schedule', 'value_at', 'Term', 'attention_parts', 'state_parts',
-           'Distiller', 'needed_layers', 'truncate_encoder', 'deepest_layer', 'reference_distiller']
+           'Distiller', 'needed_layers', 'score_layers', 'counts_padding', 'truncate_encoder', 'with_bf16_layers',
+           'deepest_layer', 'reference_distiller']
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #0166f8a4
 import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -29,13 +31,18 @@ from ..models.trace import Trace, trace_forward
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
     teacher: PreTrainedModel,  # is set to eval mode; its weights never change
+    products: torch.dtype | None = None,  # number format of its products; None: as around the call
     **record: Any,  # arguments of `trace_forward`; by default all layers are kept
 ) -> Callable[[dict[str, Tensor]], Trace]:
     "A function that traces the frozen teacher: eval mode, no gradient, deterministic."
+    def numbers(device: str) -> AbstractContextManager:
+        if products is None:
+            return nullcontext()
+        return torch.autocast(device, products, products != torch.float32)
 
     def targets(batch: dict[str, Tensor]) -> Trace:
         teacher.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), numbers(batch["input_ids"].device.type):
             return trace_forward(teacher, batch, **record)
 
     return targets
@@ -305,6 +312,26 @@ def needed_layers(
     values = any(term.what == "values" for term in distiller.terms)
     return {"hidden_states": sorted(states), "attention": sorted(layers), "values": values}
 
+# %% ../../nbs/03_distillation/05_distiller.ipynb #610d23eb
+def score_layers(distiller: Distiller) -> list[int]:  # of the teacher, from 0
+    "The layers whose queries and keys the terms use only through their products."
+    uses: dict[int, bool] = {}
+    for term in distiller.terms:
+        kind, loss = COMPARED[term.what][0], term.loss or ""
+        if kind not in ("attention", "relation"):
+            continue
+        head_map = term.head_map or distiller.head_map
+        for ours, theirs, _ in _map_of(term, distiller.layer_map).attention_pairs():
+            one = head_map[ours, theirs] if isinstance(head_map, Mapping) else head_map
+            enough = find_loss(kind, loss).only_scores and (one is None or one.kind != "relation")
+            uses[theirs] = uses.get(theirs, True) and enough
+    return sorted(layer for layer, enough in uses.items() if enough)
+
+# %% ../../nbs/03_distillation/05_distiller.ipynb #ec13d7d9
+def counts_padding(distiller: Distiller) -> bool:
+    "Whether a term's loss depends on padded positions, as the authors' program does."
+    return any(term.options.get("reference", False) for term in distiller.terms)
+
 # %% ../../nbs/03_distillation/05_distiller.ipynb #ee96509e
 def truncate_encoder(
     model: PreTrainedModel,
@@ -328,6 +355,19 @@ def truncate_encoder(
     ours, theirs = (cut[layers], whole[layers]) if len(cut) == layers + 1 else (None, None)
     same = ours is not None and theirs is not None and torch.equal(ours, theirs)
     return lower if same else encoder
+
+# %% ../../nbs/03_distillation/05_distiller.ipynb #d4db8a45
+def with_bf16_layers(
+    model: nn.Module,  # its linear layers are copied, all other weights shared
+) -> nn.Module:
+    "The model with linear layers in bfloat16, so that autocast need not convert them every time."
+    weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, weights)
+    for layer in twin.modules():
+        if isinstance(layer, nn.Linear):
+            for name, weight in layer.named_parameters(recurse=False):
+                setattr(layer, name, nn.Parameter(weight.detach().bfloat16(), requires_grad=False))
+    return twin
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a021796a
 def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it

@@ -27,6 +27,7 @@ class _Loss(Protocol):
     "A registered loss."
     __qualname__: str
     mean_over: str  # "rows", "tokens" or "pairs"
+    only_scores: bool  # of queries and keys only the products matter
 
     def __call__(self, *tensors: Any, **options: Any) -> Tensor: ...
 
@@ -38,6 +39,7 @@ def register_loss(
     kind: str,  # a key of LOSSES: determines the function's arguments
     name: str | None = None,  # the name in settings; None: the function's own name
     mean_over: str | None = None,  # "rows", "tokens" or "pairs"; None: the kind's default
+    only_scores: bool = False,  # of queries and keys it uses only the scaled products
 ) -> Callable[[Callable], Callable]:
     "Decorator that registers a loss in LOSSES; ValueError for an unknown kind or a name in use."
     if kind not in LOSSES:
@@ -55,7 +57,7 @@ def register_loss(
                 f"name, or remove it first with `del LOSSES[{kind!r}][{entry!r}]`"
             )
         LOSSES[kind][entry] = function  # an edited version of the same function replaces it
-        function.mean_over = over
+        function.mean_over, function.only_scores = over, only_scores
         return function
 
     return enter
@@ -252,7 +254,7 @@ def _chosen_form(student, teacher, window=None):
 SCORE_ALGORITHMS = {"auto": _chosen_form, "matrix": _matrix_form, "gram": _gram_form}
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #7a57bb75
-@register_loss("attention", "score_mse")
+@register_loss("attention", "score_mse", only_scores=True)
 def attention_score_mse(
     student_query: Tensor,  # (batch, heads, length, student_head_size)
     student_key: Tensor,  # (batch, heads, length, student_head_size)
@@ -293,7 +295,7 @@ def _log_probabilities(student, teacher, attention_mask, window):
     return found
 
 
-@register_loss("attention", "probability_mse")
+@register_loss("attention", "probability_mse", only_scores=True)
 def attention_probability_mse(
     student_query: Tensor,  # (batch, heads, length, student_head_size)
     student_key: Tensor,  # (batch, heads, length, student_head_size)
@@ -309,7 +311,7 @@ def attention_probability_mse(
     return (student.exp() - teacher.exp()).square().sum() / pairs
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #d0b0246e
-@register_loss("attention", "probability_kl", mean_over="tokens")
+@register_loss("attention", "probability_kl", mean_over="tokens", only_scores=True)
 def attention_probability_kl(
     student_query: Tensor,  # (batch, heads, length, student_head_size)
     student_key: Tensor,  # (batch, heads, length, student_head_size)

@@ -25,7 +25,7 @@ from ..files.storage import check_output, workplace
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import limit_length, load_tokenizer
-from ..training.processes import processes
+from ..training.processes import autocast, processes
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #092c759e
 def test_texts(
@@ -56,7 +56,8 @@ def answer_texts(
     examples = [Example(text, second[0] if second else None, label) for text, *second in texts]
     rows = encode_examples(examples, tokenizer, labels, limit_length(max_length, tokenizer),
                            source, kind.form)
-    logits = predict(model.to(processes().device), make_loader(rows, tokenizer, 32))
+    with autocast(model.to(processes().device)):
+        logits = predict(model, make_loader(rows, tokenizer, 32))
     return [*kind.answers(logits, kind.row_labels(rows), labels).values()]
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e

@@ -119,7 +119,7 @@ def stage_two(
     model = load_classifier(student, task.labels, problem=problem)
     more = [load_task(files, load_tokenizer(one), settings.max_length, one)
             for one in settings.more_teachers]
-    answers = ensemble_targets([*zip(teachers, [task, *more])])
+    answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
     step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
                         task.form.kind.logit_counts(task.train))
     found = train_classifier(step, model, task, settings, out, "stage two", watch)

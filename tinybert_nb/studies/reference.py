@@ -130,6 +130,7 @@ def our_step(
     stage: Literal["one", "two"] = "one",
     rows: int = 0,  # stage two: number of texts whose logits are cached
     dropout: bool = False,  # leave the student's dropout on in stage one
+    precision: Literal["no", "bf16", "fp16"] = "no",  # of the teacher's products
 ) -> IntermediateStep | StageTwoStep:
     "One training step of this package with its default settings."
     if stage == "two":
@@ -140,7 +141,8 @@ def our_step(
     projections = Projections(student.config.hidden_size, teacher.config.hidden_size,
                               layer_map.student_layers)
     terms = intermediate_terms(IntermediateSettings())
-    return IntermediateStep(student, Distiller(terms, layer_map, projections), teacher)
+    distiller = Distiller(terms, layer_map, projections)
+    return IntermediateStep(student, distiller, teacher, precision=precision)
 
 # %% ../../nbs/10_studies/03_reference.ipynb #7b4fb5b6
 class TextBrewerStep(nn.Module):

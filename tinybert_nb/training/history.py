@@ -104,6 +104,9 @@ class _Run(Protocol):
     settings: TrainingSettings
 
     @property
+    def precision(self) -> str: ...
+
+    @property
     def epoch(self) -> float: ...
 
 
@@ -141,6 +144,7 @@ class Progress:
         run = self.run
         about = {"stage": run.stage, "step": run.step, "total_steps": run.total_steps,
                  "from_step": self.from_step, "epoch": run.epoch, "epochs": run.settings.epochs,
+                 "precision": run.precision,
                  "tokens_per_second": self.rate(), "seconds": time.perf_counter() - self.start,
                  "pid": os.getpid(), "host": platform.node(), "updated": time.time(),
                  "state": state, "message": message}

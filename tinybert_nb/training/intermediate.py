@@ -9,13 +9,16 @@ __all__ = ['intermediate_terms', 'check_pair', 'make_pair', 'switch_off_dropout'
 # %% ../../nbs/04_training/08_intermediate.ipynb #4b8cd2ec
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..distillation.distiller import (
-    Distiller, Term, deepest_layer, needed_layers, teacher_targets, truncate_encoder)
+from tinybert_nb.distillation.distiller import (
+    Distiller, Term, deepest_layer, needed_layers, teacher_targets, truncate_encoder,
+    with_bf16_layers)
 from ..distillation.head_map import HeadMap, parse_head_map
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..distillation.plan import plan_problems
@@ -25,11 +28,12 @@ from ..models.initialization import check_initialization, student_from_teacher
 from ..models.loading import load_config, load_projections
 from ..models.sizes import is_checkpoint, student_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
-from ..models.trace import compile_model, trace_forward
+from ..models.trace import Trace, compile_model, trace_forward
 from .loop import Evaluation, train
 from .model_card import save_student
-from .processes import processes
-from .settings import IntermediateSettings
+from .processes import (
+    NUMBER_FORMATS, autocast, choose_precision, processes)
+from .settings import IntermediateSettings, Precision
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #8ca3365a
 def intermediate_terms(settings: IntermediateSettings) -> list[Term]:
@@ -125,15 +129,21 @@ class IntermediateStep(nn.Module):
         distiller: Distiller,
         teacher: PreTrainedModel,  # only the layers that the distiller needs are computed
         compile: bool = False,  # the teacher; the training loop compiles the student
+        precision: Literal["no", "bf16", "fp16"] = "no",  # of the teacher's products
     ):
         super().__init__()
-        self.student, self.distiller = student, distiller
+        self.student, self.distiller, self.precision = student, distiller, precision
         self.record = needed_layers(distiller, "student")
         needed = needed_layers(distiller, "teacher")
         encoder = truncate_encoder(teacher, deepest_layer(needed))
+        if precision == "bf16":
+            encoder = with_bf16_layers(encoder)
         if compile:
-            compile_model(encoder)
-        self.targets = teacher_targets(encoder, **needed)
+            with autocast(teacher, precision):
+                compile_model(encoder)
+        # asks the teacher; or reads its stored traces, see `cache_traces`
+        self.targets: Callable[[dict[str, Tensor]], Trace] = teacher_targets(
+            encoder, NUMBER_FORMATS[precision], **needed)
 
     def set_progress(self, share: float) -> None:
         "Set the fraction of training that is done."
@@ -159,9 +169,9 @@ def make_step(
     if not settings.dropout:
         switch_off_dropout(student)
     teacher.to(processes().device)
-    if settings.teacher_precision == "bf16":
-        teacher.to(torch.bfloat16)
-    return IntermediateStep(student, distiller, teacher, settings.compile)
+    asked: Precision = "bf16" if settings.teacher_precision == "bf16" else settings.precision
+    chosen, = broadcast_object_list([choose_precision(asked, teacher.config)])  # one for all
+    return IntermediateStep(student, distiller, teacher, settings.compile, chosen)
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #6d29be22
 @torch.no_grad()

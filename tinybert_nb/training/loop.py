@@ -68,7 +68,7 @@ def evaluate(run: TrainingRun) -> dict[str, float]:  # the metrics
     if run.set_share:
         run.set_share(None)
     run.module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), run.accelerator.autocast():
         measured = run.evaluation.measure()
     run.module.train()
     measured, = broadcast_object_list([measured])  # the values of rank 0 count for all
@@ -121,12 +121,17 @@ def save_run_state(run: TrainingRun) -> None:
     about = {
         "order": run.order.state_dict() if hasattr(run.order, "state_dict") else None,
         "settings": result_settings(run.settings), "total_steps": run.total_steps,
-        "runtime": runtime_conditions(asdict(run.settings)), "parts": run.parts,
+        "runtime": _conditions(run), "parts": run.parts,
         "step": run.step, "best": run.best, "looks_in_vain": run.evaluations_without_best,
         "means": [dict(run.means.sums), run.means.count], "history": run.history.rows,
         "random": [words for _, words in generators], "scaler": scaler and scaler.state_dict(),
     }
     save_state(run.folder, run.step, tensors, about, run.settings.keep_checkpoints)
+
+
+def _conditions(run) -> dict:
+    "What numbers depend on, besides the settings."
+    return runtime_conditions(asdict(run.settings)) | {"precision": run.precision}
 
 # %% ../../nbs/04_training/06_loop.ipynb #921a4d52
 def resume(run: TrainingRun) -> None:
@@ -158,15 +163,14 @@ def resume(run: TrainingRun) -> None:
     run.history = History(run.folder, about["history"], run.watch, main)
     if main:
         log_line(f"{run.stage}: going on after update {run.step} of {run.total_steps}"
-                 + _changed(about["runtime"], run.settings))
+                 + _changed(about["runtime"], _conditions(run)))
 
 
-def _changed(before, settings) -> str:
+def _changed(before, now) -> str:
     "Which runtime conditions have changed; empty if none."
-    now = runtime_conditions(asdict(settings))
     changed = [f"{name} {now[name]} instead of {value}" for name, value in before.items()
                if value != now[name]]
-    return f", with {', '.join(changed)}: random draws differ from here on" if changed else ""
+    return f", with {', '.join(changed)}: from here on numbers differ" if changed else ""
 
 
 def _restore(run, about, random_tensors):

@@ -29,6 +29,25 @@ from .environment import differences, environment
 from .processes import processes, runtime_conditions
 from .status import read_json, run_state
 
+# %% ../../nbs/04_training/11_runs.ipynb #01985131
+_TOKENIZERS: dict[tuple, str | None] = {}  # contents of a folder's files -> the hash below
+
+
+def _tokenizer_hash(folder: Path) -> str | None:
+    "SHA-256 of a tokenizer's behaviour; None for a model without one."
+    left_out = {*weight_files(folder), folder / "README.md"}
+    files = sorted({path for path in folder.glob("*") if path.is_file()} - left_out)
+    contents = tuple((path.name, _file_hash(path, *_stamp(path))) for path in files)
+    if contents not in _TOKENIZERS:  # a run has the same tokenizer in several folders
+        try:
+            tokenizer = load_tokenizer(str(folder))
+        except ValueError:
+            _TOKENIZERS[contents] = None
+        else:
+            _TOKENIZERS[contents] = fingerprint([{"state": tokenizer_state(tokenizer),
+                                                  "longest": tokenizer.model_max_length}])
+    return _TOKENIZERS[contents]
+
 # %% ../../nbs/04_training/11_runs.ipynb #f29cc682
 MODEL_VERSION = 1  # increase it when the same files would give other logits
 _NOTES = ("_name_or_path", "transformers_version")  # fields of a configuration without effect
@@ -59,25 +78,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 @cache
 def _file_hash(path: Path, size: int, changed: int) -> str:
     return file_sha256(path)
-
-
-_TOKENIZERS: dict[tuple, str | None] = {}  # contents of a folder's files -> the hash below
-
-
-def _tokenizer_hash(folder: Path) -> str | None:
-    "SHA-256 of a tokenizer's behaviour; None for a model without one."
-    left_out = {*weight_files(folder), folder / "README.md"}
-    files = sorted({path for path in folder.glob("*") if path.is_file()} - left_out)
-    contents = tuple((path.name, _file_hash(path, *_stamp(path))) for path in files)
-    if contents not in _TOKENIZERS:  # a run has the same tokenizer in several folders
-        try:
-            tokenizer = load_tokenizer(str(folder))
-        except ValueError:
-            _TOKENIZERS[contents] = None
-        else:
-            _TOKENIZERS[contents] = fingerprint([{"state": tokenizer_state(tokenizer),
-                                                  "longest": tokenizer.model_max_length}])
-    return _TOKENIZERS[contents]
 
 
 def _is_size(name: str) -> bool:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import broadcast_object_list, send_to_device, set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -27,7 +27,7 @@ from ..models.trace import compile_model
 from .checkpoint import random_state, saved_states, set_random_state
 from .history import History, RunningMeans
 from .optimizer import make_optimizer, rate_factor
-from .processes import make_accelerator
+from .processes import choose_precision, make_accelerator
 from .settings import TrainingSettings
 
 # %% ../../nbs/04_training/05_steps.ipynb #8f277f06
@@ -74,6 +74,15 @@ def _updates_per_epoch(loader: Iterable, settings: TrainingSettings) -> int:
         raise ValueError("a stream without an end has no epochs: set steps")
     return settings.steps
 
+
+def _precision(module: nn.Module, settings: TrainingSettings) -> Literal["no", "bf16", "fp16"]:
+    "The number format of the first model in the module, the same in all processes."
+    models = (each for each in module.modules() if isinstance(each, PreTrainedModel))
+    model, asked = next(models, None), settings.precision
+    if model is None:  # nothing to try it on
+        return "no" if asked == "auto" else asked
+    return broadcast_object_list([choose_precision(asked, model.config)])[0]
+
 # %% ../../nbs/04_training/05_steps.ipynb #d0081e87
 class TrainingRun:
     "The state of one training run: module, optimizer, history, counters. `train` drives it."
@@ -91,7 +100,8 @@ class TrainingRun:
     ):
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
         self.folder, self.loader, self.unwrapped, self.watch = Path(folder), loader, module, watch
-        self.accelerator = make_accelerator(settings)
+        self.precision = _precision(module, settings)
+        self.accelerator = make_accelerator(settings, self.precision)
         set_seed(settings.seed, device_specific=True)
         _prepare(module, loader, settings)
         self.module, self.optimizer = self.accelerator.prepare(
