@@ -74,7 +74,7 @@ def test_two_machines_with_the_same_global_batch_have_the_same_losses(words, alo
             assert second[name] == expected, name
 
 
-def test_a_machine_that_is_lost_ends_the_run_which_goes_on_with_the_other(words, alone, tmp_path):
+def test_a_machine_that_is_lost_ends_the_run_which_goes_on_with_the_other(words, tmp_path):
     run = tmp_path / "run"
     longer = [*words(run), "--steps", "400", "--evaluate-every", "10"]
     first, second = agents(longer, 29743)

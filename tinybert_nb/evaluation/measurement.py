@@ -45,16 +45,16 @@ def latency(
     batch = pad_batch(chosen, tokenizer.pad_token_id)
     inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
 
-    def passes(most: int, least: int, seconds: float) -> list[float]:
+    def passes(least: int, most: int, limit: float) -> list[float]:
         taken: list[float] = []
-        while len(taken) < least or len(taken) < most and sum(taken) < seconds:
+        while len(taken) < least or len(taken) < most and sum(taken) < limit:
             start = time.perf_counter()
             _logits(model, inputs).sum().item()  # .item() waits for the device
             taken.append(time.perf_counter() - start)
         return taken
 
-    passes(3, 1, seconds / 5)  # warm-up
-    return 1000 * statistics.median(passes(repeats, min(3, repeats), seconds))
+    passes(1, 3, seconds / 5)  # warm-up
+    return 1000 * statistics.median(passes(min(3, repeats), repeats, seconds))
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #b2fa3eb5
 def measure_model(

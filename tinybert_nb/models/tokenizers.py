@@ -23,8 +23,8 @@ from .loading import load_config
 def is_cased(pieces: Collection[str]) -> bool:
     "Whether a vocabulary is cased: more than 1 % of its tokens have capital letters."
     special = re.compile(r"\[.*\]|<.*>")  # as [CLS]
-    lowered = "\n".join(pieces).lower().split("\n")  # at once, which is much faster
-    capitals = [piece for piece, low in zip(pieces, lowered)
+    lowered = "\0".join(pieces).lower().split("\0")  # at once, which is much faster
+    capitals = [piece for piece, low in zip(pieces, lowered, strict=True)
                 if piece != low and not special.fullmatch(piece)]
     return 100 * len(capitals) > len(pieces)
 

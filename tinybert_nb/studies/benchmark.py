@@ -34,8 +34,8 @@ from .procedures import (
 from .reference import ReferenceStep, TextBrewerStep, fixed_loader
 from ..training.environment import hardware
 from ..training.intermediate import IntermediateStep
-from ..training.processes import NUMBER_FORMATS, choose_precision
-from ..training.settings import BenchSettings, Precision
+from ..training.processes import NUMBER_FORMATS
+from ..training.settings import BenchSettings
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #519c8187
 def alternate(
@@ -126,7 +126,6 @@ def matrix_peak(
 def peak_row(
     procedure: Procedure,
     teacher_seconds: float,  # seconds per update, from `part_row`
-    precision: Precision,  # of the teacher's products
     about: dict,  # further columns of the row
 ) -> dict:
     "A row with the rate of the teacher's forward pass and that of one large matrix product."
@@ -134,7 +133,7 @@ def peak_row(
     config = procedure.teacher.config
     flops = sum(texts * forward_flops(config, length) for texts, length in shapes) / len(shapes)
     size = 8192 if procedure.device.type == "cuda" else 2048
-    dtype = NUMBER_FORMATS[choose_precision(precision, config)]
+    dtype = NUMBER_FORMATS[str(procedure.step.precision)]
     peak = matrix_peak(procedure.device, dtype, size)
     return {"kind": "peak", **about, "precision": str(dtype).removeprefix("torch."),
             "teacher_flops_per_second": flops / teacher_seconds, "peak_flops_per_second": peak,
@@ -208,8 +207,7 @@ def _race_rows(settings, made, seconds, clocks, texts, about):
         rows += [part_row(clocks[name], len(made[name].loader), about | {"procedure": name})
                  for name in made]
         if not logits:
-            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"],
-                                 settings.precision, about))
+            rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"], about))
     ours = made[OURS].precision
     return [{"precision": ours if row["procedure"].startswith(OURS) else "no"} | row
             if "procedure" in row else row for row in rows]

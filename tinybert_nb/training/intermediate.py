@@ -31,8 +31,7 @@ from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, compile_model, trace_forward
 from .loop import Evaluation, train
 from .model_card import save_student
-from .processes import (
-    NUMBER_FORMATS, autocast, choose_precision, processes)
+from .processes import NUMBER_FORMATS, autocast, choose_precision, processes
 from .settings import IntermediateSettings, Precision
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #8ca3365a

@@ -44,7 +44,7 @@ def bf16_speedup(
     hidden: int,  # size of a hidden state
     width: int,  # of the feed-forward layer
 ) -> float:
-    "How many times as fast a feed-forward layer is in bfloat16 as in float32; half a second."
+    "How many times as fast a feed-forward layer is in bfloat16 as in float32, by a short trial."
     def seconds(dtype: torch.dtype) -> float:
         states, up, down = (torch.ones(shape, dtype=dtype, device=device)
                             for shape in ((512, hidden), (width, hidden), (hidden, width)))
@@ -76,6 +76,9 @@ def choose_precision(
     return "bf16" if bf16_speedup(processes().device, *sizes) >= 1.5 else "no"
 
 # %% ../../nbs/04_training/02_processes.ipynb #6a69a37d
+NUMBER_FORMATS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def autocast(
     model: PreTrainedModel,  # on this process's device
     precision: Precision = "auto",
@@ -83,9 +86,6 @@ def autocast(
     "A context in which the model multiplies matrices in the chosen number format."
     chosen = choose_precision(precision, model.config)
     return torch.autocast(processes().device.type, NUMBER_FORMATS[chosen], chosen != "no")
-
-
-NUMBER_FORMATS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # %% ../../nbs/04_training/02_processes.ipynb #88c9c063
 def make_accelerator(

@@ -31,13 +31,16 @@ from .status import read_json, run_state
 
 # %% ../../nbs/04_training/11_runs.ipynb #01985131
 _TOKENIZERS: dict[tuple, str | None] = {}  # contents of a folder's files -> the hash below
+_LARGE = 64 * 2**20  # bytes; no tokenizer's file is that large, but weights of other libraries are
 
 
 def _tokenizer_hash(folder: Path) -> str | None:
     "SHA-256 of a tokenizer's behaviour; None for a model without one."
     left_out = {*weight_files(folder), folder / "README.md"}
     files = sorted({path for path in folder.glob("*") if path.is_file()} - left_out)
-    contents = tuple((path.name, _file_hash(path, *_stamp(path))) for path in files)
+    stamps = {path: _stamp(path) for path in files}
+    contents = tuple((path.name, _file_hash(path, *stamp) if stamp[0] < _LARGE else stamp)
+                     for path, stamp in stamps.items())
     if contents not in _TOKENIZERS:  # a run has the same tokenizer in several folders
         try:
             tokenizer = load_tokenizer(str(folder))
