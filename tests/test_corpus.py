@@ -113,13 +113,15 @@ def test_processes_that_encode_at_once_write_one_corpus(tmp_path, forks):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_encoding_leaves_nothing_that_passes_for_a_corpus(tmp_path, forks, number):
+def test_a_stopped_encoding_goes_on_and_nothing_passes_for_a_corpus(tmp_path, forks, number):
     path, cache = tmp_path / "text.txt", tmp_path / "cache"
     write_text(path, 3)
-    stop_while_written(forks, "test_corpus.once", path, cache, ".*making*/made/tokens.bin", number)
-    left = [entry.name for entry in cache.iterdir() if entry.is_dir()]
-    assert all(".making" in name for name in left) and bool(left) == (number == signal.SIGKILL)
+    stop_while_written(forks, "test_corpus.once", path, cache, ".*parts/000000", number)
+    (parts,) = (entry for entry in cache.iterdir() if entry.is_dir())
+    assert parts.suffix == ".parts"
+    assert [entry.name for entry in parts.iterdir() if entry.name[0] != "."] == ["000000"]
     (told,) = forks.answers("test_corpus.once", path, cache)
+    assert [told] == forks.answers("test_corpus.once", path, tmp_path / "undisturbed")
     assert told["tokens"] > 400_000
     assert len([entry for entry in cache.iterdir() if entry.is_dir()]) == 1  # the rest was removed
 

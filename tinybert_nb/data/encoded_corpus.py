@@ -9,15 +9,15 @@ __all__ = ['encode_sentences', 'EncodedCorpus', 'split_corpus', 'encode_corpus']
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..files.terminal import progress_bar
-from ..files.storage import AssetError, workplace
+from ..files.storage import AssetError, make_parts, workplace
 from .catalogue import data_folder
 from .task_form import DataError
 from .encoding import UnknownTokens, fingerprint, tokenizer_state
@@ -152,42 +152,101 @@ def _in_portions(sentences: Iterable, characters: int = 2**18) -> Iterator[list]
             portion, size = [], 0
     yield portion
 
+
+def _in_parts(sentences: Iterable, characters: int = 2**21) -> Iterator[tuple[bool, list]]:
+    "Split a stream behind documents; whether the first is begun already, and the sentences."
+    part, size, own, begun = [], 0, 0, False
+    for sentence in sentences:
+        part.append(sentence)
+        added = 1 + len(sentence or "")
+        size, own = size + added, 0 if sentence is None else own + added
+        if size >= characters and (own == 0 or own >= characters):  # or inside one that is as long
+            yield begun, part
+            part, size, own, begun = [], 0, 0, own > 0
+    yield begun, part
+
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #87a74689
-def _write_corpus(sentences: Iterable, tokenizer, folder: Path):
-    "Encode a stream of sentences into a folder."
+def _write_part(part: tuple[bool, list], tokenizer, kind: str, path: Path, progress):
+    "Encode a part of a corpus into a file."
+    begun, sentences = part
+    unknown, tokens = UnknownTokens(), []
+    for portion in _in_portions(sentences):
+        ids, begun = encode_sentences(portion, tokenizer, begun, unknown)
+        tokens.append(np.array(ids, dtype=kind))
+        progress.update(len(ids))
+    with open(path, "wb") as file:
+        np.savez(file, tokens=np.concatenate(tokens), unknown=json.dumps(asdict(unknown)))
+
+
+def _join_parts(parts: list[Path], tokenizer, kind: str, folder: Path):
+    "Write the parts of a corpus into a folder, one after the other."
     folder.mkdir()
-    kind = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<i4"
-    places, documents, unknown, begun = 0, 0, UnknownTokens(), False
-    with (open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends,
-          progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2,
-                       leave=False) as progress):
-        for portion in _in_portions(sentences):
-            ids, begun = encode_sentences(portion, tokenizer, begun, unknown)
-            tokens = np.array(ids, dtype=kind)
+    places, documents, unknown, words = 0, 0, 0, []
+    with open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends:
+        for path in parts:
+            with np.load(path) as part:
+                tokens, about = part["tokens"], json.loads(str(part["unknown"]))
             closed = np.flatnonzero(tokens == tokenizer.sep_token_id)
             tokens.tofile(token_file)
             (closed + places + 1).astype("<i8").tofile(ends)
             places, documents = places + len(tokens), documents + len(closed)
-            progress.update(len(tokens) - len(closed))
+            unknown, words = unknown + about["unknown"], words + about["words"]
     if not places:
         raise DataError("the corpus has no text: nothing in it is a token")
-    about = {"documents": documents, "tokens": places - documents, "unknown": unknown.unknown,
-             "unknown_words": unknown.words, "separator": tokenizer.sep_token_id, "kind": kind}
+    about = {"documents": documents, "tokens": places - documents, "unknown": unknown,
+             "unknown_words": [*dict.fromkeys(words)][:5], "separator": tokenizer.sep_token_id,
+             "kind": kind}
     about["fingerprint"] = fingerprint([folder / "tokens.bin", folder / "ends.bin", about])
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
+
+def _write_corpus(sentences: Callable[[], Iterable], tokenizer, folder: Path,
+                  unchanged: Callable[[], None]):
+    "Encode a corpus into a folder, together with the processes that do the same."
+    kind = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<i4"
+    place = folder.parent / f".{folder.name}.parts"
+
+    def make(part, path):
+        _write_part(part, tokenizer, kind, path, progress)
+        unchanged()
+
+    try:
+        with progress_bar(desc="encoding", unit=" tokens", unit_scale=True, delay=2,
+                          leave=False) as progress:
+            parts = make_parts(place, lambda: _in_parts(sentences()), make,
+                               lambda: _open_corpus(folder) is None)
+        with workplace(folder.parent, folder.name) as temporary:
+            if _open_corpus(folder) is None:  # no other process has joined them
+                _join_parts(parts, tokenizer, kind, temporary / "made")
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(temporary / "made", folder)
+    except DataError:  # of the text: what was made of it is worth nothing
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    shutil.rmtree(place, ignore_errors=True)
+
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #883eaa47
-def _made_from(opened) -> tuple[str, list]:
-    "Return the fingerprint of a source, and its files' sizes and modification times."
-    if isinstance(opened, list) and opened and isinstance(opened[0], Path):
-        touched = [(file.stat().st_size, file.stat().st_mtime_ns) for file in opened]
-        return fingerprint(opened), touched
+def _are_files(opened) -> bool:
+    "Whether a source is a list of files."
+    return isinstance(opened, list) and bool(opened) and isinstance(opened[0], Path)
+
+
+def _made_from(opened) -> str:
+    "Return the fingerprint of a source."
+    if _are_files(opened):
+        return fingerprint(opened)
     if isinstance(opened, list):
-        return fingerprint([opened]), []
+        return fingerprint([opened])
     if hasattr(opened, "_fingerprint"):  # a Dataset: documented, in spite of its name
-        return opened._fingerprint, []
+        return opened._fingerprint
     raise DataError(f"a {type(opened).__name__} has no fingerprint, and perhaps no end: it cannot "
                     "be encoded once and kept. Train on it as a stream, or give files or a Dataset")
+
+
+def _touched(opened) -> list:
+    "Return the sizes and modification times of a source's files, if it consists of files."
+    files = opened if _are_files(opened) else []
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #f62a17a4
 def encode_corpus(
@@ -207,21 +266,18 @@ def encode_corpus(
     if tokenizer.sep_token_id is None:
         raise DataError("the tokenizer has no separator; set tokenizer.sep_token first")
     opened = open_source(source, split)
-    text, touched = _made_from(opened)
-    made_from = {"corpus": text, "layout": layout, "field": field, "version": _CORPUS_VERSION,
+    touched = _touched(opened)
+    made_from = {"corpus": _made_from(opened), "layout": layout, "field": field, "version": _CORPUS_VERSION,
                  "tokenizer": tokenizer_state(tokenizer)}
     folder = Path(cache or data_folder() / "encoded") / fingerprint([made_from])
     corpus = _open_corpus(folder)
     if corpus is None:
+        def unchanged():
+            if _touched(opened) != touched:
+                raise DataError(f"{source}: a file was changed while it was encoded; start again")
+
         try:
-            with workplace(folder.parent, folder.name) as temporary:
-                if _open_corpus(folder) is None:  # no other process built it in the meantime
-                    _write_corpus(_sentences(opened, layout, field), tokenizer, temporary / "made")
-                    if _made_from(opened)[1] != touched:
-                        raise DataError(f"{source}: a file was changed while it was encoded; "
-                                        "start again")
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.replace(temporary / "made", folder)
+            _write_corpus(lambda: _sentences(opened, layout, field), tokenizer, folder, unchanged)
         except (OSError, AssetError) as error:
             raise DataError(f"{folder}: the corpus cannot be written ({error})") from error
         corpus = _open_corpus(folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_RECORD', 'refuse_pointer', 'AssetError', 'read_own_record', 'check_output', 'atomic_file', 'atomic_folder',
-           'workplace', 'file_sha256', 'as_json', 'write_json']
+           'workplace', 'make_parts', 'file_sha256', 'as_json', 'write_json']
 
 # %% ../../nbs/00_files/01_storage.ipynb #a0f11e03
 import hashlib
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -145,6 +145,17 @@ def atomic_folder(
 
 
 # %% ../../nbs/00_files/01_storage.ipynb #ebf5ff6f
+def _writable(folder: str | Path) -> Path:
+    "The folder, made if need be; `AssetError` if it cannot be written."
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssetError(f"cannot make the folder {folder} ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise AssetError(f"cannot write to the folder {folder}")
+    return Path(folder)
+
+
 @contextmanager
 def workplace(
     place: Path,  # the folder that will hold the result; the temporary folder is created in it
@@ -152,18 +163,41 @@ def workplace(
 ) -> Iterator[Path]:
     "Hold a lock and yield a temporary folder that is always removed; `AssetError` if impossible."
     from filelock import FileLock
-    place = Path(place)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AssetError(f"cannot make the folder {place} ({error.strerror})") from error
-    if not os.access(place, os.W_OK):
-        raise AssetError(f"cannot write to the folder {place}")
+    place = _writable(place)
     with FileLock(place / f".{name}.lock"):
         for leftover in place.glob(f".{name}.making-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.making-", dir=place) as temporary:
             yield Path(temporary)
+
+# %% ../../nbs/00_files/01_storage.ipynb #bb78fe27
+def make_parts(
+    folder: str | Path,  # holds one file for each part
+    parts: Callable[[], Iterable],  # the same parts at each call, in order
+    make: Callable[[Any, Path], None],  # writes the file of a part
+    needed: Callable[[], bool] = lambda: True,  # False: another process has used and removed them
+) -> list[Path]:  # the files, in order
+    "Make a file of each part, as far as no other process does; `AssetError` as `workplace`."
+    from filelock import FileLock, Timeout
+    folder = _writable(folder)
+    for wait in (False, True):  # first what nobody is making, then what is still missing
+        files, busy = [], False
+        for number, part in enumerate(parts()):
+            files.append(folder / f"{number:06}")
+            if files[-1].exists():
+                continue
+            try:
+                with FileLock(folder / f".{number:06}.lock", blocking=wait):
+                    if not needed():
+                        return []
+                    if not files[-1].exists():
+                        with atomic_file(files[-1]) as unfinished:
+                            make(part, unfinished)
+            except Timeout:
+                busy = True
+        if not busy:
+            break
+    return files
 
 # %% ../../nbs/00_files/01_storage.ipynb #46e7fe4e
 def file_sha256(path: str | Path) -> str:  # 64 hexadecimal digits

@@ -7,6 +7,7 @@ __all__ = ['LOG_SECONDS', 'in_notebook', 'log_line', 'Note', 'note', 'notes_once
            'fit_tables', 'show']
 
 # %% ../../nbs/00_files/00_terminal.ipynb #e0e2cf89
+import os
 import re
 import shutil
 import sys
@@ -112,7 +113,9 @@ _LOG_FORMAT = ("{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remain
 
 def progress_bar(*arguments: Any, **options: Any) -> tqdm:  # as tqdm's
     "Return a tqdm bar that suits the output: redrawn in place, or one line per interval in a log."
-    if in_notebook():
+    if os.environ.get("RANK", "0") != "0":  # of processes that work together, only the first
+        options |= {"disable": True}
+    elif in_notebook():
         options = {"file": NotebookLine(), "mininterval": 0.5} | options
     elif not sys.stderr.isatty():
         form = _LOG_FORMAT if options.get("total") else None

@@ -46,9 +46,7 @@ def open_corpus(
 ) -> tuple[EncodedCorpus | None, EncodedCorpus]:  # training text (None: streamed), held-out text
     "The texts as token ids; DataError if unreadable, ValueError for a stream without limits."
     def encode(source):
-        with processes().main_process_first():  # the other processes read it from disk
-            return encode_corpus(source, tokenizer, settings.layout,
-                                 max_unknown=settings.max_unknown)
+        return encode_corpus(source, tokenizer, settings.layout, max_unknown=settings.max_unknown)
 
     if corpus == "packaged":
         files = general_corpus()

@@ -25,7 +25,7 @@ from ..evaluation.predictions import predict
 from ..files.terminal import log_line, progress_bar
 from ..models.loading import load_classifier, load_config
 from .task_data import TaskData
-from ..training.processes import autocast, choose_precision, processes
+from ..training.processes import autocast, processes, shared_precision
 from ..training.runs import identify_model
 from ..training.settings import Precision
 
@@ -61,7 +61,7 @@ def cached_teacher_logits(
 ) -> Tensor:  # (rows, classes), float32
     "A teacher's logits for all rows, computed once, by all processes, and cached on disk."
     rows, group = getattr(task, split), processes()
-    chosen = choose_precision(precision, load_config(teacher))
+    chosen = shared_precision(precision, load_config(teacher))
     key = fingerprint([{"teacher": identify_model(teacher), "data": task.fingerprint,
                         "split": split, "precision": chosen}])
     parts = {f"{key}-{begin}": range(begin, min(begin + PART, len(rows)))

@@ -28,6 +28,7 @@ from ..files.terminal import progress_bar
 from ..models.sizes import forward_flops
 from ..models.tokenizers import max_positions
 from ..recipes.stage_two import StageTwoStep
+from .growth import growth_rows
 from .procedures import (
     OURS, PARTS, PEER, REFERENCE, Clock, Procedure, bench_models, bench_texts, make_procedure,
     procedure_names, synchronize, train_pass)
@@ -109,12 +110,11 @@ def matrix_peak(
     device: torch.device,
     dtype: torch.dtype,
     size: int,  # of the square matrices
-    repeats: int = 10,
 ) -> float:  # floating-point operations a second
-    "The highest measured rate of one large matrix product."
+    "The highest rate of one large matrix product in a second of trials."
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats + 1):
+    best, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < 1:
         synchronize(device)
         start = time.perf_counter()
         left @ right
@@ -132,7 +132,7 @@ def peak_row(
     shapes = [batch["input_ids"].shape for batch in procedure.loader]
     config = procedure.teacher.config
     flops = sum(texts * forward_flops(config, length) for texts, length in shapes) / len(shapes)
-    size = 8192 if procedure.device.type == "cuda" else 2048
+    size = 8192 if procedure.device.type == "cuda" else 1024
     dtype = NUMBER_FORMATS[str(procedure.step.precision)]
     peak = matrix_peak(procedure.device, dtype, size)
     return {"kind": "peak", **about, "precision": str(dtype).removeprefix("torch."),
@@ -208,9 +208,10 @@ def _race_rows(settings, made, seconds, clocks, texts, about):
                  for name in made]
         if not logits:
             rows.append(peak_row(made[OURS], rows[-len(made) + 1]["parts"]["teacher"], about))
-    ours = made[OURS].precision
-    return [{"precision": ours if row["procedure"].startswith(OURS) else "no"} | row
-            if "procedure" in row else row for row in rows]
+    formats = {name: procedure.precision for name, procedure in made.items()}
+    formats |= {KEPT: formats[OURS], WITH_PASS: formats[OURS]}
+    return [{"precision": formats[row["procedure"]]} | row if "procedure" in row else row
+            for row in rows]
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #249b1aad
 def memory_in_use(
@@ -306,8 +307,10 @@ def loss_equality(
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #7e8cc0ed
 def run_benchmark(settings: BenchSettings | None = None) -> list[dict]:
-    "All rows of a comparison; ValueError for impossible settings, before anything is timed."
+    "All rows of a comparison, or of growth; ValueError for settings that are impossible."
     settings = settings or BenchSettings()
+    if settings.grow:
+        return [row for what in settings.grow for row in growth_rows(settings, what)]
     student, teacher = bench_models(settings)
     for length in settings.length:
         if length > max_positions(teacher):

@@ -34,21 +34,25 @@ _SECTIONS = {  # kind of row -> the table's head, the cells of a line
                lambda row: (f"{row['peak_mib']:.0f}", f"{row['before_mib']:.0f}",
                             f"{row['step_mib']:.0f}", f"{row['share_of_reference']:.2f}",
                             f"{row['share_of_step']:.2f}")),
+    "growth": ("what grows | size | the teacher's pass, s | an epoch of stage one, s",
+               lambda row: (f"{row['teacher_seconds']:.2f}", f"{row['epoch_seconds']:.2f}")),
 }
+_COLUMNS = {"growth": ("what", "size")}  # of kinds that have no stage, length and procedure
 
 # %% ../../nbs/10_studies/06_benchmark_tables.ipynb #2a75e2f8
 def benchmark_table(rows: list[dict]) -> str:  # rows as `run_benchmark` returns them
     "Speed, parts and memory as Markdown tables, then equality, the matrix peak and the hardware."
     first = rows[0]
     blocks = [f"Texts as {first['texts']}, {first['batch_size']} an update; teacher "
-              f"{first['teacher']}, student {first['student']}."]
+              f"{first['teacher']}, student {first.get('student', 'see below')}."]
     for kind, (head, cells) in _SECTIONS.items():
-        lines = [(row["stage"], row["length"], row["procedure"], *cells(row))
+        first_cells = _COLUMNS.get(kind, ("stage", "length", "procedure"))
+        lines = [(*(row[name] for name in first_cells), *cells(row))
                  for row in rows if row["kind"] == kind]
         blocks += [format_table(head.split(" | "), lines)] * bool(lines)
     notes = []
     for row in rows:
-        where = f"stage {row['stage']}, length {row['length']}"
+        where = f"stage {row.get('stage')}, length {row['length']}"
         if row["kind"] == "equality":
             notes.append(f"loss of one padded batch, {where}: reference {row['reference']:.7g}, "
                         f"tinybert_nb {row['tinybert_nb']:.7g} "

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tinybert_nb.distillation.distiller import (
-    Distiller, Term, deepest_layer, needed_layers, teacher_targets, truncate_encoder,
-    with_bf16_layers)
+from ..distillation.distiller import (Distiller, Term, deepest_layer, needed_layers,
+    teacher_targets, truncate_encoder, with_bf16_layers)
 from ..distillation.head_map import HeadMap, parse_head_map
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..distillation.plan import plan_problems
@@ -31,7 +29,7 @@ from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, compile_model, trace_forward
 from .loop import Evaluation, train
 from .model_card import save_student
-from .processes import NUMBER_FORMATS, autocast, choose_precision, processes
+from .processes import NUMBER_FORMATS, autocast, processes, shared_precision
 from .settings import IntermediateSettings, Precision
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #8ca3365a
@@ -169,7 +167,7 @@ def make_step(
         switch_off_dropout(student)
     teacher.to(processes().device)
     asked: Precision = "bf16" if settings.teacher_precision == "bf16" else settings.precision
-    chosen, = broadcast_object_list([choose_precision(asked, teacher.config)])  # one for all
+    chosen = shared_precision(asked, teacher.config)
     return IntermediateStep(student, distiller, teacher, settings.compile, chosen)
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #6d29be22

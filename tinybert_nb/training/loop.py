@@ -194,16 +194,15 @@ def _restore(run, about, random_tensors):
         set_seed(run.settings.seed + run.step, device_specific=True)
 
 # %% ../../nbs/04_training/06_loop.ipynb #2407a909
-def stop_or_save(run: TrainingRun, received: list[int]) -> None:
-    "Save the state if it is due; save it and raise Stopped if a signal was received."
-    request = 2 if received else time.perf_counter() - run.saved > run.settings.checkpoint_seconds
-    if run.accelerator.num_processes > 1:  # one request counts for all
-        request = max(gather_object([int(request)]))
-    if not request:
+def stop_or_save(run: TrainingRun) -> None:
+    "Save the state if it is due in a process; save it and raise Stopped if one was asked to stop."
+    if not (run.save_due or run.stop_asked):
         return
+    stop = run.stop_asked
     save_run_state(run)
-    if request == 2:
-        number = received[0] if received else signal.SIGTERM
+    run.save_due = run.stop_asked = False
+    if stop:
+        number = run.received[0] if run.received else signal.SIGTERM  # another process has it
         raise Stopped(f"{run.stage}: stopped by {signal.Signals(number).name} after update "
                       f"{run.step} of {run.total_steps}, saved in {saved_states(run.folder)[-1]}; "
                       "the same call, or command, goes on from there", number)
@@ -227,8 +226,8 @@ def train(
     main = run.accelerator.is_main_process
     progress = Progress(run, main)
     try:
-        with deferred_signals() as received, matrix_precision(settings), progress.line:
-            _run_updates(run, progress, received)
+        with deferred_signals() as run.received, matrix_precision(settings), progress.line:
+            _run_updates(run, progress)
         if main:
             save(run.folder / "last")
         run.accelerator.wait_for_everyone()
@@ -244,7 +243,7 @@ def train(
     return run.history.rows
 
 # %% ../../nbs/04_training/06_loop.ipynb #603834ae
-def _run_updates(run, progress, received):
+def _run_updates(run, progress):
     "Run the remaining updates."
     patience = run.settings.patience
     run.module.train()
@@ -262,7 +261,7 @@ def _run_updates(run, progress, received):
                 shown = shown | evaluate(run)
             progress.advance(int(batch["attention_mask"].sum()) if "attention_mask" in batch else 0,
                              shown)
-            stop_or_save(run, received)
+            stop_or_save(run)
             if run.step == run.total_steps or patience and run.evaluations_without_best >= patience:
                 break
         if run.step == before:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import broadcast_object_list, send_to_device, set_seed
+from accelerate.utils import send_to_device, set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -27,7 +28,7 @@ from ..models.trace import compile_model
 from .checkpoint import random_state, saved_states, set_random_state
 from .history import History, RunningMeans
 from .optimizer import make_optimizer, rate_factor
-from .processes import choose_precision, make_accelerator
+from .processes import make_accelerator, shared_precision
 from .settings import TrainingSettings
 
 # %% ../../nbs/04_training/05_steps.ipynb #8f277f06
@@ -81,7 +82,7 @@ def _precision(module: nn.Module, settings: TrainingSettings) -> Literal["no", "
     model, asked = next(models, None), settings.precision
     if model is None:  # nothing to try it on
         return "no" if asked == "auto" else asked
-    return broadcast_object_list([choose_precision(asked, model.config)])[0]
+    return shared_precision(asked, model.config)
 
 # %% ../../nbs/04_training/05_steps.ipynb #d0081e87
 class TrainingRun:
@@ -103,6 +104,7 @@ class TrainingRun:
         self.precision = _precision(module, settings)
         self.accelerator = make_accelerator(settings, self.precision)
         set_seed(settings.seed, device_specific=True)
+        module.to(self.accelerator.device)  # compilation runs the model there
         _prepare(module, loader, settings)
         self.module, self.optimizer = self.accelerator.prepare(
             module, make_optimizer(module, settings))
@@ -112,7 +114,10 @@ class TrainingRun:
         self.step, self.evaluations_without_best, self.means = 0, 0, RunningMeans()
         self.best: float | None = None  # metric of the best evaluation
         self.parts, self.saved = settings.accumulation, time.perf_counter()
-        # of the latest update: its number, rows, names of terms, their values and gradient norm
+        self.received: list[int] = []  # a signal that asks this process to stop
+        self.save_due = self.stop_asked = False  # in any process, by the latest known update
+        # of the latest update: its number, rows, names of terms; their values, the gradient's
+        # norm, and what this process asks for
         self.pending: tuple[int, list[int], list[str], Tensor] | None = None
         self.reads_at_once = self.accelerator.device.type == "cpu"  # terms, before the step
         # the parameters without gradient, where a compiled model hides them
@@ -148,7 +153,8 @@ def flush_terms(run: TrainingRun) -> dict[str, float]:  # the terms of the pendi
         return {}
     step, rows, names, values = run.pending
     run.pending = None
-    *values, norm = run.accelerator.reduce(values, "sum").tolist()
+    *values, norm, due, stop = run.accelerator.reduce(values, "sum").tolist()
+    run.save_due, run.stop_asked = due > 0, stop > 0
     terms = dict(zip(names, values))
     wrong = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
     if not wrong and not math.isfinite(norm):
@@ -196,6 +202,7 @@ def halve_micro_batches(run: TrainingRun, batch: dict[str, Tensor], error: Excep
             "does that by itself; or halve batch_size or max_length") from error
     run.parts *= 2
     run.optimizer.zero_grad()
+    clear_frames(error.__traceback__)  # else it keeps all tensors of the forward pass
     clear_device_cache(garbage_collection=True)
     log_line(f"{run.stage}: out of memory with {about}; going on with half of them")
 
@@ -242,8 +249,8 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
                 set_random_state(*rng)
     shown = flush_terms(run)
     norm = _clip_gradient(run)
-    run.pending = (run.step + 1, rows, list(terms), torch.stack(
-        [value.float() for value in (*terms.values(), norm)]))
+    run.pending = run.step + 1, rows, list(terms), torch.stack(
+        [value.float() for value in (*terms.values(), norm, *_asked(run, norm))])
     if run.reads_at_once:
         shown = flush_terms(run)
     for group in run.optimizer.param_groups:
@@ -258,5 +265,16 @@ def _clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate checks for
     "Clip the gradient of all parameters together; returns its norm before clipping."
     for parameter in run.unused or ():
         parameter.grad = None
-    norm = run.accelerator.clip_grad_norm_(run.module.parameters(), run.settings.max_gradient_norm)
+    run.accelerator.unscale_gradients()
+    limit = run.settings.max_gradient_norm
+    trained = [each for each in run.module.parameters() if each.grad is not None]
+    norm = nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
+    if not (run.reads_at_once and norm <= limit):  # a factor of 1 only takes time
+        nn.utils.clip_grads_with_norm_(trained, limit, norm)
     return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
+
+
+def _asked(run: TrainingRun, like: Tensor) -> Tensor:  # (2,), 0 or 1
+    "Whether this process wants the state saved now, and whether it was asked to stop."
+    due = time.perf_counter() - run.saved > run.settings.checkpoint_seconds
+    return like.new_tensor([due, bool(run.received)])

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ..distillation.distiller import counts_padding, score_layers
 from ..files.terminal import log_line, progress_bar
 from ..models.trace import Trace
 from ..models.trace_files import (
-    TraceFiles, TraceLayout, layout_of, mark_stored, read_traces, write_traces)
+    FILES_VERSION, TraceFiles, TraceLayout, layout_of, mark_stored, read_traces, write_traces)
 from .intermediate import IntermediateStep
 from .processes import processes
 from .settings import IntermediateSettings
@@ -72,9 +73,12 @@ def store_missing(
     group.wait_for_everyone()  # before any process adds rows
     left = (batch for batch in batches if not stored[batch["row"].numpy()].all())
     written: list[int] = []
+    marking: Future = Future()
+    marking.set_result(None)
     total, since = int(files.lengths[~stored].sum()), time.perf_counter()
-    with progress_bar(total=total, desc="teacher traces", unit=" tokens", unit_scale=True, delay=2,
-                      leave=False, disable=not group.is_main_process or None) as progress:
+    with ThreadPoolExecutor(1) as thread, progress_bar(
+            total=total, desc="teacher traces", unit=" tokens", unit_scale=True, delay=2,
+            leave=False) as progress:
         try:
             for number, batch in enumerate(left):
                 progress.update(int(batch["attention_mask"].sum()))
@@ -83,10 +87,12 @@ def store_missing(
                 rows = batch["row"].tolist()
                 write_traces(files, rows, targets(send_to_device(batch, group.device)))
                 written += rows
-                if time.perf_counter() - since > _SECONDS:
-                    mark_stored(files, written)
+                if time.perf_counter() - since > _SECONDS and marking.done():
+                    marking.result()  # its error, if it had one
+                    marking = thread.submit(mark_stored, files, written)
                     written, since = [], time.perf_counter()
         finally:
+            marking.result()
             mark_stored(files, written)
     group.wait_for_everyone()
 
@@ -137,7 +143,8 @@ def read_stored(
 # %% ../../nbs/04_training/13_trace_cache.ipynb #80f5a6da
 def _folder_of(key: dict, layout: TraceLayout) -> Path:
     "Where traces with this key are stored."
-    return data_folder() / "traces" / fingerprint([{**key, "layout": asdict(layout)}])[:20]
+    known = {**key, "layout": asdict(layout), "version": FILES_VERSION}
+    return data_folder() / "traces" / fingerprint([known])[:20]
 
 
 def _no_room(folder: Path, needed: int, limit: float | None) -> str:
