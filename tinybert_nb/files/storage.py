@@ -195,6 +195,10 @@ def make_parts(
                             make(part, unfinished)
             except Timeout:
                 busy = True
+            except FileNotFoundError:  # the folder has just been removed
+                if needed():
+                    raise
+                return []
         if not busy:
             break
     return files

@@ -28,7 +28,7 @@ from .history import History, Progress, tensorboard_writer
 from .processes import (
     Stopped, matrix_precision, deferred_signals, runtime_conditions)
 from .settings import TrainingSettings, result_settings
-from .steps import TrainingRun, flush_terms, update
+from .steps import TrainingRun, flush_terms, requests, update
 
 # %% ../../nbs/04_training/06_loop.ipynb #126e34b7
 @dataclass
@@ -196,9 +196,10 @@ def _restore(run, about, random_tensors):
 # %% ../../nbs/04_training/06_loop.ipynb #2407a909
 def stop_or_save(run: TrainingRun) -> None:
     "Save the state if it is due in a process; save it and raise Stopped if one was asked to stop."
-    if not (run.save_due or run.stop_asked):
+    alone = run.accelerator.num_processes == 1  # the others know only of the update's requests
+    due, stop = requests(run) if alone else (run.save_due, run.stop_asked)
+    if not (due or stop):
         return
-    stop = run.stop_asked
     save_run_state(run)
     run.save_due = run.stop_asked = False
     if stop:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['split_batch', 'TrainingRun', 'not_finite', 'flush_terms', 'forward_backward', 'halve_micro_batches',
-           'unused_parameters', 'update']
+           'unused_parameters', 'requests', 'update']
 
 # %% ../../nbs/04_training/05_steps.ipynb #fc6cdc73
 import math
@@ -115,7 +115,7 @@ class TrainingRun:
         self.best: float | None = None  # metric of the best evaluation
         self.parts, self.saved = settings.accumulation, time.perf_counter()
         self.received: list[int] = []  # a signal that asks this process to stop
-        self.save_due = self.stop_asked = False  # in any process, by the latest known update
+        self.save_due = self.stop_asked = False  # in any process, by the latest known `requests`
         # of the latest update: its number, rows, names of terms; their values, the gradient's
         # norm, and what this process asks for
         self.pending: tuple[int, list[int], list[str], Tensor] | None = None
@@ -227,6 +227,11 @@ def unused_parameters(run: TrainingRun, batch: dict[str, Tensor]) -> list[nn.Par
         nodes += found
     return [parameter for parameter in run.unwrapped.parameters() if id(parameter) not in used]
 
+# %% ../../nbs/04_training/05_steps.ipynb #64c4ef31
+def requests(run: TrainingRun) -> tuple[bool, bool]:
+    "Whether this process wants the state saved now, and whether a signal asked it to stop."
+    return time.perf_counter() - run.saved > run.settings.checkpoint_seconds, bool(run.received)
+
 # %% ../../nbs/04_training/05_steps.ipynb #499b789c
 def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     "One optimizer step; the latest known terms. FloatingPointError and MemoryError as above."
@@ -250,7 +255,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     shown = flush_terms(run)
     norm = _clip_gradient(run)
     run.pending = run.step + 1, rows, list(terms), torch.stack(
-        [value.float() for value in (*terms.values(), norm, *_asked(run, norm))])
+        [value.float() for value in (*terms.values(), norm, *norm.new_tensor(requests(run)))])
     if run.reads_at_once:
         shown = flush_terms(run)
     for group in run.optimizer.param_groups:
@@ -272,9 +277,3 @@ def _clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate checks for
     if not (run.reads_at_once and norm <= limit):  # a factor of 1 only takes time
         nn.utils.clip_grads_with_norm_(trained, limit, norm)
     return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
-
-
-def _asked(run: TrainingRun, like: Tensor) -> Tensor:  # (2,), 0 or 1
-    "Whether this process wants the state saved now, and whether it was asked to stop."
-    due = time.perf_counter() - run.saved > run.settings.checkpoint_seconds
-    return like.new_tensor([due, bool(run.received)])
