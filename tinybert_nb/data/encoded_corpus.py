@@ -181,7 +181,8 @@ def _write_part(part: tuple[bool, list], tokenizer, kind: str, path: Path, progr
 def _join_parts(parts: list[Path], tokenizer, kind: str, folder: Path):
     "Write the parts of a corpus into a folder, one after the other."
     folder.mkdir()
-    places, documents, unknown, words = 0, 0, 0, []
+    places, documents, unknown = 0, 0, 0
+    words: list[str] = []
     with open(folder / "tokens.bin", "wb") as token_file, open(folder / "ends.bin", "wb") as ends:
         for path in parts:
             with np.load(path) as part:
