@@ -136,8 +136,10 @@ class Distill(Table, FromFile, TaskOptions):
         "Run it all and print the table."
         from tinybert_nb.evaluation.tables import results_table
         from tinybert_nb.recipes.task_distillation import distill
+        from tinybert_nb.training.status import training_format
 
         rows = distill(self.files, self.teacher, self.student, self.out, settings, self.test)
         show(results_table(rows))
-        print(f"\nrows: {self.out / 'results.json'}   student: {self.out / 'stage-two/best'}")
+        print(f"\nrows: {self.out / 'results.json'}   student: {self.out / 'stage-two/best'}   "
+              f"{training_format(self.out)}")
         self.keep(rows)

@@ -19,8 +19,9 @@ from ..distillation.distiller import Distiller
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
-from .task_data import (
-    TaskData, load_task, planned_updates, rows_seen, training_loader, width_multiple)
+from tinybert_nb.recipes.task_data import (
+    TaskData, inference_loader, load_task, planned_updates, rows_seen, training_loader,
+    width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
@@ -57,7 +58,8 @@ def cache_task_traces(
     "Let the step read stored traces of a task's rows; ValueError as `cache_traces`."
     class AllRows:
         def __iter__(self):
-            train, dev = (make_loader(rows, task.tokenizer, 64) for rows in (task.train, task.eval))
+            train, dev = (inference_loader(rows, task.tokenizer)
+                          for rows in (task.train, task.eval))
             return chain(train, NumberedFrom(dev, len(task.train)))
 
     lengths = np.concatenate([row_lengths(task.train), row_lengths(task.eval)])

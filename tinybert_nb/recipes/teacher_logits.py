@@ -18,13 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data.batches import make_loader
 from ..data.catalogue import data_folder
 from ..data.encoding import fingerprint
 from ..evaluation.predictions import predict
 from ..files.terminal import log_line, progress_bar
 from ..models.loading import load_classifier, load_config
-from .task_data import TaskData
+from .task_data import TaskData, inference_loader
 from ..training.processes import autocast, processes, shared_precision
 from ..training.runs import identify_model
 from ..training.settings import Precision
@@ -75,7 +74,7 @@ def cached_teacher_logits(
     def read(name: str) -> Tensor:
         def compute() -> Tensor:
             with autocast(model(), chosen):
-                return predict(model(), make_loader(rows.select(parts[name]), task.tokenizer, 64))
+                return predict(model(), inference_loader(rows.select(parts[name]), task.tokenizer))
 
         return cached_logits(data_folder() / "answers", name, compute)
 

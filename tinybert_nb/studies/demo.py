@@ -43,6 +43,7 @@ from ..training.intermediate import check_pair
 from ..training.runs import run_once, identify_model
 from ..training.settings import (
     DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
+from ..training.status import training_format
 
 # %% ../../nbs/10_studies/00_demo.ipynb #e6330373
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def run_demo(
              f"table. Made by: {command}",
              f"{_mean_over(chosen.seeds)}; latency on {hardware()}."]
     page = write_report(out, chosen, rows, steps, about)
-    show(f"\n{results_table(rows)}\n\nhardware: {hardware()}")
+    show(f"\n{results_table(rows)}\n\nhardware: {hardware()}; {training_format(out)}")
     print("attention, Kullback-Leibler divergence from the teacher: " + ", ".join(
         f"{step} {mean_of(found, 'probability_kl'):.3f}" for step, found in steps.items()))
     print(f"rows: {out / 'results.json'}\nreport with pictures: {page}\n"

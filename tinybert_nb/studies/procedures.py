@@ -38,6 +38,7 @@ from ..models.sizes import is_checkpoint, student_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace_files import TraceFiles
 from ..recipes.stage_two import StageTwoStep
+from ..recipes.task_data import inference_loader
 from .reference import (
     ReferenceStep, TextBrewerStep, fixed_loader, our_step, reference_optimizer)
 from ..training.intermediate import IntermediateStep
@@ -170,7 +171,7 @@ def make_procedure(
                     of_teacher).to(device)
     loader = make_loader(rows, tokenizer, settings.batch_size, seed=0)
     optimizer = make_optimizer(step, TrainingSettings(learning_rate=1e-4))
-    once, ordered = None, make_loader(rows, tokenizer, 64)
+    once, ordered = None, inference_loader(rows, tokenizer)
     if isinstance(step, StageTwoStep):
         once = partial(compute_logits, step, ordered, teacher, of_teacher)
     elif name == STORED:
