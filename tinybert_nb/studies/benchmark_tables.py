@@ -139,8 +139,9 @@ def plot_whole(
     if not panels:
         raise ValueError("there are no rows of kind 'whole' beside the reference's")
     if axes is None:
-        axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 3.2), sharey=True,
-                            squeeze=False, layout="constrained")[1][0]
+        lines = -(-len(panels) // 4)  # of four panels each
+        axes = plt.subplots(lines, min(4, len(panels)), figsize=(10, 2.6 * lines + 0.4),
+                            sharey=True, squeeze=False, layout="constrained")[1].flat
     names = [*dict.fromkeys(row["procedure"] for row in rows)]
     colours = dict(zip(names, ("#4477aa", "#ee7733", "#88ccee", "#bbbbbb")))
     for ax, panel in zip(axes, panels):
@@ -153,8 +154,8 @@ def plot_whole(
         ax.set(title="{}, stage {}, {}".format(*panel), xlabel="epochs")
         ax.set_xticks((1, 3, 10), ("1", "3", "10"))
         ax.minorticks_off(), ax.grid(alpha=0.3), ax.title.set_fontsize(9)
-    axes[0].set_ylabel("times the reference, whole run")
     axes[0].set_ylim(bottom=0)
+    axes[0].figure.supylabel("times the reference, whole run", fontsize=9)
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels())}
     axes[0].figure.legend(handles.values(), handles, fontsize=8, ncols=len(names), frameon=False,
                           loc="outside lower center")
