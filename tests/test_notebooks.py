@@ -304,27 +304,34 @@ def test_readmes_table_of_tasks_is_that_of_the_rows():
 
 
 def test_readmes_ratios_are_those_of_the_measured_rows():
-    files = [ROOT / "nbs" / "benchmark" / f"{name}.json" for name in ("movie-reviews", "512")]
-    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
-
-    def found(kind, key, stage, length, procedure="tinybert_nb"):
-        wanted = dict(kind=kind, stage=stage, length=length, procedure=procedure)
+    def found(name, key, *, digits=2, **wanted):
+        rows = json.loads((ROOT / f"nbs/benchmark/{name}.json").read_text(encoding="utf-8"))
         (row,) = [row for row in rows if wanted.items() <= row.items()]
-        return row[key]
+        return f"{row[key]:.{digits}f}"
 
-    def pair(stage, procedure="tinybert_nb"):
-        both = (found("speed", "times_reference", stage, n, procedure) for n in (64, 128))
-        return " and ".join(f"{times:.2f}" for times in both)
+    def pair(stage, procedure, name="movie-reviews", kind="speed", **more):
+        wanted = dict(kind=kind, stage=stage, procedure=procedure) | more
+        both = (found(name, "times_reference", length=n, **wanted) for n in (64, 128))
+        return " and ".join(both)
+
+    def whole(name, stage, epochs):
+        ours = "tinybert_nb, traces stored" if stage == "one" else "tinybert_nb"
+        return pair(stage, ours, name, kind="whole", epochs=epochs, digits=1)
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"stage one trains {pair('one')} times as many" in readme
-    assert f"{pair('one', 'tinybert_nb, dropout on')} times with the student's dropout" in readme
-    assert f"Stage two trains {pair('two', 'tinybert_nb, answers kept')} times as many" in readme
-    with_pass = pair("two", "tinybert_nb, with the teacher's pass")
-    assert f"{with_pass} times with the teacher's pass over the texts" in readme
-    times = found("speed", "times_reference", "one", 512)
-    share = found("memory", "share_of_reference", "one", 512)
-    assert f"{times:.2f} times as fast with {share:.0%}".replace("%", " %") in readme
+    assert f"{pair('one', 'tinybert_nb')} times as many texts per second while" in readme
+    assert f"{pair('one', 'tinybert_nb, traces stored')} times once its layers" in readme
+    assert f"included, is {whole('movie-reviews', 'one', 3)} times as fast" in readme
+    assert f"ten epochs {whole('movie-reviews', 'one', 10)} times." in readme
+    assert f"three epochs is {whole('sst-2', 'one', 3)} times as fast" in readme
+    assert f"ten epochs {whole('sst-2', 'one', 10)} times." in readme
+    assert f"included: {whole('movie-reviews', 'two', 3)} times as fast on the" in readme
+    assert f"{whole('sst-2', 'two', 3)} times at SST-2's lengths" in readme
+    assert f"is {pair('one', 'TextBrewer')} times as fast as the reference" in readme
+    ours = dict(stage="one", length=512, procedure="tinybert_nb")
+    times = found("512", "times_reference", kind="speed", **ours)
+    share = float(found("512", "share_of_reference", kind="memory", **ours))
+    assert f"{times} times as fast with {share:.0%}".replace("%", " %") in readme
 
 
 def test_pages_name_only_files_that_exist():

@@ -93,8 +93,10 @@ class Bench(Table, FromFile):
         "Measure and print."
         from tinybert_nb.studies.benchmark_tables import benchmark_table
         from tinybert_nb.studies.benchmark import run_benchmark
+        from tinybert_nb.studies.growth import growth_rows
 
-        rows = run_benchmark(settings)
+        rows = [row for what in settings.grow for row in growth_rows(settings, what)]
+        rows = rows or run_benchmark(settings)
         show(benchmark_table(rows))
         self.keep(rows)
 

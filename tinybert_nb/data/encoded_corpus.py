@@ -200,7 +200,7 @@ def _join_parts(parts: list[Path], tokenizer, kind: str, folder: Path):
     about["fingerprint"] = fingerprint([folder / "tokens.bin", folder / "ends.bin", about])
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
-
+# %% ../../nbs/01_data/18_encoded_corpus.ipynb #480dc5da
 def _write_corpus(sentences: Callable[[], Iterable], tokenizer, folder: Path,
                   unchanged: Callable[[], None]):
     "Encode a corpus into a folder, together with the processes that do the same."
@@ -268,8 +268,8 @@ def encode_corpus(
         raise DataError("the tokenizer has no separator; set tokenizer.sep_token first")
     opened = open_source(source, split)
     touched = _touched(opened)
-    made_from = {"corpus": _made_from(opened), "layout": layout, "field": field, "version": _CORPUS_VERSION,
-                 "tokenizer": tokenizer_state(tokenizer)}
+    made_from = {"corpus": _made_from(opened), "layout": layout, "field": field,
+                 "version": _CORPUS_VERSION, "tokenizer": tokenizer_state(tokenizer)}
     folder = Path(cache or data_folder() / "encoded") / fingerprint([made_from])
     corpus = _open_corpus(folder)
     if corpus is None:

@@ -28,7 +28,6 @@ from ..files.terminal import progress_bar
 from ..models.sizes import forward_flops
 from ..models.tokenizers import max_positions
 from ..recipes.stage_two import StageTwoStep
-from .growth import growth_rows
 from .procedures import (
     OURS, PARTS, PEER, REFERENCE, Clock, Procedure, bench_models, bench_texts, make_procedure,
     procedure_names, synchronize, train_pass)
@@ -307,10 +306,8 @@ def loss_equality(
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #7e8cc0ed
 def run_benchmark(settings: BenchSettings | None = None) -> list[dict]:
-    "All rows of a comparison, or of growth; ValueError for settings that are impossible."
+    "All rows of a comparison; ValueError for impossible settings, before anything is timed."
     settings = settings or BenchSettings()
-    if settings.grow:
-        return [row for what in settings.grow for row in growth_rows(settings, what)]
     student, teacher = bench_models(settings)
     for length in settings.length:
         if length > max_positions(teacher):

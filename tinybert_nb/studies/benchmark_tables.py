@@ -140,8 +140,9 @@ def plot_whole(
         raise ValueError("there are no rows of kind 'whole' beside the reference's")
     if axes is None:
         lines = -(-len(panels) // 4)  # of four panels each
-        axes = plt.subplots(lines, min(4, len(panels)), figsize=(10, 2.6 * lines + 0.4),
-                            sharey=True, squeeze=False, layout="constrained")[1].flat
+        grid = plt.subplots(lines, min(4, len(panels)), figsize=(10, 2.6 * lines + 0.4),
+                            sharey=True, squeeze=False, layout="constrained")[1]
+        axes = [ax for line in grid for ax in line]
     names = [*dict.fromkeys(row["procedure"] for row in rows)]
     colours = dict(zip(names, ("#4477aa", "#ee7733", "#88ccee", "#bbbbbb")))
     for ax, panel in zip(axes, panels):
@@ -153,7 +154,9 @@ def plot_whole(
                 ax.semilogx(*zip(*found), "o-", color=colours[name], label=name)
         ax.set(title="{}, stage {}, {}".format(*panel), xlabel="epochs")
         ax.set_xticks((1, 3, 10), ("1", "3", "10"))
-        ax.minorticks_off(), ax.grid(alpha=0.3), ax.title.set_fontsize(9)
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+        ax.title.set_fontsize(9)
     axes[0].set_ylim(bottom=0)
     axes[0].figure.supylabel("times the reference, whole run", fontsize=9)
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels())}

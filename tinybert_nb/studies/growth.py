@@ -96,6 +96,8 @@ def plot_growth(
         ax.xaxis.set_major_locator(FixedLocator(sizes))
         ax.xaxis.set_major_formatter(lambda size, _: f"{size:.0f}")
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set(xlabel=what), ax.grid(alpha=0.3), ax.legend(fontsize=7)
+        ax.set_xlabel(what)
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7)
     axes[0].set_ylabel("seconds")
     return axes
