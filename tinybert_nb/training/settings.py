@@ -239,8 +239,7 @@ class BenchSettings:
     memory: bool = True  # peak memory, each procedure in a process of its own
     parts: bool = True  # time the parts of an update apart
     precision: Precision = "auto"  # of this package's products; the references take float32
-    # instead of the comparison: how the time of stage one grows with these
-    grow: tuple[Literal["rows", "length", "layers", "width"], ...] = ()
+    grow: tuple[Literal["rows", "length", "layers", "width"], ...] = ()  # time by these, instead
 
     def __post_init__(self):
         numbers = [("length", length) for length in self.length or (0,)]
