@@ -303,6 +303,17 @@ def test_readmes_table_of_tasks_is_that_of_the_rows():
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_modules_import_from_the_package_by_relative_names():
+    """An import that nbdev does not recognize, such as one of three lines, stays absolute."""
+    absolute = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in (ROOT / "tinybert_nb").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("from tinybert_nb")
+    ]
+    assert absolute == []
+
+
 def test_readmes_ratios_are_those_of_the_measured_rows():
     def found(name, key, *, digits=2, **wanted):
         rows = json.loads((ROOT / f"nbs/benchmark/{name}.json").read_text(encoding="utf-8"))

@@ -15,9 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from tinybert_nb.analysis.style import (
-    MARKERS, _PLAIN, _axes, _caption, _display_name, _grey, _line_colour, _panels,
-    _title_and_notice)
+from .style import (MARKERS, _PLAIN, _axes, _caption, _display_name, _grey,
+    _line_colour, _panels, _title_and_notice)
 
 # %% ../../nbs/09_analysis/05_history_figures.ipynb #969d524a
 _NOT_A_TERM = {

@@ -39,9 +39,13 @@ class TraceLayout:
     windows: tuple[int | None, ...] = ()  # of all layers, as in `Trace`
     number_format: str = "float16"  # a key of FORMATS
 
+    def are_short(self, lengths: np.ndarray) -> np.ndarray:  # bool, for each length
+        "Whether the scores of rows of these lengths take no more room than queries and keys."
+        return lengths <= 2 * self.head_size
+
     def as_scores(self, layer: int, lengths: np.ndarray) -> np.ndarray:  # bool, for each length
         "Whether rows of these lengths are stored as scores, in this layer."
-        return (lengths <= 2 * self.head_size) & (layer in self.only_scores)
+        return self.are_short(lengths) & (layer in self.only_scores)
 
     def sizes(
         self,
@@ -150,14 +154,14 @@ def _recorded(tensor: Tensor | None) -> Tensor:
     return tensor
 
 
-def _real_numbers(layout: TraceLayout, trace: Trace, as_scores: bool):
-    "Yield file and the numbers to store, (rows, ...) flattened; all rows in one form of attention."
+def _real_numbers(layout: TraceLayout, trace: Trace, are_short: bool):
+    "Yield file and the numbers to store, (rows, ...) flattened; all rows are short, or none."
     real = trace.attention_mask.bool()
     for state in layout.states:
         yield f"state-{state}", _recorded(trace.hidden_states[state])[real]
     for layer in layout.layers:
         query, key = (_recorded(each[layer]).float() for each in (trace.queries, trace.keys))
-        if as_scores and layer in layout.only_scores:
+        if are_short and layer in layout.only_scores:
             pairs = real[:, None, :, None] & real[:, None, None, :]
             yield f"attention-{layer}", scaled_product(query, key).masked_select(pairs)
         else:
@@ -176,7 +180,7 @@ def scaled_product(
     return (query * query.shape[-1] ** -0.5) @ key.mT
 
 # %% ../../nbs/02_models/08_trace_files.ipynb #59e9bebd
-def _rows_of(trace: Trace, chosen: Tensor) -> Trace:
+def _rows_of(trace: Trace, chosen: np.ndarray) -> Trace:
     "The trace of some rows, without columns that only the others need."
     mask = trace.attention_mask[chosen]
     width = int(mask.sum(-1).max())
@@ -207,12 +211,13 @@ def write_traces(
     trace: Trace,  # of these rows, padded on the right
 ) -> None:
     "Store the traces of a batch; OverflowError for a number that the format cannot hold."
-    forms = trace.attention_mask.sum(-1) <= 2 * files.layout.head_size
-    for as_scores in forms.unique().tolist():
-        chosen = (forms == as_scores).nonzero()[:, 0]
+    lengths = trace.attention_mask.sum(-1).cpu().numpy()
+    forms = files.layout.are_short(lengths)
+    for are_short in np.unique(forms).tolist():
+        chosen = np.flatnonzero(forms == are_short)
         part, numbers = _rows_of(trace, chosen), [rows[place] for place in chosen.tolist()]
-        sizes = files.layout.sizes(part.attention_mask.sum(-1).cpu().numpy())
-        for name, real in _real_numbers(files.layout, part, as_scores):
+        sizes = files.layout.sizes(lengths[chosen])
+        for name, real in _real_numbers(files.layout, part, are_short):
             plain = real.flatten().to("cpu", files.dtype)
             if not torch.isfinite(plain).all():
                 row = np.searchsorted(sizes[name].cumsum(), int(plain.isfinite().int().argmin()),

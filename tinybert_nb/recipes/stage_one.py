@@ -19,9 +19,8 @@ from ..distillation.distiller import Distiller
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
-from tinybert_nb.recipes.task_data import (
-    TaskData, inference_loader, load_task, planned_updates, rows_seen, training_loader,
-    width_multiple)
+from .task_data import (TaskData, inference_loader, load_task,
+    planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)

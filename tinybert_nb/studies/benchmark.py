@@ -35,7 +35,7 @@ from .reference import ReferenceStep, TextBrewerStep, fixed_loader
 from ..training.environment import hardware
 from ..training.intermediate import IntermediateStep
 from ..training.processes import NUMBER_FORMATS
-from ..training.settings import BenchSettings
+from ..training.settings import FORMAT_NAMES, BenchSettings
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #519c8187
 def alternate(
@@ -132,9 +132,9 @@ def peak_row(
     config = procedure.teacher.config
     flops = sum(texts * forward_flops(config, length) for texts, length in shapes) / len(shapes)
     size = 8192 if procedure.device.type == "cuda" else 1024
-    dtype = NUMBER_FORMATS[str(procedure.step.precision)]
-    peak = matrix_peak(procedure.device, dtype, size)
-    return {"kind": "peak", **about, "precision": str(dtype).removeprefix("torch."),
+    precision = str(procedure.step.precision)
+    peak = matrix_peak(procedure.device, NUMBER_FORMATS[precision], size)
+    return {"kind": "peak", **about, "precision": FORMAT_NAMES[precision],
             "teacher_flops_per_second": flops / teacher_seconds, "peak_flops_per_second": peak,
             "share_of_peak": flops / teacher_seconds / peak}
 

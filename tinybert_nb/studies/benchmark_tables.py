@@ -13,7 +13,7 @@ import numpy as np
 
 from ..files.table_styles import format_table
 from .procedures import OURS, PARTS, PEER, REFERENCE
-from ..training.processes import NUMBER_FORMATS
+from ..training.settings import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,8 @@ def benchmark_table(rows: list[dict]) -> str:  # rows as `run_benchmark` returns
                         f"{row['precision']} product reaches ({row['share_of_peak']:.0%})")
     formats = {row["precision"] for row in rows
                if row["kind"] == "growth" or row["kind"] == "speed" and OURS in row["procedure"]}
-    notes.append(f"matrix products of {OURS} in " + " and ".join(
-        str(NUMBER_FORMATS[name]).removeprefix("torch.") for name in sorted(formats)))
+    notes.append(f"matrix products of {OURS} in "
+                 + " and ".join(FORMAT_NAMES[name] for name in sorted(formats)))
     notes.append(f"hardware: {first['hardware']}")
     blocks.append("\n".join(f"* {note}" for note in notes))
     return "\n\n".join(block for block in blocks if block)

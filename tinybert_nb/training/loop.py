@@ -109,7 +109,7 @@ def save_run_state(run: TrainingRun) -> None:
     "Save the state of the run; StateError if it cannot be written."
     flush_terms(run)
     generators = gather_object([random_state()])
-    run.saved = time.perf_counter()
+    run.saved, run.save_due = time.perf_counter(), False
     if not run.accelerator.is_main_process:
         return
     tensors = {f"module.{name}": tensor for name, tensor in run.unwrapped.state_dict().items()}
@@ -201,7 +201,6 @@ def stop_or_save(run: TrainingRun) -> None:
     if not (due or stop):
         return
     save_run_state(run)
-    run.save_due = run.stop_asked = False
     if stop:
         number = run.received[0] if run.received else signal.SIGTERM  # another process has it
         raise Stopped(f"{run.stage}: stopped by {signal.Signals(number).name} after update "

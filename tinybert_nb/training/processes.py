@@ -24,7 +24,8 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..models.sizes import feed_forward_width
-from .settings import RUNTIME_SETTINGS, Precision, TrainingSettings
+from .settings import (
+    FORMAT_NAMES, RUNTIME_SETTINGS, Precision, TrainingSettings)
 
 # %% ../../nbs/04_training/02_processes.ipynb #69ae9c95
 def processes() -> PartialState:
@@ -85,7 +86,8 @@ def shared_precision(
     return broadcast_object_list([choose_precision(precision, config)])[0]
 
 # %% ../../nbs/04_training/02_processes.ipynb #6a69a37d
-NUMBER_FORMATS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NUMBER_FORMATS: dict[str, torch.dtype] = {
+    precision: getattr(torch, name) for precision, name in FORMAT_NAMES.items()}
 
 
 def autocast(

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ..files.table_styles import format_table
+from .settings import FORMAT_NAMES
 
 # %% ../../nbs/04_training/09_status.ipynb #4bae67cb
 def read_json(path: str | Path) -> dict:
@@ -113,9 +114,6 @@ def _duration(seconds) -> str:
     return f"{int(minutes)} min {int(seconds) % 60:02d} s" if minutes >= 1 else f"{seconds:.0f} s"
 
 # %% ../../nbs/04_training/09_status.ipynb #07deb8bb
-_FORMATS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of matrix products
-
-
 def _best(rows, result) -> tuple[str | None, float | None]:
     "The metric that chooses the best checkpoint, and its best value so far."
     names = [result.get("metric"), "accuracy", "loss"]
@@ -149,7 +147,7 @@ def _status_row(folder) -> dict:
         "share": step / total if step is not None and total else None,
         "epoch": progress.get("epoch", last.get("epoch")), "epochs": progress.get("epochs"),
         "tokens_per_second": progress.get("tokens_per_second"), "remaining_seconds": left,
-        "number_format": _FORMATS.get(progress.get("precision", "")),
+        "number_format": FORMAT_NAMES.get(progress.get("precision", "")),
         "metric": metric, "best": best, "dev": dev[-1] if dev else None,
         "loss": train[-1].get("loss") if train else None,
         "updated": progress.get("updated"), "resume": _advice(folder, state, progress),

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -73,12 +73,11 @@ def store_missing(
     group.wait_for_everyone()  # before any process adds rows
     left = (batch for batch in batches if not stored[batch["row"].numpy()].all())
     written: list[int] = []
-    marking: Future = Future()
-    marking.set_result(None)
     total, since = int(files.lengths[~stored].sum()), time.perf_counter()
     with ThreadPoolExecutor(1) as thread, progress_bar(
             total=total, desc="teacher traces", unit=" tokens", unit_scale=True, delay=2,
             leave=False) as progress:
+        marking = thread.submit(mark_stored, files, written)  # of the rows so far: none
         try:
             for number, batch in enumerate(left):
                 progress.update(int(batch["attention_mask"].sum()))
