@@ -15,6 +15,8 @@ from conftest import (
 BRIEF = ["--steps", "6", "--batch-size", "4", "--length", "32", "--held-out-sequences", "8"]
 BRIEF += ["--history-every", "2", "--evaluate-every", "3", "--seed", "3", "--precision", "no"]
 
+PROGRAM = Path(sys.executable).parent / "tinybert-nb"
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
@@ -51,18 +53,17 @@ def test_the_student_comes_nearer_to_its_teacher(alone):
         assert looks[1][term] < looks[0][term]
 
 
-def agents(words: list, port: int) -> list[subprocess.Popen]:
-    """The command on two machines, as far as torchrun knows: each has an agent and one process."""
+def agents(command: list, port: int) -> list[subprocess.Popen]:
+    """A command on two machines, as far as torchrun knows: each has an agent and one process."""
     launch = [Path(sys.executable).parent / "torchrun", "--nnodes", "2", "--nproc-per-node", "1"]
     launch += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"]
-    command = Path(sys.executable).parent / "tinybert-nb"
-    return [subprocess.Popen([*launch, "--node-rank", str(rank), command, *words], cwd=ROOT,
+    return [subprocess.Popen([*launch, "--node-rank", str(rank), *command], cwd=ROOT,
                              env=command_environment(), stdout=subprocess.PIPE, text=True,
                              stderr=subprocess.STDOUT) for rank in (0, 1)]
 
 
 def test_two_machines_with_the_same_global_batch_have_the_same_losses(words, alone, tmp_path):
-    both = agents(words(tmp_path / "run"), 29741)
+    both = agents([PROGRAM, *words(tmp_path / "run")], 29741)
     said = [each.communicate(timeout=600)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     one, two = history_rows(alone), history_rows(tmp_path / "run")
@@ -76,8 +77,8 @@ def test_two_machines_with_the_same_global_batch_have_the_same_losses(words, alo
 
 def test_a_machine_that_is_lost_ends_the_run_which_goes_on_with_the_other(words, tmp_path):
     run = tmp_path / "run"
-    longer = [*words(run), "--steps", "400", "--evaluate-every", "10"]
-    first, second = agents(longer, 29743)
+    longer = [*words(run), "--steps", "400", "--evaluate-every", "10", "--streaming"]
+    first, second = agents([PROGRAM, *longer], 29743)
     while not [*run.glob("state/step-*")]:
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.1)
@@ -90,6 +91,40 @@ def test_a_machine_that_is_lost_ends_the_run_which_goes_on_with_the_other(words,
     again = succeeded(tinybert_nb(*longer))
     assert "going on after update" in again.stderr and "processes 1 instead of 2" in again.stderr
     assert history_rows(run)[-1]["step"] == 400
+
+
+READ_A_STREAM = """
+import json, sys
+from itertools import islice
+from tinybert_nb.data.encoding import fingerprint
+from tinybert_nb.data.streaming import StreamedBatches
+from tinybert_nb.data.task_form import DataError
+from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.training.processes import processes
+
+rank, (corpus, teacher) = processes().process_index, sys.argv[1:]
+tokenizer = load_tokenizer(teacher)
+stream = StreamedBatches(corpus, tokenizer, 8, length=16, block_tokens=400, readers=3)
+rows = [batch["input_ids"].tolist() for batch in islice(stream, 50)]
+try:
+    next(iter(StreamedBatches([["a film"], 5], tokenizer, readers=2)))
+except DataError as error:
+    print(json.dumps([rank, fingerprint(rows), stream.unknown.tokens, str(error)]))
+"""
+
+
+def test_machines_share_the_tokenizing_of_a_stream(corpus, small_teacher):
+    script = [sys.executable, "-c", READ_A_STREAM, corpus, small_teacher]
+    run = {"cwd": ROOT, "env": command_environment(), "text": True, "check": True}
+    _, lines, tokens, message = json.loads(
+        subprocess.run(script, stdout=subprocess.PIPE, **run).stdout)
+    both = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1])
+            for process in agents(script, 29745)]
+    assert [rank for rank, *_ in both] == [0, 1]
+    assert all(found == lines and said == message for _, found, _, said in both)
+    assert "document 1 (from 0) is a int" in message
+    first, second = (done for _, _, done, _ in both)
+    assert first + second == tokens and 0.2 < second / tokens < 0.45  # one of three readers
 
 
 def test_a_task_goes_on_from_the_general_student(alone, small_data, teacher_run, tmp_path):

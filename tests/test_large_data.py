@@ -19,6 +19,9 @@ import time
 
 import pytest
 
+from tinybert_nb.models.loading import load_classifier, save_checkpoint
+from tinybert_nb.models.tokenizers import load_tokenizer
+
 MIB = 2**20
 LABELS = ["negative", "positive"]
 WORDS = "a warm and funny film with very good music but no story at all".split()
@@ -97,6 +100,25 @@ def large(count: int, place: str) -> dict:
     }
 
 
+def traced(count: int, teacher: str, place: str) -> dict:
+    """Stage one of two epochs over so many rows, with stored traces; what that took."""
+    from tinybert_nb.data.splits import TaskFiles
+    from tinybert_nb.recipes.stage_one import stage_one
+    from tinybert_nb.training.settings import StageOneSettings
+
+    folder, watch = Path(place), Watch()
+    os.environ["TINYBERT_NB_DATA"] = str(folder)  # of this fork: its traces are stored here
+    write_rows(folder / "train.txt", count)
+    write_rows(folder / "eval.txt", 200)
+    settings = StageOneSettings(epochs=2, batch_size=64, max_length=32, any_teacher=True,
+                                trace_cache="float16", precision="no", history_every=count)
+    watch.start()
+    stage_one(TaskFiles(folder / "train.txt", folder / "eval.txt"), teacher, "2l-24-12h", folder / "run", settings)
+    watch.done.set()
+    files = [*folder.glob("traces/*/*")]
+    return {"on_disk": sum(file.stat().st_size for file in files) / MIB, "own_peak": watch.peak}
+
+
 def once(path: str, cache: str) -> dict:
     """Encode; how many rows, and which."""
     rows, _ = encoded(Path(path), Path(cache))
@@ -110,7 +132,7 @@ def serve():
     """
     for name in ("datasets", "transformers.models.auto.tokenization_auto", "tinybert_nb.data.batches",
                  "tinybert_nb.data.encoding", "tinybert_nb.data.labels", "tinybert_nb.data.download",
-                 "tinybert_nb.data.encoded_corpus", "tinybert_nb.data.packing"):
+                 "tinybert_nb.data.encoded_corpus", "tinybert_nb.data.packing", "tinybert_nb.recipes.stage_one"):
         import_module(name)
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, ""):
@@ -212,6 +234,20 @@ def test_many_rows_take_little_more_memory_than_ten_thousand(tmp_path, forks):
     assert full["peak"] - small["peak"] < 5 + full["on_disk"]
     # At this pace a million rows fit into a gibibyte.
     assert small["peak"] + (full["peak"] - small["peak"]) * 99 / 9 < 1024
+
+
+def test_stored_traces_stay_on_the_disk(tmp_path, forks, small_teacher):
+    tokenizer = load_tokenizer(small_teacher)
+    teacher = load_classifier(small_teacher, LABELS, fresh_head=True)
+    save_checkpoint(tmp_path / "teacher", teacher, tokenizer)
+    measured = []
+    for count in (800, 8000):
+        (tmp_path / str(count)).mkdir()
+        measured += forks.answers("test_large_data.traced", count, tmp_path / "teacher", tmp_path / str(count))
+    print(measured)
+    small, full = measured
+    assert full["on_disk"] - small["on_disk"] > 35
+    assert full["own_peak"] - small["own_peak"] < 10
 
 
 def test_processes_that_encode_at_once_get_the_same_rows(tmp_path, forks):

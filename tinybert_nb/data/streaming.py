@@ -6,7 +6,7 @@
 __all__ = ['StreamedBatches']
 
 # %% ../../nbs/01_data/21_streaming.ipynb #9a5abbdf
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from torch import Tensor
 
 from .task_form import DataError
@@ -23,22 +24,48 @@ from .encoded_corpus import encode_sentences
 from .packing import _Packed
 
 # %% ../../nbs/01_data/21_streaming.ipynb #048c0545
-def _one_pass(batches: "StreamedBatches", turn: int, where):
-    "Read a source once, from `where` on; yield a document's sentences, a call for the position."
-    source, layout, field = batches._source, batches.layout, batches.field
+@dataclass(frozen=True)
+class _Part:
+    "What one reader reads of a source: of its documents, each `every`-th from the `first` on."
+
+    source: Any
+    first: int = 0
+    every: int = 1
+
+
+def _parts(source, readers: int) -> list[_Part]:
+    "Deal a source: shards of a data set, or whole files, or single documents."
+    if hasattr(source, "_fingerprint") or hasattr(source, "n_shards"):  # of the datasets library
+        from datasets.distributed import split_dataset_by_node
+        return [_Part(split_dataset_by_node(source, number, readers)) for number in range(readers)]
+    if _is_files(source) and len(source) >= readers:
+        return [_Part(source[number::readers]) for number in range(readers)]
+    return [_Part(source, number, readers) for number in range(readers)]
+
+
+def _is_files(source) -> bool:
+    return isinstance(source, list) and bool(source) and isinstance(source[0], Path)
+
+
+def _one_pass(batches: "StreamedBatches", part: _Part, turn: int, where):
+    "Read a part once, from `where` on; yield a document's sentences, a call for the position."
+    source, layout, field = part.source, batches.layout, batches.field
     own = hasattr(source, "state_dict")
     if hasattr(source, "set_epoch"):
         source.set_epoch(turn)
     if own and where is not None:
         source.load_state_dict(deepcopy(where))
-    if isinstance(source, list) and source and isinstance(source[0], Path):
+    if _is_files(source):
         source = read_documents(source, layout, field)
     done = 0 if own or where is None else where
-    for number, document in enumerate(islice(source, done, None), start=done):
-        sentences = document_sentences(document, field, f"document {number} (from 0)")
+    chosen = islice(source, part.first + done * part.every, None, part.every)
+    for number, document in enumerate(chosen, start=done):
+        named = f"document {part.first + number * part.every} (from 0)"
+        sentences = document_sentences(document, field, named)
         yield sentences, source.state_dict if own else lambda: number + 1
 
 
+# %% ../../nbs/01_data/21_streaming.ipynb #8dee353f
 def _encoded(batches: "StreamedBatches", sentences: list[str | None]) -> np.ndarray:
     "Tokenize some documents; check the first ones for unknown tokens."
     first = not batches.unknown.tokens
@@ -48,11 +75,11 @@ def _encoded(batches: "StreamedBatches", sentences: list[str | None]) -> np.ndar
     return np.array(tokens)
 
 
-def _portions(batches: "StreamedBatches", turn: int, where):
-    "Yield (start, tokens) of some documents at a time, pass after pass."
+def _portions(batches: "StreamedBatches", part: _Part, turn: int, where):
+    "Yield (start, tokens) of some documents of a part at a time, pass after pass."
     while True:
         begin, sentences, size, found = {"pass": turn, "stream": where}, [], 0, where is not None
-        for document, after in _one_pass(batches, turn, where):
+        for document, after in _one_pass(batches, part, turn, where):
             sentences += [*document, None]
             size += sum(map(len, document))
             if size >= 2**17:
@@ -62,20 +89,54 @@ def _portions(batches: "StreamedBatches", turn: int, where):
         if len(tokens):
             yield begin, tokens
         elif not found:
-            raise DataError("the stream has no text: nothing in it is a token")
+            raise DataError("the stream has no text: nothing in it is a token"
+                            + f", for one of its {batches.readers} readers"
+                            * (batches.readers > 1))
         turn, where = turn + 1, None
+
+
+def _exchanged(own) -> list:
+    "What each process gives, in the order of their ranks."
+    found = [own]
+    if dist.is_available() and dist.is_initialized():
+        found *= dist.get_world_size()
+        dist.all_gather_object(found, own)
+    return found
+
+
+def _rounds(batches: "StreamedBatches", begins: Sequence[dict]):
+    "Yield (start of each reader, tokens): a portion of each, tokenized by the process it is of."
+    several = dist.is_available() and dist.is_initialized()
+    rank, count = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    parts = _parts(batches._source, len(begins))
+    readers = {number: _portions(batches, parts[number], begin["pass"], begin["stream"])
+               for number, begin in enumerate(begins) if number % count == rank}
+    while True:
+        own: dict | DataError
+        try:
+            own = {number: next(portions) for number, portions in readers.items()}
+        except DataError as error:  # the others would wait for it
+            own = error
+        found: dict[int, Any] = {}
+        for each in _exchanged(own):
+            if isinstance(each, DataError):
+                raise each
+            found |= each
+        starts, tokens = zip(*(found[number] for number in range(len(begins))))
+        yield [*starts], np.concatenate(tokens)
+
 
 # %% ../../nbs/01_data/21_streaming.ipynb #f23424d5
 def _stream_blocks(batches: "StreamedBatches", place: dict):
     "Yield (start of a block, its sequences), from a position on."
     stream, marks, skip, now = np.empty(0, dtype=np.int64), [], place["offset"], dict(place)
-    for begin, tokens in _portions(batches, place["pass"], place["stream"]):
-        marks.append((len(stream) - skip, begin))  # the portion's first position in the stream
+    for begins, tokens in _rounds(batches, place["readers"]):
+        marks.append((len(stream) - skip, begins))  # the round's first position in the stream
         stream, skip = np.concatenate((stream, tokens[skip:])), 0
         while len(stream) >= batches._block:
             while len(marks) > 1 and marks[1][0] <= 0:
                 marks.pop(0)
-            now |= marks[0][1] | {"offset": -marks[0][0]}
+            now |= {"readers": marks[0][1], "offset": -marks[0][0]}
             chance = np.random.RandomState([batches.seed, now["block"]])
             block = batches._cut(stream[:batches._block], now["carried"], now["row"], chance)
             yield now | {"sequences": len(block)}, block
@@ -99,6 +160,7 @@ class StreamedBatches(_Packed):
     field: str = "text"  # of JSON lines and of data sets: where the text is
     split: str = "train"  # of a named data set
     max_unknown: float = 0.5  # accepted fraction of unknown tokens
+    readers: int = 1  # parts of the source; each process reads and tokenizes its share of them
 
     def __post_init__(self):
         super().__post_init__()
@@ -107,20 +169,25 @@ class StreamedBatches(_Packed):
         if isinstance(self._source, Iterator):
             raise DataError("corpus can be gone through only once; what can begin anew is needed: "
                             "files, a list, or an object with __iter__")
-        here = self._source.state_dict() if hasattr(self._source, "state_dict") else None
-        self._place: dict[str, Any] = {"pass": 0, "stream": here, "offset": 0, "block": 0,
-                                       "carried": 0, "row": 0, "given": 0, "batch": 0}
+        if self.readers < 1:
+            raise DataError(f"readers is {self.readers}; it must be at least 1")
+        begins = [{"pass": 0, "stream": part.source.state_dict()
+                   if hasattr(part.source, "state_dict") else None}
+                  for part in _parts(self._source, self.readers)]
+        self._place: dict[str, Any] = {"readers": begins, "offset": 0, "block": 0, "carried": 0,
+                                       "row": 0, "given": 0, "batch": 0}
 
     def state_dict(self) -> dict:
         "Return the position of the next batch, as a JSON object."
         return {"place": deepcopy(self._place), "settings": _cutting(self)}
 
     def load_state_dict(self, state: dict) -> None:
-        "Resume from a state; `DataError` if its settings differ."
+        "Resume from a state, with its number of readers; `DataError` if other settings differ."
         if state["settings"] != _cutting(self):
             raise DataError(f"the state is of batches with {state['settings']}; these have "
                             f"{_cutting(self)}")
         self._place = deepcopy(state["place"])
+        self.readers = len(self._place["readers"])
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return _stream_batches(self)

@@ -73,7 +73,8 @@ def packed_batches(
         "short_fraction": settings.short_fraction, "masking": settings.masking,
         "seed": settings.seed}
     if settings.streaming and not isinstance(corpus, EncodedCorpus):
-        return StreamedBatches(max_unknown=settings.max_unknown, **shared)
+        return StreamedBatches(max_unknown=settings.max_unknown,
+                               readers=processes().num_processes, **shared)
     return PackedBatches(**shared)
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #00644f8f
