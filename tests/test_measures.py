@@ -109,7 +109,7 @@ BUDGETS = {  # settings of stage one, of stage two -> their updates, and the row
 @pytest.mark.parametrize("kind", BUDGETS)
 def test_the_student_without_distillation_has_the_budget_of_both_stages(kind, teacher, task, tmp_path):
     one, two, expected = BUDGETS[kind]
-    recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **one), StageTwoSettings(**two))
+    recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **one), StageTwoSettings(**two), baselines="none")
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     told = {row["system"].split()[-1]: (row["updates"], row["rows_seen"]) for row in rows[1:]}
     assert told["baseline"] == told["distilled"] and expected in (None, told["baseline"])
@@ -119,7 +119,7 @@ def test_the_student_without_distillation_has_the_budget_of_both_stages(kind, te
 
 def test_patience_that_ends_a_stage_shortens_the_budget(teacher, task, tmp_path):
     idle = {"epochs": 50, "patience": 1, "learning_rate": 1e-20}
-    recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **idle), StageTwoSettings(**idle))
+    recipe = DistillSettings(FinetuneSettings(epochs=1), StageOneSettings(any_teacher=True, **idle), StageTwoSettings(**idle), baselines="none")
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     updates = {row["system"].split()[-1]: row["updates"] for row in rows[1:]}
     assert updates["baseline"] == updates["distilled"] < 100
@@ -135,7 +135,7 @@ def test_the_budget_names_the_rows_that_each_stage_reads(teacher, task, tmp_path
     monkeypatch.setattr("tinybert_nb.recipes.task_distillation.augment_training_file", three_of_each)
     brief = {"epochs": 1, "batch_size": 20}
     recipe = DistillSettings(FinetuneSettings(**brief), StageOneSettings(any_teacher=True, **brief), StageTwoSettings(**brief),
-                             augment=True, augment_stage_two=False)
+                             augment=True, augment_stage_two=False, baselines="none")
     rows = distill(task, teacher, "1l-24-4h", tmp_path / "run", recipe)
     assert [(row["updates"], row["rows_seen"]) for row in rows[1:]] == [(2, 40), (6 + 2, 120 + 40), (6 + 2, 120 + 40)]
     call = json.loads((tmp_path / "run/baseline/settings.json").read_text())["call"]["arguments"]

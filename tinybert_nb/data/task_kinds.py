@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_LABEL', 'Logits', 'MODEL_INPUTS', 'Example', 'Tags', 'class_name', 'label_classes', 'in_order', 'ReadingRules',
-           'EncodingRules', 'EvaluationRules', 'TaskKind', 'register_kind']
+           'ModelRules', 'EncodingRules', 'EvaluationRules', 'TaskKind', 'register_kind']
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #26614126
 import math
@@ -136,15 +136,39 @@ class ReadingRules:
 # %% ../../nbs/01_data/06_task_kinds.ipynb #67479817
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-# %% ../../nbs/01_data/06_task_kinds.ipynb #df5fc272
-class EncodingRules:
-    "How examples are encoded, and which head and losses a model needs."
+# %% ../../nbs/01_data/06_task_kinds.ipynb #641db64e
+class ModelRules:
+    "Which head and losses a model needs, where its outputs begin, and what they mean."
 
     auto_class = "AutoModelForSequenceClassification"  # of transformers: the head
     problem_type: str | None = None  # the library's name in a configuration; None: it has none
     pipeline = "text-classification"  # the hub's name of the task
     names_outputs = True  # a model's outputs are named after the classes
     gold_loss, teacher_loss = "cross_entropy", "soft_cross_entropy"  # as `register_loss` names them
+    linear_model = ""  # of scikit-learn: predicts the labels from features; "": none does
+    softmax = False  # the softmax over each line of logits is a distribution over the classes
+
+    def base_rates(
+        self,
+        labels: Sequence,  # encoded, of the training rows
+        count: int,  # outputs of the model
+    ) -> tuple[list[float], float] | None:  # a new head's bias, factor of its weights
+        "Outputs that say what the labels are on average; None: nothing is known of that."
+        return None
+
+    def threshold(self, logits: Logits, labels: Sequence) -> float:
+        "The logit above which an output predicts its class, chosen on these rows."
+        return 0.0
+
+    def answers(self, logits: Logits, labels: Sequence, names: Sequence[str]) -> dict[int, Any]:
+        "What the logits say, by row: a class, several, a number, tags; by question: an answer."
+        raise NotImplementedError
+
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #df5fc272
+class EncodingRules:
+    "How examples are encoded."
+
     label_feature: str | list[str] = "int32"  # type of an encoded label on disk; [...]: a list
     more_features: dict[str, str | list[str]] = {}  # further columns on disk
     has_classes = True  # a label consists of classes
@@ -158,6 +182,10 @@ class EncodingRules:
     def target(self, label: Any, classes: dict[str, int] | list[str]) -> Any:
         "The training target of an example's label: here a class id."
         return classes[label] if isinstance(classes, dict) else classes.index(label)
+
+    def reorder(self, label: Any, order: Sequence[int]) -> Any:  # order: of the class ids
+        "An encoded label after the classes have been put into another order."
+        return label
 
     def placeholder(self, names: Sequence[str]) -> Any:  # names: of the classes
         "A label for a text whose label is unknown; it is encoded, but never used."
@@ -199,11 +227,10 @@ class EncodingRules:
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #44cef1bf
 class EvaluationRules:
-    "What logits mean, and how they are measured."
+    "How predictions are measured."
 
     form: TaskForm
     smaller_is_better: tuple[str, ...] = ()  # metrics of errors
-    softmax = False  # the softmax over each line of logits is a distribution over the classes
     discrete = True  # two predictions are the same, or are not
 
     def row_labels(self, rows: Sequence[dict]) -> list:
@@ -223,12 +250,20 @@ class EvaluationRules:
         "The names of the metrics, the default one first."
         raise NotImplementedError
 
-    def leading_metric(self, names: Sequence[str] = ()) -> str:  # names: of the classes
+    def leading_metric(
+        self,
+        names: Sequence[str] = (),  # of the classes
+        labels: Sequence = (),  # encoded, of the training rows
+    ) -> str:
         "The metric that chooses checkpoints and leads tables; ValueError for an unknown one."
         metric, known = self.form.metric, self.metric_names(names)
         if metric and metric not in known:
             raise ValueError(f"metric is {metric!r}: choose one of {', '.join(known)}")
-        return metric or known[0]
+        return metric or self.usual_metric(names, labels)
+
+    def usual_metric(self, names: Sequence[str], labels: Sequence) -> str:
+        "The leading metric where none is set."
+        return self.metric_names(names)[0]
 
     def metric_parts(self, metric: str, logits: Logits, labels: Sequence,
                      names: Sequence[str]) -> np.ndarray | None:  # (rows, 2)
@@ -246,20 +281,12 @@ class EvaluationRules:
         "The logits of the best constant prediction."
         raise NotImplementedError
 
-    def answers(self, logits: Logits, labels: Sequence, names: Sequence[str]) -> dict[int, Any]:
-        "What the logits say, by row: a class, several, a number, tags; by question: an answer."
-        raise NotImplementedError
-
-    def reorder(self, label: Any, order: Sequence[int]) -> Any:  # order: of the class ids
-        "An encoded label after the classes have been put into another order."
-        return label
-
     def notes(self, rows: Any, held_out: Any, names: Sequence[str]) -> list[str]:
         "What the user should know of the encoded rows of a task's two files, one sentence each."
         return []
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #c462c912
-class TaskKind(ReadingRules, EncodingRules, EvaluationRules):
+class TaskKind(ReadingRules, ModelRules, EncodingRules, EvaluationRules):
     "One kind of task, for a form; subclass it and `register_kind` to add one."
 
     def __init__(self, form: TaskForm = TaskForm()):

@@ -23,6 +23,7 @@ from .tables import RowWriter, _count
 from .task_kinds import (NO_LABEL, EvaluationRules, Example, Logits, Tags,
                                          TaskKind, class_name, register_kind)
 from .metrics import split_predictions, tag_counts, tag_metrics
+from .sequence_classification import log_frequencies
 
 # %% ../../nbs/01_data/09_token_classification.ipynb #a80f1afe
 def words_text(words: Sequence[str]) -> str:
@@ -137,6 +138,7 @@ class TokenClassification(TagEvaluation, TaskKind):
 
     problem, pipeline = "tokens", "token-classification"
     auto_class = "AutoModelForTokenClassification"
+    linear_model = "LogisticRegression"
     readers = {"": _word_rows}
     writers = {_word_rows: RowWriter(_word_lines)}
     takes_provenance = False
@@ -172,6 +174,10 @@ class TokenClassification(TagEvaluation, TaskKind):
     def targets(self, examples: list[Example], classes: dict[str, int], encoded: Any) -> list:
         return [align_word_labels(self.target(example.label, classes), encoded.word_ids(number))
                 for number, example in enumerate(examples)]
+
+    def base_rates(self, labels: Sequence, count: int) -> tuple[list[float], float]:
+        classes = [label for row in labels for label in row if label != NO_LABEL]
+        return log_frequencies(classes, count), 1.0
 
     def logit_counts(self, rows: Any) -> list[int]:
         return [_words(labels) for labels in rows["label"]]

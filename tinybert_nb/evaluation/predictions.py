@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,22 +28,23 @@ from ..models.tokenizers import limit_length, load_tokenizer
 # %% ../../nbs/05_evaluation/00_predictions.ipynb #f57a7dd4
 @torch.inference_mode()
 def predict(
-    model: PreTrainedModel,  # a classifier; in eval mode meanwhile
+    model: nn.Module,  # a classifier, or a module with its outputs; in eval mode meanwhile
     loader: DataLoader,  # every row once (see `make_loader`)
 ) -> Tensor:  # (rows, words or positions; classes) float32 on the CPU
     "The logits of every row, or of each of its words or positions, in the order of the rows."
     was_training = model.training
     model.eval()
     found: dict[int, Tensor] = {}
+    device = next(model.parameters()).device
     for batch in loader:
-        inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
+        inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
         logits = _logits(model, inputs).float().cpu()
         found.update(zip(batch["row"].tolist(), _by_row(logits, batch)))
     model.train(was_training)
     return torch.cat([found[row] for row in sorted(found)]).clone()
 
 
-def _logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+def _logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     "The logits of a forward pass; ValueError for a model without a head."
     logits = logits_of(model(**inputs))
     if logits is None:

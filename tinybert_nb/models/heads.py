@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['kind_of', 'labels_of', 'head_class', 'first_linear', 'find_classifier', 'has_head', 'logits_of', 'new_student',
-           'without_weights']
+           'without_weights', 'set_base_rates', 'threshold_at_zero']
 
 # %% ../../nbs/02_models/01_heads.ipynb #c9920dba
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -126,3 +127,40 @@ def without_weights(
     "The model of a configuration on the `meta` device: shapes without memory."
     problem = kind_of(config).problem if head else None
     return _shapes(config.to_json_string(use_diff=False), problem)
+
+# %% ../../nbs/02_models/01_heads.ipynb #5ec55d68
+def set_base_rates(
+    model: PreTrainedModel,  # with a new head
+    bias: Sequence[float],  # of its outputs
+    factor: float = 1.0,  # of its weights
+) -> None:
+    "Let a new head begin at the labels' base rates; nothing where it has no final linear layer."
+    head = find_classifier(model)
+    if head is None or head.bias is None:
+        return
+    with torch.no_grad():
+        head.bias.copy_(torch.tensor(bias))
+        head.weight.mul_(factor)
+
+
+# %% ../../nbs/02_models/01_heads.ipynb #47edc645
+@contextmanager
+def threshold_at_zero(
+    model: PreTrainedModel,
+    threshold: float,  # the logit above which a class is predicted
+) -> Iterator[None]:
+    "Subtract the threshold from the classifier's bias inside the block; ValueError without one."
+    head = find_classifier(model)
+    if not threshold:
+        yield
+        return
+    if head is None or head.bias is None:
+        raise ValueError(f"a {type(model).__name__} has no classifier with a bias, which could "
+                         "carry the threshold of its classes")
+    before = head.bias.detach().clone()
+    head.bias.data = before - threshold
+    try:
+        yield
+    finally:
+        head.bias.data = before
+

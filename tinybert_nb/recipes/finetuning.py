@@ -14,14 +14,14 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..data.batches import labelled
+from ..data.batches import labelled, make_loader
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.labels import scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm, some_of
 from ..distillation.losses import find_loss
-from ..evaluation.predictions import evaluate_classifier
-from ..models.heads import labels_of
+from ..evaluation.predictions import predict
+from ..models.heads import labels_of, set_base_rates, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import trace_forward
@@ -62,10 +62,20 @@ def train_classifier(
     before: Sequence[tuple[DataLoader, int]] = (),  # batches to train on first, as `PhasedLoader`
 ) -> dict:  # best and last value of the task's metric; updates and rows
     "Run a step that trains a classifier; the task's metric selects the best checkpoint."
-    metric = task.metric
-    evaluation = Evaluation(
-        lambda: evaluate_classifier(model, task.eval, task.tokenizer, form=task.form), metric,
-        larger_is_better=metric not in task.form.kind.smaller_is_better)
+    metric, kind = task.metric, task.form.kind
+    found = {"threshold": 0.0}  # of the last evaluation
+
+    def measure() -> dict[str, float]:
+        logits = predict(model, make_loader(task.eval, task.tokenizer, 64))
+        labels = kind.row_labels(task.eval)
+        found["threshold"] = kind.threshold(logits, labels)
+        return kind.metrics(logits - found["threshold"], labels, task.labels)
+
+    def save(folder: Path) -> None:
+        with threshold_at_zero(model, found["threshold"]):
+            save_student(folder, model, task.tokenizer)
+
+    evaluation = Evaluation(measure, metric, metric not in kind.smaller_is_better)
     loader = training_loader(task, settings)
     batches: DataLoader | PhasedLoader = loader
     phases = [*before, (loader, planned_updates(loader, settings))]
@@ -74,9 +84,7 @@ def train_classifier(
         settings = replace(settings, epochs=1, steps=None,
                            evaluate_every=settings.evaluate_every or every)
         batches = PhasedLoader(phases)
-    rows = train(step, batches, settings, out,
-                 lambda folder: save_student(folder, model, task.tokenizer), evaluation, stage,
-                 watch)
+    rows = train(step, batches, settings, out, save, evaluation, stage, watch)
     last = [row for row in rows if row["split"] == "dev"][-1]
     positive = {"positive_class": task.form.positive_class} if metric == "f1" else {}
     return {"best": evaluation.best(rows), "last": last[metric], "metric": metric, **positive,
@@ -136,6 +144,8 @@ def finetune(
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)
+    if not known and task.base_rates:
+        set_base_rates(classifier, *task.base_rates)
     yield train_classifier(ClassifierStep(classifier, problem), classifier, task, settings, out,
                            stage, watch, phases)
 

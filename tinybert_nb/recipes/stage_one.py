@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ..data.batches import make_loader, row_lengths
 from ..data.splits import TaskFiles
 from ..distillation.distiller import Distiller
+from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
@@ -44,7 +45,14 @@ def make_student(
         return load_classifier(folder, task.labels, fresh_head=True, seed=settings.seed,
                                problem=task.form.problem)
 
-    return make_pair(student, teacher, sample, settings, load, task.tokenizer)
+    if is_checkpoint(student):
+        new_head = {*labels_of(load_config(student))} != {*task.labels}
+    else:
+        new_head = settings.initialization == "random"  # otherwise it is made from the teacher's
+    model, distiller = make_pair(student, teacher, sample, settings, load, task.tokenizer)
+    if new_head and task.base_rates:
+        set_base_rates(model, *task.base_rates)
+    return model, distiller
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #4177c89f
 def cache_task_traces(

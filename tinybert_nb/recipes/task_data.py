@@ -9,8 +9,10 @@ __all__ = ['TaskData', 'load_task', 'note_labels', 'width_multiple', 'training_l
 # %% ../../nbs/07_recipes/04_task_data.ipynb #a55edf7f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,17 +36,22 @@ from ..training.settings import StageSettings, TrainingSettings
 class TaskData:
     "Encoded rows of a task, its labels, and the tokenizer that made them."
 
-    train: Sequence[dict]  # on disk; rows are read on access
-    eval: Sequence[dict]
+    train: Any  # a Dataset on disk; rows are read on access
+    eval: Any
     labels: list[str]  # names in the order of the classes
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str  # of files, form, classes, tokenizer and length
     form: TaskForm = TaskForm()  # includes the positive class, if any
 
-    @property
+    @cached_property
     def metric(self) -> str:
         "The metric that selects checkpoints; ValueError for one that the problem does not have."
-        return self.form.kind.leading_metric(self.labels)
+        return self.form.kind.leading_metric(self.labels, self.train["label"])
+
+    @property
+    def base_rates(self) -> tuple[list[float], float] | None:
+        "A new head's bias and the factor of its weights, by the training labels."
+        return self.form.kind.base_rates(self.train["label"], len(self.labels))
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #82fb6f0c
 def load_task(

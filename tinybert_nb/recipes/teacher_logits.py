@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from ..data.catalogue import data_folder
 from ..data.encoding import fingerprint
 from ..evaluation.predictions import predict
-from ..files.terminal import log_line, progress_bar
+from ..files.terminal import log_line, note, progress_bar
 from ..models.loading import load_classifier, load_config
 from .task_data import TaskData, inference_loader
 from ..training.processes import autocast, processes, shared_precision
@@ -90,7 +90,7 @@ def check_teacher(
     task: TaskData,
     precision: Precision = "auto",  # of its products
 ) -> None:
-    "ValueError for a teacher that is no better on the dev texts than a constant prediction."
+    "ValueError for a teacher no better on the dev texts than a constant prediction; else a note."
     kind, metric = task.form.kind, task.metric
     labels = kind.row_labels(task.eval)
     logits = cached_teacher_logits(teacher, task, "eval", precision)
@@ -104,6 +104,11 @@ def check_teacher(
             "nothing, so a student cannot learn from it. Fine-tune it first (finetune), or set "
             "any_teacher to continue anyway"
         )
+    if not smaller and reached - constant < 0.1 * (1 - constant):
+        note(f"{teacher} reaches {metric} {reached:.3f}, hardly more than a constant prediction "
+             f"({constant:.3f}): a student can learn little from it. More epochs, a higher "
+             "learning rate or more rows may make it better")
+
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #71bdd285
 def logits_of_rows(
