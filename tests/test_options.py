@@ -77,8 +77,8 @@ def test_help_is_short_and_leads_to_the_rest(said, name):
 def test_help_tells_where_a_default_comes_from(said):
     out = " ".join(said("stage-two", "--help")[1].split())
     assert "of the soft targets (paper: 1) (default: 1.0)" in out
-    out = " ".join(said("distill", "--help")[1].split())
-    assert "(default: 3; stage-one 2; stage-two 2)" in out
+    out = " ".join(said("initializations", "--help-all")[1].split())
+    assert "(default: 5e-05; stage-one 0.0005; stage-two 0.0001)" in out
 
 
 def test_overview_names_every_command_and_every_exit_code(said):
@@ -155,7 +155,7 @@ def test_a_list_without_a_value_is_refused_before_anything_is_read(said):
 
 def test_command_name_may_have_an_underscore():
     command, settings = parse_arguments(["stage_one", *map(str, FILES), "--teacher", "x"])
-    assert type(command).__name__ == "StageOne" and settings.epochs == 2
+    assert type(command).__name__ == "StageOne" and settings.budget == "standard"
 
 
 # Settings files ---------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_settings_file_holds_the_settings_of_each_part(tmp_path):
     settings = parse_arguments(words + ["--stage-one.no-dropout"])[1]
     assert (settings.stage_one.epochs, settings.stage_one.dropout) == (4, False)
     assert settings.stage_two.more_teachers == ("a", "b")
-    assert (settings.finetune.epochs, settings.baseline) == (3, False)
+    assert (settings.finetune.epochs, settings.baseline) == (None, False)
 
 
 # Options that stages share ----------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_shared_option_sets_all_stages_and_a_stages_own_wins(own_first):
     assert [stage.seed for stage in stages] == [3, 4, 3]
     assert [stage.seed for stage in stages_of(*pairs[0], "--stage-one.seed", "0")[1]] == [3, 0, 3]
     assert {(stage.precision, stage.max_length) for stage in stages} == {("bf16", 64)}
-    assert [stage.epochs for stage in stages] == [3, 2, 2]
+    assert [stage.epochs for stage in stages] == [None] * 3
 
 
 def test_shared_option_stands_in_a_settings_file_too(tmp_path):

@@ -118,8 +118,9 @@ def shared_descriptions(settings: type) -> list[Option]:
 MANY = 30  # with more options than these, --help is a selection
 USUAL = {  # the settings that people set
     "text", "text-b", "label", "problem", "epochs", "batch-size", "learning-rate", "max-length",
-    "length", "precision", "seed", "steps", "initialization", "layer-map", "temperature",
-    "gold-weight", "baseline", "augment", "tokens", "seeds", "initializations", "variants"}
+    "length", "budget", "seed", "steps", "initialization", "layer-map", "temperature",
+    "gold-weight", "baseline", "baselines",
+    "augment", "tokens", "seeds", "initializations", "variants"}
 
 
 def help_options(

@@ -25,11 +25,12 @@ from ..models.heads import labels_of, set_base_rates, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import trace_forward
+from .task_data import PhasedLoader, TaskData, fit_to_task, load_task
 from .task_data import (
-    PhasedLoader, TaskData, load_task, note_labels, planned_updates, rows_seen, training_loader)
+    note_labels, planned_updates, rows_seen, training_loader)
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
-from ..training.runs import identify_model, resumable
+from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import (
     DistillSettings, FinetuneSettings, StageSettings, result_settings)
 
@@ -124,19 +125,21 @@ def finetune(
     stage: str = "fine-tuning",  # its name in the history
     watch: Callable[[dict], None] | None = None,  # called with every history row
     before: Phase | None = None,  # rows to train on before those of `files`
-) -> Iterator[dict]:  # best and last value of the task's metric on dev
+) -> Iterator:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
     given, files = files, ensure_dev_split(files)
     labels = scan_labels(files.train, files.form)  # first, to report a bad file before a model
-    known = set(labels_of(load_config(model))) == set(labels)
+    config = load_config(model)
+    known = set(labels_of(config)) == set(labels)
     task = load_task(files, load_tokenizer(model), settings.max_length, model if known else None)
     note_labels(task)
+    settings = fit_to_task(settings, task, config.hidden_size)
     earlier = _load_phase(before, task, given.eval, model if known else None) if before else None
     made_from = {"stage": stage, "model": identify_model(model), "data": task.fingerprint,
                  **result_settings(settings)}
     if before and earlier:
         made_from["before"] = {"data": earlier.fingerprint, **result_settings(before.settings)}
-    yield made_from
+    yield Inputs(made_from, {"settings": settings})
     phases = []
     if before and earlier:
         loader = training_loader(earlier, before.settings)
@@ -160,14 +163,19 @@ def train_baseline(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> dict:  # as `finetune` returns it
     "Train a student on gold labels, with the rows and the number of updates of both stages."
-    def shared(stage, steps):
+    width, tokenizer = load_config(start).hidden_size, load_tokenizer(start)
+
+    def shared(stage, files, steps):
+        stage = fit_to_task(stage, load_task(files, tokenizer, stage.max_length), width)
         values = {each.name: getattr(stage, each.name) for each in fields(StageSettings)}
         return values | {"steps": steps or stage.steps, "patience": 0}
 
-    one, two = map(shared, (settings.stage_one, settings.stage_two), made)
+    stages = settings.stage_one, settings.stage_two
+    one, two = map(shared, stages, (rows, later), made)
+    rate = settings.baseline_learning_rate or two["learning_rate"]
     batches = ("epochs", "steps", "batch_size", "tokens_per_batch", "max_length", "seed", "compile")
     first = Phase(rows, StageSettings(**{name: one[name] for name in batches}))
     memory = {"accumulation": max(one["accumulation"], two["accumulation"]),
               "find_batch_size": one["find_batch_size"] or two["find_batch_size"]}
-    own = FinetuneSettings(**two | memory | {"learning_rate": settings.baseline_learning_rate})
+    own = FinetuneSettings(**two | memory | {"learning_rate": rate})
     return finetune(later, start, out, own, "student without distillation", watch, first)

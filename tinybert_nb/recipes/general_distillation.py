@@ -34,7 +34,7 @@ from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
 from ..training.processes import processes
 from ..training.runs import Inputs, identify_model, resumable
-from ..training.settings import GeneralSettings, result_settings
+from ..training.settings import GeneralSettings, result_settings, total_updates
 from ..training.trace_cache import NumberedFrom, cache_traces
 
 # %% ../../nbs/07_recipes/01_general_distillation.ipynb #08cc84d1
@@ -140,7 +140,7 @@ def cache_corpus_traces(
 
     key = {name: made_from[name] for name in ("teacher", "corpus", "held_out")}
     key |= {"length": settings.length, "documents": settings.documents}
-    passes = (settings.steps or settings.epochs * len(batches)) / len(batches)
+    passes = total_updates(settings, len(batches)) / len(batches)
     cache_traces(step, settings, AllSequences(), np.full(rows, settings.length), key, passes)
     return unseen
 

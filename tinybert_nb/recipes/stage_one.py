@@ -20,12 +20,12 @@ from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
-from .task_data import (TaskData, inference_loader, load_task,
-    planned_updates, rows_seen, training_loader, width_multiple)
+from .task_data import (TaskData, fit_to_task, inference_loader,
+    load_task, planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
-from ..training.runs import identify_model, resumable
+from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageOneSettings, result_settings
 from ..training.trace_cache import NumberedFrom, cache_traces
 
@@ -82,14 +82,15 @@ def stage_one(
     out: str | Path = "runs/stage-one",
     settings: StageOneSettings = StageOneSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row
-) -> Iterator[dict]:  # best and last dev loss; updates, and the rows they read
+) -> Iterator:  # best and last dev loss; updates, and the rows they read
     "Match intermediate layers. Checkpoints in out/best and out/last, initial ones in out/start."
-    check_pair(student, load_config(teacher), settings)
+    config, *_ = check_pair(student, load_config(teacher), settings)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
     task = load_task(files, tokenizer, settings.max_length, teacher)
-    yield {"stage": "stage one", "teacher": identify_model(teacher),
-           "student": identify_model(student), "data": task.fingerprint,
-           **result_settings(settings)}
+    settings = fit_to_task(settings, task, config.hidden_size)
+    yield Inputs({"stage": "stage one", "teacher": identify_model(teacher),
+                  "student": identify_model(student), "data": task.fingerprint,
+                  **result_settings(settings)}, {"settings": settings})
     if not settings.any_teacher:
         check_teacher(teacher, task, settings.precision)
     model = load_classifier(teacher, task.labels, problem=task.form.problem)

@@ -18,13 +18,13 @@ from ..data.batches import labelled
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
-from ..models.loading import load_classifier
+from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import load_task
+from .task_data import fit_to_task, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows
-from ..training.runs import identify_model, resumable
+from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
 
@@ -106,14 +106,17 @@ def stage_two(
     out: str | Path = "runs/stage-two",
     settings: StageTwoSettings = StageTwoSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row
-) -> Iterator[dict]:  # best and last value of the dev metric; updates and rows of both stages
+) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
     teachers = (teacher, *settings.more_teachers)
     tokenizer, files = load_tokenizer(*teachers, student), ensure_dev_split(files)
     task = load_task(files, tokenizer, settings.max_length, teacher)
-    yield {"stage": "stage two", "student": identify_model(student), "data": task.fingerprint,
-           **result_settings(settings), "teacher": identify_model(teacher),
-           "more_teachers": [identify_model(one) for one in teachers[1:]]}
+    settings = fit_to_task(settings, task, load_config(student).hidden_size)
+    yield Inputs({"stage": "stage two", "student": identify_model(student),
+                  "data": task.fingerprint, **result_settings(settings),
+                  "teacher": identify_model(teacher),
+                  "more_teachers": [identify_model(one) for one in teachers[1:]]},
+                 {"settings": settings})
     check_vocabulary(task.tokenizer, load_tokenizer(student))
     problem = task.form.problem
     model = load_classifier(student, task.labels, problem=problem)

@@ -60,10 +60,11 @@ class Preset:
 
 def _recipe(teacher_epochs: int, stage_epochs: int, any_teacher: bool = False) -> DistillSettings:
     return DistillSettings(
-        finetune=FinetuneSettings(epochs=teacher_epochs, max_length=64),
-        stage_one=StageOneSettings(epochs=stage_epochs, max_length=64, any_teacher=any_teacher),
-        stage_two=StageTwoSettings(epochs=stage_epochs, max_length=64),
-    )
+        finetune=FinetuneSettings(epochs=teacher_epochs, learning_rate=5e-5, max_length=64),
+        stage_one=StageOneSettings(epochs=stage_epochs, learning_rate=5e-4, max_length=64,
+                                   any_teacher=any_teacher),
+        stage_two=StageTwoSettings(epochs=stage_epochs, learning_rate=1e-4, max_length=64),
+        baseline_learning_rate=1e-4)
 
 
 PRESETS = {
@@ -109,7 +110,7 @@ def run_seed(
     for student in preset.students:
         systems |= distill_student(task, systems["teacher"], student, out / student, recipe)
     return measure_once(out / "measured", systems, replace(task, eval=files["test"]),
-                        recipe.finetune.max_length, seed)
+                        recipe.finetune.max_length, seed, encoder=teacher)
 
 # %% ../../nbs/10_studies/00_demo.ipynb #4edba50d
 STEPS = {"start": "stage-one/start", "stage one": "stage-one/last", "stage two": "stage-two/best"}

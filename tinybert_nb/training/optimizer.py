@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 
-from .settings import TrainingSettings
+from .settings import TrainingSettings, peak_rate
 
 # %% ../../nbs/04_training/04_optimizer.ipynb #64b65ea1
 def make_optimizer(
@@ -24,7 +24,7 @@ def make_optimizer(
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=peak_rate(settings), fused=True)
 
 # %% ../../nbs/04_training/04_optimizer.ipynb #bb65c6d2
 def rate_factor(

@@ -29,7 +29,7 @@ from .checkpoint import random_state, saved_states, set_random_state
 from .history import History, RunningMeans
 from .optimizer import make_optimizer, rate_factor
 from .processes import make_accelerator, shared_precision
-from .settings import TrainingSettings
+from .settings import TrainingSettings, peak_rate, total_updates
 
 # %% ../../nbs/04_training/05_steps.ipynb #8f277f06
 def split_batch(
@@ -110,7 +110,7 @@ class TrainingRun:
             module, make_optimizer(module, settings))
         self.order = getattr(loader, "batch_sampler", loader)  # determines the batches
         self.per_epoch = _updates_per_epoch(loader, settings)
-        self.total_steps = settings.steps or settings.epochs * self.per_epoch
+        self.total_steps = total_updates(settings, self.per_epoch)
         self.step, self.evaluations_without_best, self.means = 0, 0, RunningMeans()
         self.best: float | None = None  # metric of the best evaluation
         self.parts, self.saved = settings.accumulation, time.perf_counter()
@@ -133,7 +133,7 @@ class TrainingRun:
 
     def rate(self) -> float:
         "The learning rate of the next update."
-        return self.settings.learning_rate * rate_factor(
+        return peak_rate(self.settings) * rate_factor(
             min(self.step, self.total_steps - 1), self.total_steps, self.settings)
 
 # %% ../../nbs/04_training/05_steps.ipynb #58e68204
