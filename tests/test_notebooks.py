@@ -343,6 +343,8 @@ def test_readmes_ratios_are_those_of_the_measured_rows():
     times = found("512", "times_reference", kind="speed", **ours)
     share = float(found("512", "share_of_reference", kind="memory", **ours))
     assert f"{times} times as fast with {share:.0%}".replace("%", " %") in readme
+    stored = found("512", "times_reference", kind="speed", stage="one", procedure="tinybert_nb, traces stored")
+    assert f"{stored} times as fast once its layers are stored" in readme
 
 
 def test_pages_name_only_files_that_exist():

@@ -28,11 +28,12 @@ from ..models.trace import trace_forward
 from .task_data import PhasedLoader, TaskData, fit_to_task, load_task
 from .task_data import (
     note_labels, planned_updates, rows_seen, training_loader)
+from ..training.budget import fitted_settings
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import (
-    DistillSettings, FinetuneSettings, StageSettings, result_settings)
+    DistillSettings, FinetuneSettings, StageSettings, StageTwoSettings, result_settings)
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #de1b796f
 class ClassifierStep(nn.Module):
@@ -172,7 +173,8 @@ def train_baseline(
 
     stages = settings.stage_one, settings.stage_two
     one, two = map(shared, stages, (rows, later), made)
-    rate = settings.baseline_learning_rate or two["learning_rate"]
+    usual = fitted_settings(StageTwoSettings(), 1, width).learning_rate  # whatever stage two has
+    rate = settings.baseline_learning_rate or usual
     batches = ("epochs", "steps", "batch_size", "tokens_per_batch", "max_length", "seed", "compile")
     first = Phase(rows, StageSettings(**{name: one[name] for name in batches}))
     memory = {"accumulation": max(one["accumulation"], two["accumulation"]),

@@ -157,6 +157,8 @@ def plot_whole(
         ax.minorticks_off()
         ax.grid(alpha=0.3)
         ax.title.set_fontsize(9)
+    for ax in axes[len(panels):]:
+        ax.set_visible(False)
     axes[0].set_ylim(bottom=0)
     axes[0].figure.supylabel("times the reference, whole run", fontsize=9)
     handles = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels())}

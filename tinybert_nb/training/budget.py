@@ -28,13 +28,14 @@ class Length:
 
 # %% ../../nbs/04_training/14_budget.ipynb #225c4fab
 LENGTHS: dict[type[StageSettings], dict[str, Length]] = {
-    FinetuneSettings: {"quick": Length(2, 120, 4_000), "standard": Length(3, 250, 20_000),
+    FinetuneSettings: {"quick": Length(2, 100, 4_000), "standard": Length(3, 250, 20_000),
                        "thorough": Length(5, 500, 60_000)},
-    StageOneSettings: {"quick": Length(2, 250, 4_000), "standard": Length(5, 700, 20_000),
+    StageOneSettings: {"quick": Length(2, 200, 4_000), "standard": Length(5, 600, 20_000),
                        "thorough": Length(10, 2_000, 60_000)},
-    StageTwoSettings: {"quick": Length(2, 150, 4_000), "standard": Length(4, 500, 20_000),
+    StageTwoSettings: {"quick": Length(2, 120, 4_000), "standard": Length(4, 400, 20_000),
                        "thorough": Length(8, 1_200, 60_000)},
 }
+
 
 # %% ../../nbs/04_training/14_budget.ipynb #436f9a4a
 def _rate(settings: StageSettings, width: int, factor: float) -> float:

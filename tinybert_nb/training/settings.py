@@ -248,7 +248,7 @@ class DistillSettings:
     stage_one: StageOneSettings = field(default_factory=StageOneSettings)
     stage_two: StageTwoSettings = field(default_factory=StageTwoSettings)
     baseline: bool = True  # also train a baseline without distillation, with the same budget
-    baseline_learning_rate: float | None = None  # peak, of that baseline; none: as stage two
+    baseline_learning_rate: float | None = None  # peak, of that baseline; none: by its width
     baselines: Baselines = "fast"  # simple models in the table; all: their regularisation tuned
     augment: bool = False  # train students on augmented examples too (paper: yes)
     augment_stage_two: bool = True  # also in stage two (paper: yes; STS-B and SQuAD: no)
