@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .style import (MARKERS, _PLAIN, _axes, _caption, _display_name, _grey,
     _line_colour, _panels, _title_and_notice)
+from ..evaluation.tables import millions
 
 # %% ../../nbs/09_analysis/05_history_figures.ipynb #969d524a
 _NOT_A_TERM = {
@@ -258,4 +259,4 @@ def _system_name(
 ) -> str:
     "A system's name, with its number of parameters below if known."
     size = rows[0].get("parameters")
-    return rows[0]["system"] + (f"\n{size / 1e6:.1f}M parameters" if size else "")
+    return rows[0]["system"] + (f"\n{millions(size)} parameters" if size else "")

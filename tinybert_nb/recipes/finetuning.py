@@ -65,7 +65,7 @@ def train_classifier(
 ) -> dict:  # best and last value of the task's metric; updates and rows
     "Run a step that trains a classifier; the task's metric selects the best checkpoint."
     metric, kind = task.metric, task.form.kind
-    found = {"threshold": 0.0}  # of the last evaluation
+    found: dict[str, float] = {}  # threshold of the last evaluation; none yet in a resumed run
 
     def measure() -> dict[str, float]:
         logits = predict(model, make_loader(task.eval, task.tokenizer, 64))
@@ -74,6 +74,8 @@ def train_classifier(
         return kind.metrics(logits - found["threshold"], labels, task.labels)
 
     def save(folder: Path) -> None:
+        if not found:
+            measure()
         with threshold_at_zero(model, found["threshold"]):
             save_student(folder, model, task.tokenizer)
 
@@ -148,8 +150,8 @@ def finetune(
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)
-    if not known and task.base_rates:
-        set_base_rates(classifier, *task.base_rates)
+    if not known and (rates := task.base_rates):
+        set_base_rates(classifier, *rates)
     yield train_classifier(ClassifierStep(classifier, problem), classifier, task, settings, out,
                            stage, watch, phases)
 

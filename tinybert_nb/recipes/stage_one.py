@@ -50,8 +50,8 @@ def make_student(
     else:
         new_head = settings.initialization == "random"  # otherwise it is made from the teacher's
     model, distiller = make_pair(student, teacher, sample, settings, load, task.tokenizer)
-    if new_head and task.base_rates:
-        set_base_rates(model, *task.base_rates)
+    if new_head and (rates := task.base_rates):
+        set_base_rates(model, *rates)
     return model, distiller
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #4177c89f

@@ -33,7 +33,7 @@ from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
 from .task_data import (
-    fit_to_task, load_task, planned_updates, training_loader)
+    fit_to_task, load_task, planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
@@ -182,7 +182,9 @@ def expected_minutes(
     minutes = {}
     for name, stage in stages.items():
         fitted = fit_to_task(stage, task, sizes[name != "teacher"].hidden_size)
-        rows = planned_updates(training_loader(task, fitted), fitted) * fitted.batch_size
+        loader = training_loader(task, fitted)
+        updates = planned_updates(loader, fitted)
+        rows = rows_seen([(loader, updates)], updates)
         minutes[name] = (rows * taught if name == "teacher" else rows * learnt + asked) / 60
     if settings.baseline:
         minutes["baseline"] = minutes["stage one"] + minutes["stage two"] - 2 * asked / 60
@@ -218,7 +220,7 @@ def distill(
     stage_two_terms(settings.stage_two, files.form.problem)
     measured = files if test is None else replace(plain, eval=test)
     assert measured.eval is not None
-    if not (out / "teacher/result.json").exists():
+    if not (settings.augment or (out / "teacher/result.json").exists()):
         _announce(expected_minutes(files, teacher, student, settings))
     finetune(files, teacher, out / "teacher", settings.finetune, watch=watch)
     if said := undertrained(out / "teacher", files.form.kind.smaller_is_better):

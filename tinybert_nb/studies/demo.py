@@ -29,7 +29,7 @@ from ..data.encoding import encode_examples, fingerprint
 from ..data.examples import read_examples, write_examples
 from ..data.packaged_texts import movie_reviews
 from ..data.splits import TaskFiles
-from ..evaluation.tables import results_table, summarise
+from ..evaluation.tables import millions, results_table, summarise
 from ..files.storage import check_output, write_json
 from ..files.terminal import show
 from ..models.heads import labels_of
@@ -196,7 +196,7 @@ def _shown(rows: list[dict]) -> list[dict]:
             "macro F1": f"{line['macro_f1']:.3f}",
             "updates": f"{line['updates']:,.0f}" if "updates" in line else "",
             "rows seen": f"{line['rows_seen']:,.0f}" if "rows_seen" in line else "",
-            "parameters": f"{line['parameters'] / 1e6:.1f}M" if line["parameters"] else "",
+            "parameters": millions(line["parameters"]),
             "ms, batch 1": f"{line['latency_ms_batch_1']:.1f}" if line["parameters"] else "",
             "ms, batch 32": f"{line['latency_ms_batch_32']:.0f}" if line["parameters"] else "",
         })
