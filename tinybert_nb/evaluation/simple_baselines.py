@@ -77,8 +77,7 @@ class FrozenFeatures:
 
     def __init__(self, name: str | Path, held: HeldOut, max_length: int):
         self.tokenizer, self.held = load_tokenizer(name), held
-        of_words = held.form.kind.auto_class == "AutoModelForTokenClassification"
-        self.model = FrozenEncoder(name, of_words)
+        self.model = FrozenEncoder(name, held.form.kind.of_words)
         self.max_length = limit_length(max_length, self.tokenizer)
 
     def rows(self, examples: Sequence[Example]) -> list[list[dict]]:
@@ -155,7 +154,7 @@ class LinearModel:
 # %% ../../nbs/05_evaluation/06_simple_baselines.ipynb #fefad024
 def _flat(kind: TaskKind, labels: Sequence) -> Sequence:
     "The targets of all words, where each word has one; else the labels."
-    if kind.auto_class != "AutoModelForTokenClassification":
+    if not kind.of_words:
         return labels
     return [label for row in labels for label in row if label != NO_LABEL]
 
@@ -208,6 +207,6 @@ def simple_rows(
     if not form.kind.linear_model:
         return []
     rows = [_frozen_row(held, encoder, max_length, tuned)]
-    if form.kind.auto_class == "AutoModelForSequenceClassification":
+    if not form.kind.of_words:
         rows.insert(0, _bag_of_words_row(held, tuned))
     return [{**row, "seed": seed, **held.about} for row in rows]
