@@ -169,7 +169,7 @@ class SeveralClasses(TaskKind):
 
     problem, problem_type = "multi", "multi_label_classification"
     gold_loss = teacher_loss = "multi_label"
-    label_feature, linear_model, rate_factor = ["float32"], "OneVsRestClassifier", 2.0
+    label_feature, linear_model, training_factor = ["float32"], "OneVsRestClassifier", 2.0
 
     def _parts(self, cell: str) -> list[str]:
         return [part.strip() for part in cell.split(self.form.separator)]

@@ -147,7 +147,7 @@ class ModelRules:
     gold_loss, teacher_loss = "cross_entropy", "soft_cross_entropy"  # as `register_loss` names them
     of_words = False  # each word has an output of its own, not each text
     linear_model = ""  # of scikit-learn: predicts the labels from features; "": none does
-    rate_factor = 1.0  # of the learning rate of fine-tuning, compared with one class a text
+    training_factor = 1.0  # of the teacher's learning rate and least updates; 1: one class a text
     softmax = False  # the softmax over each line of logits is a distribution over the classes
 
     def base_rates(

@@ -138,7 +138,7 @@ class TokenClassification(TagEvaluation, TaskKind):
 
     problem, pipeline = "tokens", "token-classification"
     auto_class = "AutoModelForTokenClassification"
-    linear_model, rate_factor, of_words = "LogisticRegression", 2.0, True
+    linear_model, training_factor, of_words = "LogisticRegression", 2.0, True
     readers = {"": _word_rows}
     writers = {_word_rows: RowWriter(_word_lines)}
     takes_provenance = False

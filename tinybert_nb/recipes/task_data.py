@@ -108,7 +108,7 @@ def fit_to_task(
 ) -> Settings:
     "The settings of a stage with length and learning rate, where they leave these to a budget."
     updates = len(training_loader(task, settings))
-    return fitted_settings(settings, updates, width, task.form.kind.rate_factor)
+    return fitted_settings(settings, updates, width, task.form.kind.training_factor)
 
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #a1c8a0a4

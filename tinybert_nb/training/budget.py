@@ -22,15 +22,19 @@ class Length:
     least: int
     most: int
 
-    def updates(self, per_epoch: int) -> int:  # per_epoch: updates of an epoch
+    def updates(
+        self,
+        per_epoch: int,  # updates of an epoch
+        factor: float = 1.0,  # of the least number
+    ) -> int:
         "The updates of the stage."
-        return min(self.most, max(self.least, self.passes * per_epoch))
+        return min(self.most, max(round(factor * self.least), self.passes * per_epoch))
 
 # %% ../../nbs/04_training/14_budget.ipynb #225c4fab
 LENGTHS: dict[type[StageSettings], dict[str, Length]] = {
-    FinetuneSettings: {"quick": Length(2, 100, 4_000), "standard": Length(3, 250, 20_000),
-                       "thorough": Length(5, 500, 60_000)},
-    StageOneSettings: {"quick": Length(2, 200, 4_000), "standard": Length(5, 600, 20_000),
+    FinetuneSettings: {"quick": Length(2, 120, 4_000), "standard": Length(3, 400, 20_000),
+                       "thorough": Length(5, 800, 60_000)},
+    StageOneSettings: {"quick": Length(2, 120, 4_000), "standard": Length(5, 400, 20_000),
                        "thorough": Length(10, 2_000, 60_000)},
     StageTwoSettings: {"quick": Length(2, 120, 4_000), "standard": Length(4, 400, 20_000),
                        "thorough": Length(8, 1_200, 60_000)},
@@ -38,10 +42,10 @@ LENGTHS: dict[type[StageSettings], dict[str, Length]] = {
 
 
 # %% ../../nbs/04_training/14_budget.ipynb #436f9a4a
-def _rate(settings: StageSettings, width: int, factor: float) -> float:
+def _rate(settings: StageSettings, width: int) -> float:
     "The peak learning rate for a model of this hidden size."
     if isinstance(settings, FinetuneSettings):
-        return 5e-5 * min(4.0, 768 / width) * factor
+        return 5e-5 * min(4.0, 768 / width)
     return (5e-4 if isinstance(settings, StageOneSettings) else 3e-4) * max(1.0, 192 / width)
 
 # %% ../../nbs/04_training/14_budget.ipynb #ff5cca26
@@ -52,14 +56,15 @@ def fitted_settings(
     settings: Settings,  # of one stage of the task recipe
     per_epoch: int,  # updates of an epoch
     width: int,  # hidden size of the model that is trained
-    factor: float = 1.0,  # of the teacher's learning rate: `rate_factor` of the kind of task
+    factor: float = 1.0,  # `training_factor` of the kind of task; for the teacher only
 ) -> Settings:
     "The settings with epochs or steps, and with a learning rate; those that are set stay."
     changes: dict[str, Any] = {}
+    factor = factor if isinstance(settings, FinetuneSettings) else 1.0
     if settings.learning_rate is None:
-        changes["learning_rate"] = float(f"{_rate(settings, width, factor):.2g}")
+        changes["learning_rate"] = float(f"{factor * _rate(settings, width):.2g}")
     if settings.epochs is None and settings.steps is None:
-        updates = LENGTHS[type(settings)][settings.budget].updates(per_epoch)
+        updates = LENGTHS[type(settings)][settings.budget].updates(per_epoch, factor)
         changes |= ({"epochs": ceil(updates / per_epoch)} if updates >= per_epoch
                     else {"steps": updates})
         if settings.evaluate_every is None and updates > 10 * per_epoch:
