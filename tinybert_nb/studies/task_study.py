@@ -38,7 +38,7 @@ from ..recipes.task_distillation import measure_once
 from .ablations import mean_interval
 from ..training.environment import environment
 from ..training.intermediate import check_pair
-from ..training.settings import DistillSettings, StageSettings
+from ..training.settings import DistillSettings, StageSettings, peak_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ def changed_settings(
     if scale == Scale():
         return settings
     fitted = fit_to_task(settings, task, width)
-    changes: dict[str, Any] = {"learning_rate": (fitted.learning_rate or 0.0) * scale.rate}
+    changes: dict[str, Any] = {"learning_rate": peak_rate(fitted) * scale.rate}
     if scale.length != 1.0:
         updates = planned_updates(training_loader(task, fitted), fitted)
         changes |= {"epochs": None, "steps": max(1, round(updates * scale.length))}
@@ -243,16 +243,18 @@ class Gain:
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #1ed2966a
 def gains(rows: Sequence[dict]) -> list[Gain]:  # rows: as of `study_tasks`
-    "A `Gain` per task, size and student."
+    "A `Gain` per task, size and student; the metric of the first seed serves for all."
     found: dict[tuple, dict] = defaultdict(lambda: defaultdict(list))
-    last = {}
+    last: dict[tuple, dict] = {}
+    metrics: dict[tuple, str] = {}
     for row in rows:
         if row["change"] == "defaults":
+            metric = metrics.setdefault((row["task"], row["rows"]), row["metric"])
             student, _, part = row["system"].rpartition(" ")
             if part not in ("baseline", "distilled"):
                 student, part = "", row["system"]
-            found[row["task"], row["rows"], student][part].append(row[row["metric"]])
-            last[row["task"], row["rows"], student] = row
+            found[row["task"], row["rows"], student][part].append(row[metric])
+            last[row["task"], row["rows"], student] = row | {"metric": metric}
     return [Gain(task, count, student, last[task, count, student],
                  {**found[task, count, ""], **values})
             for (task, count, student), values in list(found.items()) if student]
@@ -334,7 +336,7 @@ def change_table(
     lines = []
     for name in names:
         values = [found.get((name, part), []) for part in parts]
-        cells = [_interval(*mean_interval(some)) if some and any(some) else "the same"
+        cells = ["" if not some else _interval(*mean_interval(some)) if any(some) else "the same"
                  for some in values]
         lines.append((name, *cells, f"{sum(each > 0 for each in values[-1])} of {len(values[-1])}"))
     return format_table(("change", *parts, "distilled is better"), lines)
