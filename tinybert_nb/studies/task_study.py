@@ -104,6 +104,15 @@ CHANGES = {
     "stage one: twice the rate": Change(stage_one=Scale(rate=2.0)),
     "stage one: half the length": Change(stage_one=Scale(length=0.5)),
     "stage one: twice the length": Change(stage_one=Scale(length=2.0)),
+    "stage one: top layers": Change(stage_one=Scale(other={"layer_map": "top"})),
+    "stage one: random start": Change(stage_one=Scale(other={"initialization": "random"})),
+    "stage one: with dropout": Change(stage_one=Scale(other={"dropout": True})),
+    "stage one: ten times the attention loss": Change(
+        stage_one=Scale(other={"attention_weight": 10.0})),
+    "stage one: cosine loss of hidden states": Change(
+        stage_one=Scale(other={"hidden_loss": "cosine"})),
+    "stage one: value relations too": Change(
+        stage_one=Scale(other={"value_relation_weight": 1.0})),
     "stage two: half the rate": Change(stage_two=Scale(rate=0.5)),
     "stage two: twice the rate": Change(stage_two=Scale(rate=2.0)),
     "stage two: half the length": Change(stage_two=Scale(length=0.5)),

@@ -65,7 +65,7 @@ def fitted_settings(
         changes["learning_rate"] = float(f"{factor * _rate(settings, width):.2g}")
     if settings.epochs is None and settings.steps is None:
         updates = LENGTHS[type(settings)][settings.budget].updates(per_epoch, factor)
-        changes |= ({"epochs": ceil(updates / per_epoch)} if updates >= per_epoch
+        changes |= ({"epochs": round(updates / per_epoch)} if updates >= per_epoch
                     else {"steps": updates})
         if settings.evaluate_every is None and updates > 10 * per_epoch:
             changes["evaluate_every"] = ceil(updates / 10)

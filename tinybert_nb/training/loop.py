@@ -74,13 +74,13 @@ def evaluate(run: TrainingRun) -> dict[str, float]:  # the metrics
     measured, = broadcast_object_list([measured])  # the values of rank 0 count for all
     run.history.append(split="dev", stage=run.stage, epoch=run.epoch, step=run.step, **measured)
     value = measured[run.evaluation.metric]
-    if run.evaluation.better(value, run.best):
-        run.best, run.evaluations_without_best = value, 0
+    better = run.evaluation.better(value, run.best)
+    run.evaluations_without_best = 0 if better else run.evaluations_without_best + 1
+    if better or value == run.best:
+        run.best = value
         if run.accelerator.is_main_process:
             run.save(run.folder / "best")
         save_run_state(run)
-    else:
-        run.evaluations_without_best += 1
     return measured
 
 # %% ../../nbs/04_training/06_loop.ipynb #28c6d7fa
