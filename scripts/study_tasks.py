@@ -25,6 +25,7 @@ from tinybert_nb.data.download import fetch_asset
 from tinybert_nb.data.packaged_texts import movie_reviews
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import TaskForm
+from tinybert_nb.files.storage import write_json_lines
 from tinybert_nb.files.terminal import show
 from tinybert_nb.studies.task_study import StudyTask, change_table, gain_table, study_tasks
 
@@ -182,8 +183,7 @@ def written(folder: Path, name: str, parts: Iterable[list[Row]]) -> list[Path]:
     """The rows as files of a row a line."""
     paths = [folder / "texts" / f"{name.replace(' ', '-')}-{part}.jsonl" for part in ("train", "test")]
     for path, rows in zip(paths, parts):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        write_json_lines(path, rows)
     return paths
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .style import (MARKERS, _PLAIN, _axes, _caption, _display_name, _grey,
     _line_colour, _panels, _title_and_notice)
-from ..evaluation.tables import millions
+from ..evaluation.tables import mean_and_spread, millions
 
 # %% ../../nbs/09_analysis/05_history_figures.ipynb #969d524a
 _NOT_A_TERM = {
@@ -248,9 +248,13 @@ def _draw_system(
     )
     ax.plot(values, [place] * len(values), "o", color=_grey(0.65), markersize=3, zorder=3)
     ax.plot(middle, place, "o", color=_line_colour(0), markersize=9, zorder=2)
-    said = f"{middle:.3f} ± {spread:.3f}" if len(values) > 1 else f"{middle:.3f}"
     ax.annotate(
-        said, (middle, place), (0, 7), textcoords="offset points", ha="center", fontsize=8.5
+        mean_and_spread(values),
+        (middle, place),
+        (0, 7),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8.5,
     )
 
 

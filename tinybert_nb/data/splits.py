@@ -27,7 +27,7 @@ from .labels import stated_positive_class
 from .question_answering import plain_characters
 from .task_form import DataError, TaskForm
 from .task_kinds import Example, TaskKind
-from ..files.storage import file_sha256, workplace
+from ..files.storage import file_sha256, workplace, write_json_lines
 from ..files.terminal import note
 
 # %% ../../nbs/01_data/16_splits.ipynb #f3d09fc5
@@ -156,9 +156,7 @@ def _write_split(path, examples, kind: TaskKind, settings, target):
     common = 0 if alike is None else np.isin(alike[sides[1]], alike[sides[0]]).sum()
     with workplace(target.parent, target.name) as temporary:
         for rows, file in zip(sides, ("train.jsonl", "dev.jsonl")):
-            (temporary / file).write_text("".join(
-                json.dumps(kind.to_row(examples[row]), ensure_ascii=False) + "\n" for row in rows),
-                encoding="utf-8")
+            write_json_lines(temporary / file, (kind.to_row(examples[row]) for row in rows))
         about = {"rows": len(sides[1]), "similar": int(common)}
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
         target.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from .comparison import (
     agreement, bootstrap_interval, calibration_error, own_errors)
 from .measurement import measure_model, training_record
 from .predictions import open_system
-from .tables import metric_label, summarise
+from .tables import metric_label, summarise, with_spread
 from ..files.table_styles import format_table
 from ..models.heads import labels_of
 from ..models.loading import load_config
@@ -215,8 +215,7 @@ def table_cells(
     head[-2] = f"texts/s, {rows[0]['threads']} threads"
     cells = [head]
     for line in summarise(rows):
-        spread = "" if line["spread"] is None else f" ± {line['spread']:.3f}"
-        cells.append([line["system"], f"{line[line['metric']]:.3f}{spread}",
+        cells.append([line["system"], with_spread(line[line["metric"]], line["spread"]),
                       f"[{line['low']:.3f}, {line['high']:.3f}]",
                       *(cell(line) for cell in COLUMNS.values())])
     return cells

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_RECORD', 'refuse_pointer', 'AssetError', 'read_own_record', 'check_output', 'atomic_file', 'atomic_folder',
-           'workplace', 'make_parts', 'file_sha256', 'as_json', 'write_json']
+           'workplace', 'make_parts', 'file_sha256', 'as_json', 'write_json', 'write_json_lines']
 
 # %% ../../nbs/00_files/01_storage.ipynb #a0f11e03
 import hashlib
@@ -233,3 +233,12 @@ def write_json(
     text = json.dumps(as_json(content), indent=1, ensure_ascii=False)
     with atomic_file(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
+
+# %% ../../nbs/00_files/01_storage.ipynb #79b45e02
+def write_json_lines(
+    path: str | Path,  # its folder is made if need be
+    rows: Iterable[dict],  # of JSON types
+) -> None:
+    "Write JSON lines atomically: a row a line."
+    with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

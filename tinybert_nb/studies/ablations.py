@@ -18,7 +18,7 @@ from scipy.stats import t as student_t
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.splits import TaskFiles, ensure_dev_split
-from ..evaluation.tables import metric_label
+from ..evaluation.tables import mean_and_spread, metric_label
 from ..files.storage import check_output, write_json
 from ..files.table_styles import format_table
 from ..models.loading import load_config
@@ -215,15 +215,9 @@ def ablation_table(
         values = [row[metric] for row in rows if row["system"] == name]
         change, paper = changes.get(name, []), _published_change(name)
         published = "" if paper is None else f"{paper:+.3f}"
-        lines.append((name, _spread(values, ".3f"), _spread(change, "+.3f"), published,
+        lines.append((name, mean_and_spread(values), mean_and_spread(change, "+.3f"), published,
                       len(values)))
     return format_table(head, lines)
-
-
-def _spread(values: list[float], form: str) -> str:
-    "Mean and sample standard deviation, joined by no-break spaces."
-    spread = f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{mean(values):{form}}{spread}" if values else ""
 
 # %% ../../nbs/10_studies/02_ablations.ipynb #a70122a8
 def plot_ablations(
@@ -270,7 +264,7 @@ def tasks_table(
         values = {name: [row[metric] for row in rows if row["system"] == name] for name in _SYSTEMS}
         if not values["teacher"]:
             raise ValueError(f"{task}: the teacher was not measured, nothing can be compared")
-        cells = {name: _spread(some, ".3f") for name, some in values.items()}
+        cells = {name: mean_and_spread(some) for name, some in values.items()}
         for name in ("without augmentation", "full"):
             if values[name]:
                 cells[name] += f" ({mean(values[name]) / mean(values['teacher']):.1%})"

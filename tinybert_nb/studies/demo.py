@@ -29,7 +29,7 @@ from ..data.encoding import encode_examples, fingerprint
 from ..data.examples import read_examples, write_examples
 from ..data.packaged_texts import movie_reviews
 from ..data.splits import TaskFiles
-from ..evaluation.tables import millions, results_table, summarise
+from ..evaluation.tables import millions, results_table, summarise, with_spread
 from ..files.storage import check_output, write_json
 from ..files.terminal import show
 from ..models.heads import labels_of
@@ -189,10 +189,9 @@ def _shown(rows: list[dict]) -> list[dict]:
     "The summary as rows of formatted text."
     shown = []
     for line in summarise(rows):
-        spread = line["spread"]
         shown.append({
             "system": line["system"],
-            "accuracy": f"{line['accuracy']:.3f}" + (f" ± {spread:.3f}" if spread else ""),
+            "accuracy": with_spread(line["accuracy"], line["spread"]),
             "macro F1": f"{line['macro_f1']:.3f}",
             "updates": f"{line['updates']:,.0f}" if "updates" in line else "",
             "rows seen": f"{line['rows_seen']:,.0f}" if "rows_seen" in line else "",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.splits import TaskFiles, ensure_dev_split
-from ..evaluation.tables import metric_label
+from ..evaluation.tables import mean_and_spread, metric_label
 from ..files.storage import check_output, write_json
 from ..files.table_styles import format_table
 from ..recipes.finetuning import finetune
@@ -127,15 +127,9 @@ def initialization_table(rows: list[dict]) -> str:  # from `compare_initializati
     lines = []
     for (task, start, tokens), values in figures.items():
         amount = "" if tokens is None else f"{tokens:,}"
-        lines.append((task, start, amount, _spread(losses[task, start, tokens]), _spread(values),
-                      len(values)))
+        lines.append((task, start, amount, mean_and_spread(losses[task, start, tokens]),
+                      mean_and_spread(values), len(values)))
     return format_table(head, lines)
-
-
-def _spread(values: list[float]) -> str:
-    "Mean and sample standard deviation, if there are several values."
-    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{mean(values):.3f}{spread}" if values else ""
 
 
 def _grouped(rows, name: str = "") -> dict[tuple, list[float]]:

@@ -8,7 +8,6 @@ __all__ = ['CHANGES', 'Settings', 'StudyTask', 'draw_rows', 'Scale', 'Change', '
            'change_table', 'plot_gains']
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #b8e15a41
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,8 @@ from ..data.catalogue import DEFAULT_TEACHER
 from ..data.examples import read_examples
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_kinds import label_classes
-from ..evaluation.tables import metric_label
-from ..files.storage import atomic_file, check_output, write_json
+from ..evaluation.tables import metric_label, with_spread
+from ..files.storage import check_output, write_json, write_json_lines
 from ..files.table_styles import format_table
 from ..files.terminal import note
 from ..models.loading import load_config
@@ -70,9 +69,7 @@ def draw_rows(
     held = [each for each in held if known.issuperset(label_classes(each.label))]
     train, test = (Path(folder) / f"{name}.jsonl" for name in ("train", "test"))
     for path, some in ((train, drawn), (test, held)):
-        with atomic_file(path) as unfinished:
-            unfinished.write_text("".join(json.dumps(form.kind.to_row(each), ensure_ascii=False)
-                                          + "\n" for each in some), encoding="utf-8")
+        write_json_lines(path, map(form.kind.to_row, some))
     return TaskFiles(train, test, replace(form, text="", text_b="", label="", encoding="",
                                           classes=""))
 
@@ -94,7 +91,7 @@ class Change:
     stage_one: Scale = Scale()
     stage_two: Scale = Scale()
 
-
+# %% ../../nbs/10_studies/09_task_study.ipynb #65fd7ab5
 CHANGES = {
     "defaults": Change(),
     "teacher: half the rate": Change(teacher=Scale(rate=0.5)),
@@ -273,12 +270,6 @@ def _figure(values: Sequence[float]) -> str:
     return f"{mean(values):.3f}" if values else ""
 
 
-def _interval(middle: float, half: float) -> str:
-    "Joined by no-break spaces; a single value has no interval."
-    spread = f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{half:.3f}" if half < float("inf") else ""
-    return f"{middle:+.3f}{spread}"
-
-
 def gain_table(
     rows: Sequence[dict],  # as of `study_tasks`
 ) -> str:  # Markdown
@@ -292,7 +283,7 @@ def gain_table(
         aside = " (kept aside)" if each.row["kept_aside"] else ""
         lines.append((each.task + aside, f"{each.rows:,}", metric_label(each.row["metric"]),
                       told["bag of words"], told["frozen teacher"], told["teacher"], each.student,
-                      told["baseline"], told["distilled"], _interval(*each.interval),
+                      told["baseline"], told["distilled"], with_spread(*each.interval, "+.3f"),
                       f"{each.fraction:.1%}", len(each.values["distilled"])))
     return format_table(head, lines)
 
@@ -345,7 +336,7 @@ def change_table(
     lines = []
     for name in names:
         values = [found.get((name, part), []) for part in parts]
-        cells = ["" if not some else _interval(*mean_interval(some)) if any(some) else "the same"
+        cells = ["" if not some else with_spread(*mean_interval(some), "+.3f") if any(some) else "the same"
                  for some in values]
         lines.append((name, *cells, f"{sum(each > 0 for each in values[-1])} of {len(values[-1])}"))
     return format_table(("change", *parts, "distilled is better"), lines)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..files.storage import atomic_file
+from ..files.storage import atomic_file, write_json_lines
 from ..files.terminal import progress_bar
 from .settings import TrainingSettings
 
@@ -34,8 +34,7 @@ class History:
         self.rows: list[dict] = []
         self.watch = watch or (lambda row: None)
         if written:
-            with atomic_file(self.path) as unfinished:
-                unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            write_json_lines(self.path, rows)
         for row in rows:
             self.rows.append(row)
             self.watch(row)
