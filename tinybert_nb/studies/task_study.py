@@ -336,7 +336,7 @@ def change_table(
     lines = []
     for name in names:
         values = [found.get((name, part), []) for part in parts]
-        cells = ["" if not some else with_spread(*mean_interval(some), "+.3f") if any(some) else "the same"
+        cells = [with_spread(*mean_interval(some), "+.3f") if any(some) else "the same" * bool(some)
                  for some in values]
         lines.append((name, *cells, f"{sum(each > 0 for each in values[-1])} of {len(values[-1])}"))
     return format_table(("change", *parts, "distilled is better"), lines)
