@@ -116,6 +116,9 @@ CHANGES = {
     "stage two: twice the length": Change(stage_two=Scale(length=2.0)),
     "stage two: gold labels too": Change(stage_two=Scale(other={"gold_weight": 1.0})),
     "stage two: temperature 2": Change(stage_two=Scale(other={"temperature": 2.0})),
+    "stage two: temperature 4": Change(stage_two=Scale(other={"temperature": 4.0})),
+    "stage two: squared error of logits": Change(
+        stage_two=Scale(other={"prediction_loss": "logit_mse"})),
 }
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #284f35cc
