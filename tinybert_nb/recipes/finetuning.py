@@ -79,7 +79,9 @@ def train_classifier(
         with threshold_at_zero(model, found["threshold"]):
             save_student(folder, model, task.tokenizer)
 
-    evaluation = Evaluation(measure, metric, metric not in kind.smaller_is_better)
+    larger = metric not in kind.smaller_is_better
+    error = 0.5 / math.sqrt(len(task.eval)) if larger else 0.0  # the largest one of a fraction
+    evaluation = Evaluation(measure, metric, larger, error)
     loader = training_loader(task, settings)
     batches: DataLoader | PhasedLoader = loader
     phases = [*before, (loader, planned_updates(loader, settings))]

@@ -38,20 +38,29 @@ class Evaluation:
     measure: Callable[[], dict[str, float]]  # called in eval mode and without gradient
     metric: str  # the key of what `measure` gives that chooses the best checkpoint
     larger_is_better: bool = True
+    tolerance: float = 0.0  # so much worse than the best may the chosen checkpoint be
+
+    def _lead(self, value: float, best: float | None) -> float:
+        "By how much `value` is better than the best so far, if any; not finite: by none."
+        if not math.isfinite(value):
+            return -math.inf
+        return math.inf if best is None else (value - best) * (1 if self.larger_is_better else -1)
 
     def better(self, value: float, best: float | None) -> bool:
         "Whether `value` is finite and beats the best so far; None: there is none yet."
-        if best is None or not math.isfinite(value):
-            return math.isfinite(value)
-        return value > best if self.larger_is_better else value < best
+        return self._lead(value, best) > 0
+
+    def chosen(self, value: float, best: float | None) -> bool:
+        "Whether `value` is finite and within the tolerance of the best so far."
+        return self._lead(value, best) >= -self.tolerance
 
     def best(self, rows: Iterable[dict]) -> float | None:  # rows of the history
-        "The best finite value of the metric on the dev set; None if there is none."
-        best = None
-        for row in rows:
-            if row["split"] == "dev" and self.better(row[self.metric], best):
-                best = row[self.metric]
-        return best
+        "The metric of the chosen checkpoint on the dev set; None if there is none."
+        best, kept = None, None
+        for value in (row[self.metric] for row in rows if row["split"] == "dev"):
+            kept = value if self.chosen(value, best) else kept
+            best = value if self.better(value, best) else best
+        return kept
 
 # %% ../../nbs/04_training/06_loop.ipynb #bbbd9736
 def log_terms(run: TrainingRun) -> None:
@@ -63,7 +72,7 @@ def log_terms(run: TrainingRun) -> None:
 
 # %% ../../nbs/04_training/06_loop.ipynb #79e4d6f7
 def evaluate(run: TrainingRun) -> dict[str, float]:  # the metrics
-    "Evaluate on the dev set, append history rows, save the checkpoint if it is the best."
+    "Evaluate on the dev set, append history rows, save the checkpoint if it is chosen."
     log_terms(run)
     if run.set_share:
         run.set_share(None)
@@ -74,10 +83,10 @@ def evaluate(run: TrainingRun) -> dict[str, float]:  # the metrics
     measured, = broadcast_object_list([measured])  # the values of rank 0 count for all
     run.history.append(split="dev", stage=run.stage, epoch=run.epoch, step=run.step, **measured)
     value = measured[run.evaluation.metric]
-    better = run.evaluation.better(value, run.best)
+    chosen, better = run.evaluation.chosen(value, run.best), run.evaluation.better(value, run.best)
     run.evaluations_without_best = 0 if better else run.evaluations_without_best + 1
-    if better or value == run.best:
-        run.best = value
+    run.best = value if better else run.best
+    if chosen:
         if run.accelerator.is_main_process:
             run.save(run.folder / "best")
         save_run_state(run)
