@@ -50,6 +50,7 @@ class LengthGroupedSampler(Sampler):
         seed: int | None = None,  # None: sorted by length, the same every time
         group: int = 50,  # batches that are sorted together
         tokens: int | None = None,  # budget of a batch instead of batch_size: rows x longest row
+        versions: int = 1,  # of each row, one version after the other; an epoch reads one
     ):
         self.lengths, count = np.asarray(lengths, dtype=np.int32), len(lengths)
         if min(batch_size, group, 1 if tokens is None else tokens) < 1:
@@ -58,7 +59,7 @@ class LengthGroupedSampler(Sampler):
         self._cuts = np.array([*cuts, count])
         self._together = max(1, count) if tokens or seed is None else batch_size * group
         self.batch_size, self.seed = None if tokens else batch_size, seed
-        self.epoch, self._skip, self.drop_last = 0, 0, False
+        self.versions, self.epoch, self._skip, self.drop_last = versions, 0, 0, False
 
     def set_epoch(self, epoch: int, skip: int | None = None) -> None:
         """Set the epoch, from 0; its next iteration skips the first `skip` batches.
@@ -81,6 +82,7 @@ class LengthGroupedSampler(Sampler):
         for start in range(0, len(rows), self._together):
             part = rows[start:start + self._together]
             part[:] = part[self.lengths[part].argsort(kind="stable")]
+        rows += self.epoch % self.versions * len(rows)
         skip, self._skip = self._skip, 0
         return (rows[self._cuts[batch]:self._cuts[batch + 1]].tolist() for batch in batches[skip:])
 
@@ -149,6 +151,7 @@ def make_loader(
     tokens: int | None = None,  # budget of a batch instead of batch_size: rows x width
     multiple_of: int = 1,  # widths are rounded up to a multiple of this
     pin_memory: bool = False,  # page-locked tensors, for a faster copy to a GPU
+    versions: int = 1,  # of each text among the rows; an epoch reads one of them
 ) -> DataLoader:
     """Make a loader of length-grouped batches, each padded to its own longest row.
 
@@ -162,8 +165,8 @@ def make_loader(
     if multiple_of < 1:
         raise DataError(f"multiple_of is {multiple_of}; it must be at least 1")
     width = {"multiple_of": multiple_of, "limit": tokenizer.model_max_length}
-    widths = _widths(row_lengths(rows), **width)
-    sampler = LengthGroupedSampler(widths, batch_size, seed, tokens=tokens)
+    widths = _widths(row_lengths(rows), **width)[:len(rows) // versions]
+    sampler = LengthGroupedSampler(widths, batch_size, seed, tokens=tokens, versions=versions)
     padding = partial(pad_batch, pad_token_id=tokenizer.pad_token_id, **width)
     return DataLoader(rows, batch_sampler=sampler, collate_fn=padding, pin_memory=pin_memory,
                       generator=torch.Generator())

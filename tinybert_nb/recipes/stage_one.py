@@ -20,7 +20,7 @@ from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
-from .task_data import (TaskData, fit_to_task, inference_loader,
+from .task_data import (TaskData, add_noise, fit_to_task, inference_loader,
     load_task, planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
@@ -95,11 +95,12 @@ def stage_one(
         check_teacher(teacher, task, settings.precision)
     model = load_classifier(teacher, task.labels, problem=task.form.problem)
     step = make_step(*make_student(student, model, task, settings), model, settings)
+    task = add_noise(task, settings)
     dev_loader = NumberedFrom(make_loader(task.eval, task.tokenizer, settings.batch_size,
                                           multiple_of=width_multiple(settings)), len(task.train))
     loader = training_loader(task, settings)
     cache_task_traces(step, settings, task, {"teacher": identify_model(teacher)},
-                      planned_updates(loader, settings) / len(loader))
+                      planned_updates(loader, settings) / len(loader) / task.versions)
     found = train_intermediate(step, loader, settings, out, task.tokenizer,
                                lambda: mean_terms(step, dev_loader), "stage one", watch)
     yield found | {"rows_seen": rows_seen([(loader, found["updates"])], found["updates"])}

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['Settings', 'TaskData', 'load_task', 'note_labels', 'width_multiple', 'training_loader', 'fit_to_task',
-           'inference_loader', 'planned_updates', 'PhasedLoader', 'rows_seen']
+           'inference_loader', 'planned_updates', 'planned_copies', 'add_noise', 'PhasedLoader', 'rows_seen']
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #a55edf7f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from ..augmentation.noise import with_noisy_copies
 from ..data.batches import LengthGroupedSampler, make_loader, row_lengths
+from ..data.catalogue import data_folder
 from ..data.encoding import encode_file, encoding_of, fingerprint
 from ..data.labels import match_labels, positive_class, scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split
@@ -30,7 +33,8 @@ from ..models.loading import load_config
 from ..models.tokenizers import limit_length
 from ..training.budget import fitted_settings
 from ..training.processes import processes
-from ..training.settings import StageSettings, TrainingSettings, total_updates
+from ..training.settings import (StageSettings, StudentSettings,
+    TrainingSettings, total_updates)
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #59360f41
 @dataclass
@@ -43,6 +47,7 @@ class TaskData:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str  # of files, form, classes, tokenizer and length
     form: TaskForm = TaskForm()  # includes the positive class, if any
+    versions: int = 1  # of each text in `train`, one version after the other
 
     @cached_property
     def metric(self) -> str:
@@ -95,7 +100,7 @@ def training_loader(task: TaskData, settings: StageSettings) -> DataLoader:
     "Shuffled batches of the training rows."
     return make_loader(task.train, task.tokenizer, settings.batch_size, settings.seed,
                        tokens=settings.tokens_per_batch, multiple_of=width_multiple(settings),
-                       pin_memory=torch.cuda.is_available())
+                       pin_memory=torch.cuda.is_available(), versions=task.versions)
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #35f798d7
 Settings = TypeVar("Settings", bound=StageSettings)
@@ -124,6 +129,28 @@ def inference_loader(
 def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     "The number of updates that the settings request: `steps`, or `epochs` times the batches."
     return total_updates(settings, len(loader))
+
+# %% ../../nbs/07_recipes/04_task_data.ipynb #841451f9
+def planned_copies(loader: DataLoader, settings: StudentSettings) -> int:
+    "The number of noisy copies of each text that a run reads."
+    epochs = ceil(planned_updates(loader, settings) / len(loader))
+    return min(settings.noisy_copies, epochs - 1) if settings.noise else 0
+
+# %% ../../nbs/07_recipes/04_task_data.ipynb #8bf7b26b
+def add_noise(
+    task: TaskData,
+    settings: StudentSettings,  # with epochs or steps
+) -> TaskData:  # with another fingerprint, if there are copies
+    "The task with noisy copies of its training rows."
+    copies = planned_copies(training_loader(task, settings), settings)
+    if not copies:
+        return task
+    key = fingerprint([{"data": task.fingerprint, "copies": copies, "noise": settings.noise,
+                        "seed": settings.seed}])
+    with processes().main_process_first():  # the other processes read them from disk
+        rows = with_noisy_copies(task.train, copies, settings.noise, task.tokenizer.all_special_ids,
+                                 settings.seed, data_folder() / "noisy" / f"{key}.arrow")
+    return replace(task, train=rows, versions=copies + 1, fingerprint=key)
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #ce806248
 def _sampler_of(loader: DataLoader) -> LengthGroupedSampler:

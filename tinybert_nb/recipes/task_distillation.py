@@ -33,14 +33,14 @@ from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
 from .task_data import (
-    fit_to_task, load_task, planned_updates, rows_seen, training_loader)
+    fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
 from ..training.processes import processes
 from ..training.runs import identify_model, inputs_of, run_once
 from ..training.settings import (AugmentationSettings, DistillSettings,
-                                           StageSettings)
+                                           StageSettings, StudentSettings)
 from ..training.status import read_json
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #41ce7f90
@@ -179,16 +179,17 @@ def expected_minutes(
     batch = next(iter(training_loader(task, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
     taught, learnt = (_seconds_a_row(size, batch, backward=True) for size in sizes)
-    minutes = {}
+    minutes, baseline = {}, 0.0
     for name, stage in stages.items():
         fitted = fit_to_task(stage, task, sizes[name != "teacher"].hidden_size)
         loader = training_loader(task, fitted)
         updates = planned_updates(loader, fitted)
         rows = rows_seen([(loader, updates)], updates)
-        minutes[name] = (rows * taught if name == "teacher" else rows * learnt + asked) / 60
-    if settings.baseline:
-        minutes["baseline"] = minutes["stage one"] + minutes["stage two"] - 2 * asked / 60
-    return minutes
+        minutes[name] = rows * taught / 60
+        if isinstance(fitted, StudentSettings):
+            minutes[name] = (rows * learnt + (1 + planned_copies(loader, fitted)) * asked) / 60
+            baseline += rows * learnt / 60
+    return minutes | ({"baseline": baseline} if settings.baseline else {})
 
 
 def _announce(minutes: dict[str, float]) -> None:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMAT_NAMES', 'Precision', 'RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TraceCache', 'Budget', 'Baselines', 'Growing',
            'TrainingSettings', 'total_updates', 'peak_rate', 'result_settings', 'IntermediateSettings',
-           'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings',
-           'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings',
-           'InitializationSettings', 'AblationSettings', 'check_seeds']
+           'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StudentSettings', 'StageOneSettings',
+           'StageTwoSettings', 'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings',
+           'AugmentationBenchSettings', 'InitializationSettings', 'AblationSettings', 'check_seeds']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
@@ -167,9 +167,24 @@ class StageSettings(TrainingSettings):
 class FinetuneSettings(StageSettings):
     "Fine-tuning with the gold labels: the teacher, or a student without distillation."
 
+# %% ../../nbs/04_training/00_settings.ipynb #fb57da08
+@dataclass
+class StudentSettings(StageSettings):
+    "Settings of the stages in which a fine-tuned teacher is imitated."
+
+    noisy_copies: int = 3  # of each text; epochs take turns between the text and these
+    noise: float = 0.3  # fraction of a copy's tokens that are replaced by random ones
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.noisy_copies < 0:
+            raise ValueError(f"noisy_copies is {self.noisy_copies}: it must be at least 0")
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise is {self.noise}: it must lie between 0 and 1")
+
 # %% ../../nbs/04_training/00_settings.ipynb #2f3c9868
 @dataclass
-class StageOneSettings(IntermediateSettings, StageSettings):
+class StageOneSettings(IntermediateSettings, StudentSettings):
     "Stage one: embeddings, hidden states and attention scores, on the task's texts."
 
     epochs: int | None = None  # passes; none: by the budget (paper: 10 to 50, augmented)
@@ -178,7 +193,7 @@ class StageOneSettings(IntermediateSettings, StageSettings):
 
 # %% ../../nbs/04_training/00_settings.ipynb #fb2ad409
 @dataclass
-class StageTwoSettings(StageSettings):
+class StageTwoSettings(StudentSettings):
     "Stage two: the teacher's logits."
 
     epochs: int | None = None  # passes over the training rows; none: by the budget (paper: 3)
