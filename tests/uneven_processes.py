@@ -33,5 +33,5 @@ def train_unevenly(folder: Path) -> None:
     settings = TrainingSettings(epochs=4, patience=3, evaluate_every=1, learning_rate=0.1)
     batches = [{"x": torch.ones(2, 1), "row": torch.arange(2)}] * 4
     evaluation = Evaluation(measure, "loss", larger_is_better=False)
-    rows = train(line, batches, settings, folder, lambda path: path.mkdir(), evaluation)
+    rows = train(line, batches, settings, folder, lambda path: path.mkdir(exist_ok=True), evaluation)
     (folder / f"rank-{rank}.txt").write_text(f"{rows}\n{line.weight.item()}\n")
