@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,8 +132,8 @@ def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
 # %% ../../nbs/07_recipes/04_task_data.ipynb #841451f9
 def planned_copies(loader: DataLoader, settings: StudentSettings) -> int:
     "The number of noisy copies of each text that a run reads."
-    epochs = ceil(planned_updates(loader, settings) / len(loader))
-    return min(settings.noisy_copies, epochs - 1) if settings.noise else 0
+    epochs = planned_updates(loader, settings) / len(loader)
+    return max(0, min(settings.noisy_copies, int(epochs / 2) - 1)) if settings.noise else 0
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #8bf7b26b
 def add_noise(

@@ -110,6 +110,10 @@ CHANGES = {
         stage_one=Scale(other={"hidden_loss": "cosine"})),
     "stage one: value relations too": Change(
         stage_one=Scale(other={"value_relation_weight": 1.0})),
+    "both stages: no noisy copies": Change(
+        stage_one=Scale(other={"noisy_copies": 0}), stage_two=Scale(other={"noisy_copies": 0})),
+    "both stages: half the noise": Change(
+        stage_one=Scale(other={"noise": 0.15}), stage_two=Scale(other={"noise": 0.15})),
     "stage two: half the rate": Change(stage_two=Scale(rate=0.5)),
     "stage two: twice the rate": Change(stage_two=Scale(rate=2.0)),
     "stage two: half the length": Change(stage_two=Scale(length=0.5)),

@@ -172,7 +172,7 @@ class FinetuneSettings(StageSettings):
 class StudentSettings(StageSettings):
     "Settings of the stages in which a fine-tuned teacher is imitated."
 
-    noisy_copies: int = 3  # of each text; epochs take turns between the text and these
+    noisy_copies: int = 3  # of each text, at most; epochs take turns between these and the text
     noise: float = 0.3  # fraction of a copy's tokens that are replaced by random ones
 
     def __post_init__(self):
