@@ -38,18 +38,18 @@ def options_of(kind: type, prefix: str = "") -> dict[str, Any]:  # name -> type
 
 # %% ../../nbs/11_cli/00_arguments.ipynb #6591fbee
 def shared_options(kind: type) -> dict[str, list[str]]:  # shared name -> the options it sets
-    "The options that all task stages of a settings dataclass have; {} for less than two stages."
-    from tinybert_nb.training.settings import StageSettings
+    "The options that several task stages of a settings dataclass have."
+    from tinybert_nb.training.settings import StageSettings, StudentSettings
 
-    stages = [name for name, hint in get_type_hints(kind).items()
-              if isinstance(hint, type) and issubclass(hint, StageSettings)]
-    if len(stages) < 2:
-        return {}
-    own = [option.name for option in fields(kind)]
-    found = {option.name: [f"{stage}.{option.name}" for stage in stages]
-             for option in fields(StageSettings) if option.name not in own}
+    own, found = [option.name for option in fields(kind)], dict[str, list[str]]()
+    for shared in (StageSettings, StudentSettings):
+        stages = [name for name, hint in get_type_hints(kind).items()
+                  if isinstance(hint, type) and issubclass(hint, shared)]
+        for option in (each.name for each in fields(shared) if len(stages) > 1):
+            if option not in own:
+                found.setdefault(option, [f"{stage}.{option}" for stage in stages])
     if "seeds" in own:
-        del found["seed"]
+        found.pop("seed", None)
     return {name.replace("_", "-"): [each.replace("_", "-") for each in options]
             for name, options in found.items()}
 

@@ -101,9 +101,9 @@ def described_options(
 # %% ../../nbs/11_cli/02_help.ipynb #ee9fb6dd
 def shared_descriptions(settings: type) -> list[Option]:
     "The options that the stages of a recipe share; a default names the stages where it differs."
-    from tinybert_nb.training.settings import StageSettings
+    from tinybert_nb.training.settings import StudentSettings
 
-    comments = field_comments(StageSettings)
+    comments = field_comments(StudentSettings)  # those of all stages, too
     topic = "All stages (an option of one stage wins: --stage-one.epochs 10)"
     found, options = [], {each.name: each for each in described_options(settings, "")}
     for name, targets in shared_options(settings).items():
@@ -119,7 +119,7 @@ MANY = 30  # with more options than these, --help is a selection
 USUAL = {  # the settings that people set
     "text", "text-b", "label", "problem", "epochs", "batch-size", "learning-rate", "max-length",
     "length", "budget", "seed", "steps", "initialization", "layer-map", "temperature",
-    "gold-weight", "baseline", "baselines",
+    "gold-weight", "noise", "baseline", "baselines",
     "augment", "tokens", "seeds", "initializations", "variants"}
 
 

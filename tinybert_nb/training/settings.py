@@ -172,8 +172,8 @@ class FinetuneSettings(StageSettings):
 class StudentSettings(StageSettings):
     "Settings of the stages in which a fine-tuned teacher is imitated."
 
-    noisy_copies: int = 3  # of each text, at most; epochs take turns between these and the text
-    noise: float = 0.3  # fraction of a copy's tokens that are replaced by random ones
+    noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
+    noise: float = 0.3  # fraction of random tokens in noisy copies of the texts; 0: no copies
 
     def __post_init__(self):
         super().__post_init__()
