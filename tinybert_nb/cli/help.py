@@ -119,7 +119,7 @@ MANY = 30  # with more options than these, --help is a selection
 USUAL = {  # the settings that people set
     "text", "text-b", "label", "problem", "epochs", "batch-size", "learning-rate", "max-length",
     "length", "budget", "seed", "steps", "initialization", "layer-map", "temperature",
-    "gold-weight", "noise", "baseline", "baselines",
+    "gold-weight", "baseline", "baselines",
     "augment", "tokens", "seeds", "initializations", "variants"}
 
 
