@@ -23,7 +23,7 @@ from ..data.examples import read_examples
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_kinds import label_classes
 from ..evaluation.tables import metric_label, with_spread
-from ..files.storage import check_output, write_json, write_json_lines
+from ..files.storage import check_output, read_own_record, write_json, write_json_lines
 from ..files.table_styles import format_table
 from ..files.terminal import note
 from ..models.loading import load_config
@@ -209,13 +209,14 @@ def study_tasks(
     changes: Sequence[str] = ("defaults",),  # names in `CHANGES`
     teacher: str = DEFAULT_TEACHER,  # pre-trained
     settings: DistillSettings | None = None,
-) -> list[dict]:  # a row per task, size, seed, change and system
+) -> list[dict]:  # a row per task, size, seed, change and system, of earlier calls too
     "Run all combinations; resumable. Writes out/rows.json after each."
-    settings, out, rows = settings or DistillSettings(), Path(out), []
+    settings, out = settings or DistillSettings(), Path(out)
     if unknown := [name for name in changes if name not in CHANGES]:
         raise ValueError(f"changes has {unknown[0]!r}: choose from {', '.join(CHANGES)}")
     check_output(out, [path for task in tasks.values() for path in task.files.paths], "rows.json",
                  ["rows.json"])
+    rows = {_key(row): row for row in read_own_record(out / "rows.json").get("rows", [])}
     for seed, size, (name, task) in product(seeds, sizes, tasks.items()):
         place = out / name / f"{size}-rows" / f"seed-{seed}"
         files = draw_rows(task, size, seed, place)
@@ -226,10 +227,14 @@ def study_tasks(
                  "kept_aside": task.kept_aside}
         for change in changes:
             found = run_change(files, students, change, place, teacher, settings.with_seed(seed))
-            rows += [about | {"change": change} | row for row in found]
-            write_json(out / "rows.json", {"rows": rows, "teacher": teacher, "settings": settings,
-                                           **environment()})
-    return rows
+            rows |= {_key(row): row for row in (about | {"change": change} | row for row in found)}
+            write_json(out / "rows.json", {"rows": [*rows.values()], "teacher": teacher,
+                                           "settings": settings, **environment()})
+    return [*rows.values()]
+
+
+def _key(row: dict) -> tuple:
+    return tuple(row[name] for name in ("task", "rows", "seed", "change", "system"))
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #06d1f790
 @dataclass(frozen=True)
