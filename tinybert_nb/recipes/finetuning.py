@@ -80,8 +80,7 @@ def train_classifier(
             save_student(folder, model, task.tokenizer)
 
     larger = metric not in kind.smaller_is_better
-    error = 0.5 / math.sqrt(len(task.eval)) if larger else 0.0  # the largest one of a fraction
-    evaluation = Evaluation(measure, metric, larger, error)
+    evaluation = Evaluation(measure, metric, larger, len(task.eval) if larger else None)
     loader = training_loader(task, settings)
     batches: DataLoader | PhasedLoader = loader
     phases = [*before, (loader, planned_updates(loader, settings))]

@@ -145,7 +145,7 @@ def add_noise(
     if not copies:
         return task
     key = fingerprint([{"data": task.fingerprint, "copies": copies, "noise": settings.noise,
-                        "seed": settings.seed}])
+                        "seed": settings.seed, "version": 1}])
     with processes().main_process_first():  # the other processes read them from disk
         rows = with_noisy_copies(task.train, copies, settings.noise, task.tokenizer.all_special_ids,
                                  settings.seed, data_folder() / "noisy" / f"{key}.arrow")

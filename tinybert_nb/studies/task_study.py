@@ -23,7 +23,8 @@ from ..data.examples import read_examples
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_kinds import label_classes
 from ..evaluation.tables import metric_label, with_spread
-from ..files.storage import check_output, read_own_record, write_json, write_json_lines
+from ..files.storage import as_json, check_output, read_own_record
+from ..files.storage import write_json, write_json_lines
 from ..files.table_styles import format_table
 from ..files.terminal import note
 from ..models.loading import load_config
@@ -216,7 +217,11 @@ def study_tasks(
         raise ValueError(f"changes has {unknown[0]!r}: choose from {', '.join(CHANGES)}")
     check_output(out, [path for task in tasks.values() for path in task.files.paths], "rows.json",
                  ["rows.json"])
-    rows = {_key(row): row for row in read_own_record(out / "rows.json").get("rows", [])}
+    earlier, now = read_own_record(out / "rows.json"), {"teacher": teacher, "settings": settings}
+    if earlier and any(earlier.get(name) != as_json(value) for name, value in now.items()):
+        raise ValueError(f"{out} holds a study with another teacher or other settings: choose "
+                         "another folder")
+    rows = {_key(row): row for row in earlier.get("rows", [])}
     for seed, size, (name, task) in product(seeds, sizes, tasks.items()):
         place = out / name / f"{size}-rows" / f"seed-{seed}"
         files = draw_rows(task, size, seed, place)
@@ -228,8 +233,7 @@ def study_tasks(
         for change in changes:
             found = run_change(files, students, change, place, teacher, settings.with_seed(seed))
             rows |= {_key(row): row for row in (about | {"change": change} | row for row in found)}
-            write_json(out / "rows.json", {"rows": [*rows.values()], "teacher": teacher,
-                                           "settings": settings, **environment()})
+            write_json(out / "rows.json", {"rows": [*rows.values()], **now, **environment()})
     return [*rows.values()]
 
 

@@ -16,7 +16,7 @@ from .settings import (FinetuneSettings, StageOneSettings,
 # %% ../../nbs/04_training/14_budget.ipynb #e2755e6e
 @dataclass(frozen=True)
 class Length:
-    "How long a stage is: epochs and updates at least, updates at most."
+    "How long a stage is: epochs and updates at least, updates at most, before rounding to epochs."
 
     passes: int
     least: int

@@ -38,7 +38,7 @@ class Evaluation:
     measure: Callable[[], dict[str, float]]  # called in eval mode and without gradient
     metric: str  # the key of what `measure` gives that chooses the best checkpoint
     larger_is_better: bool = True
-    tolerance: float = 0.0  # so much worse than the best may the chosen checkpoint be
+    rows: int | None = None  # of the dev set, if a fraction of them is measured
 
     def _lead(self, value: float, best: float | None) -> float:
         "By how much `value` is better than the best so far, if any; not finite: by none."
@@ -51,8 +51,10 @@ class Evaluation:
         return self._lead(value, best) > 0
 
     def chosen(self, value: float, best: float | None) -> bool:
-        "Whether `value` is finite and within the tolerance of the best so far."
-        return self._lead(value, best) >= -self.tolerance
+        "Whether `value` is finite and at most a standard error below the best so far."
+        fraction = min(max(best or 0.0, 0.0), 1.0)
+        error = (fraction * (1 - fraction) / self.rows) ** 0.5 if self.rows else 0.0
+        return self._lead(value, best) >= -error
 
     def best(self, rows: Iterable[dict]) -> float | None:  # rows of the history
         "The metric of the chosen checkpoint on the dev set; None if there is none."

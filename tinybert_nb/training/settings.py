@@ -173,7 +173,7 @@ class StudentSettings(StageSettings):
     "Settings of the stages in which a fine-tuned teacher is imitated."
 
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
-    noise: float = 0.3  # fraction of random tokens in noisy copies of the texts; 0: no copies
+    noise: float = 0.3  # fraction of random tokens in noisy copies of the texts (paper: no copies)
 
     def __post_init__(self):
         super().__post_init__()

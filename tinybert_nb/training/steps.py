@@ -140,6 +140,8 @@ class TrainingRun:
 def not_finite(run: TrainingRun, step: int, rows: list[int], what: str) -> FloatingPointError:
     "The error, which names update, terms, rows and the last good state."
     left = saved_states(run.folder)
+    texts = len(getattr(run.order, "lengths", ()))  # noisy copies of them have later numbers
+    rows = [row % texts if texts else row for row in rows]
     return FloatingPointError(
         f"{run.stage}, update {step}: not finite: {what}; training rows (from 0) "
         f"{', '.join(map(str, rows)) or 'unknown'}; learning rate {run.rate():.3g}. The last good "
