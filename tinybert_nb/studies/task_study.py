@@ -115,6 +115,10 @@ CHANGES = {
         stage_one=Scale(other={"noisy_copies": 0}), stage_two=Scale(other={"noisy_copies": 0})),
     "both stages: half the noise": Change(
         stage_one=Scale(other={"noise": 0.15}), stage_two=Scale(other={"noise": 0.15})),
+    "teacher: half the batch": Change(teacher=Scale(length=2.0, other={"batch_size": 16})),
+    "both stages: half the batch": Change(
+        stage_one=Scale(length=2.0, other={"batch_size": 16}),
+        stage_two=Scale(length=2.0, other={"batch_size": 16})),
     "stage two: half the rate": Change(stage_two=Scale(rate=0.5)),
     "stage two: twice the rate": Change(stage_two=Scale(rate=2.0)),
     "stage two: half the length": Change(stage_two=Scale(length=0.5)),
