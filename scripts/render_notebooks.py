@@ -1,0 +1,163 @@
+"""Run notebooks and keep their cleaned outputs in them, or say whose outputs are stale.
+
+    .venv/bin/python scripts/render_notebooks.py            # notebooks whose outputs are stale
+    .venv/bin/python scripts/render_notebooks.py nbs/03_distillation/00_losses.ipynb   # these
+    .venv/bin/python scripts/render_notebooks.py --check    # only list the stale ones
+
+The notebook's metadata keep a hash of what its outputs came from: its code, the modules that it
+imports, and the rows that it reads. Outputs are stale when that hash is no longer the current one.
+
+A cell whose output holds times, or anything else that changes from run to run, begins with
+`#| varies`: rendered again from the same sources, it keeps the output that it has.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+import nbformat
+
+from run_notebooks import ROOT, all_modules, all_notebooks, modules_in
+
+RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered
+EXPORT = "import nbdev; nbdev.nbdev_export()"
+FLAGS = re.compile(r"^#\| *(?:slow|gpu|network)\b", re.MULTILINE)  # cells that nbdev_test leaves out
+VARIES = re.compile(r"^#\| *varies\b", re.MULTILINE)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MOST_BYTES = 500 * 1024  # of one notebook
+ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machine
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "100",
+    "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def code_of(notebook) -> str:
+    """The source of all code cells."""
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+def sources_hash(notebook) -> str:
+    """SHA-256 of the code, the modules that it imports itself, and the rows that it reads."""
+    code, known = code_of(notebook), all_modules()
+    rows = [path for path in sorted((ROOT / "nbs").rglob("*.json")) if f'"{path.name}"' in code]
+    files = [*(known[name] for name in sorted(modules_in(code, known))), *rows]
+    return sha256(b"\0".join([code.encode(), *(path.read_bytes() for path in files)])).hexdigest()
+
+
+def is_stale(path: Path) -> bool:
+    """Whether the outputs came from other sources than the current ones, or there are none yet."""
+    notebook = nbformat.read(path, as_version=4)
+    return notebook.metadata.get("rendered") != sources_hash(notebook)
+
+
+def plain_text(text: str) -> str:
+    """A text without what belongs to one machine: folders, and addresses in memory."""
+    places = {RUNS: "runs", Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data")): "data"}
+    for folder, name in places.items():
+        text = text.replace(str(folder), name)
+    text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/[\w.-]+", "/tmp/folder", text)
+    text = text.replace(str(Path.home()) + "/", "~/")
+    return re.sub(r"\b0x[0-9a-f]{8,}\b", "0x0", text)
+
+
+def cleaned(output):
+    """An output without execution counts, widgets that need a kernel, and traces of the machine."""
+    if output.output_type == "stream":
+        return output | {"text": plain_text(output.text)}
+    data = {kind: plain_text(value) if kind.startswith("text/") else value
+            for kind, value in output.data.items() if kind != WIDGET}
+    if WIDGET in output.data:  # the still picture after it shows the same
+        data = {}
+    count = {"execution_count": None} if output.output_type == "execute_result" else {}
+    return output | {"data": data, "metadata": {}} | count
+
+
+def visible(outputs: list) -> list:
+    """The outputs of a cell, cleaned; adjacent texts of one stream are one."""
+    found = []
+    for output in map(cleaned, outputs):
+        if output.output_type == "stream" and found and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+        elif output.output_type == "stream" or any(output.data.values()):
+            found.append(output)
+    return found
+
+
+def execute(path: Path, notebook) -> None:
+    """Run the cells in a kernel of their own, in the notebook's folder, and clean the outputs."""
+    skipped = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"
+               and (FLAGS.search(cell.source) or EXPORT in cell.source)}
+    for cell in notebook.cells:
+        cell.source = "" if cell.id in skipped else cell.source
+    shutil.rmtree(RUNS / "walkthroughs" / path.stem, ignore_errors=True)
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3",
+                            resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env={**os.environ, **ENVIRONMENT, "TINYBERT_NB_RUNS": str(RUNS)})
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = skipped.get(cell.id, cell.source)
+            cell.outputs, cell.execution_count = visible(cell.outputs), None
+            cell.metadata.pop("execution", None)
+
+
+def render(path: Path) -> str:
+    """Run a notebook and write it with its outputs; what to say about it, "" for a failure."""
+    started, notebook = time.time(), nbformat.read(path, as_version=4)
+    before = {cell.id: cell.outputs for cell in notebook.cells if VARIES.search(cell.source)}
+    known, now = notebook.metadata.get("rendered"), sources_hash(notebook)
+    execute(path, notebook)
+    for cell in notebook.cells:
+        if known == now and before.get(cell.id):
+            cell.outputs = before[cell.id]
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise ValueError(f"cell {cell.id} wrote to stderr: {output.text[:1000]}")
+    notebook.metadata = {"kernelspec": {"display_name": "python3", "language": "python",
+                                        "name": "python3"}, "rendered": now}
+    text = nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True).strip() + "\n"
+    if len(text.encode()) > MOST_BYTES:
+        raise ValueError(f"{len(text.encode()) / 1024:.0f} KiB, more than {MOST_BYTES // 1024}")
+    changed = text != path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    return f"{len(text.encode()) / 1024:.0f} KiB, {time.time() - started:.0f} s" + (
+        "" if changed else ", unchanged")
+
+
+def reported(path: Path) -> bool:
+    """Render a notebook, and print how it went."""
+    try:
+        said, passed = render(path), True
+    except (CellExecutionError, ValueError) as error:
+        said, passed = f"FAILED: {str(error)[-3000:]}", False
+    print(f"{path.relative_to(ROOT)}: {said}", flush=True)
+    return passed
+
+
+def main() -> int:
+    """Render, or list what is stale; 1 if something failed or is stale."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=lambda name: Path(name).resolve())
+    parser.add_argument("--check", action="store_true", help="only list stale outputs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks side by side")
+    given = parser.parse_args()
+    if missing := [str(path) for path in given.notebooks if path not in all_notebooks()]:
+        parser.error(f"not a notebook under nbs/: {', '.join(missing)}")
+    chosen = given.notebooks or [path for path in all_notebooks() if is_stale(path)]
+    if given.check:
+        print("\n".join(str(path.relative_to(ROOT)) for path in chosen if is_stale(path)))
+        return int(any(map(is_stale, chosen)))
+    with ThreadPoolExecutor(given.jobs) as pool:  # the last take longest: they begin first
+        return int(not all(list(pool.map(reported, chosen[::-1]))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
