@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON ?= python3
 PRESET ?= quick
 OUT ?= runs/demo
-# Notebooks for `make check`.
+# Notebooks for `make check` and `make render`.
 NB ?=
 # Processes that run tests/, one more than cores: some tests wait for a browser, or for the disk.
 TESTERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LAB_PAGE := /lab/tree/nbs/walkthroughs/00_start.ipynb
 
-.PHONY: help install data demo lab bench check test export clean
+.PHONY: help install data demo lab bench check test export render clean
 
 help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/15_batches.ipynb'
 	@echo 'make test     run every notebook that changed since it passed, then tests/'
 	@echo 'make bench    measure speed and memory'
+	@echo 'make render   run notebooks whose outputs are stale, and keep the outputs   NB=...'
 	@echo 'make export   notebooks to modules, clean notebooks, README, ARCHITECTURE'
 	@echo 'make install  only prepare $(VENV)'
 	@echo 'make clean    remove what was built (keeps $(VENV), data and runs)'
@@ -96,6 +97,12 @@ export: $(READY)
 	@$(BIN)/nbdev_export
 	@$(BIN)/python scripts/make_readme.py
 	@$(BIN)/python scripts/make_architecture.py
+
+# Outputs that code hosts and the site show; NB names notebooks, else those whose sources changed.
+render: $(READY)
+	@$(BIN)/tinybert-nb data
+	@$(BIN)/python scripts/get_chromium.py
+	@$(BIN)/python scripts/render_notebooks.py $(NB)
 
 clean:
 	@rm -rf build dist ./*.egg-info .pytest_cache _proc _docs

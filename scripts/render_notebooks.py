@@ -11,8 +11,10 @@ A cell whose output holds times, or anything else that changes from run to run, 
 `#| varies`: rendered again from the same sources, it keeps the output that it has.
 """
 
+from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 import argparse
 import os
@@ -24,8 +26,12 @@ import time
 
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from PIL import Image
+from playwright.sync_api import sync_playwright
 import nbformat
 
+from get_chromium import find_chromium
 from run_notebooks import ROOT, all_modules, all_notebooks, modules_in
 
 RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered
@@ -33,10 +39,13 @@ EXPORT = "import nbdev; nbdev.nbdev_export()"
 FLAGS = re.compile(r"^#\| *(?:slow|gpu|network)\b", re.MULTILINE)  # cells that nbdev_test leaves out
 VARIES = re.compile(r"^#\| *varies\b", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG = re.compile(r"(?<=data:image/png;base64,)([A-Za-z0-9+/=]+)")
+STILL = 'class="tinybert-still"'  # see analysis.widgets
 MOST_BYTES = 500 * 1024  # of one notebook
 ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machine
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "100",
-    "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    "MPLCONFIGDIR": str(ROOT / "build" / "matplotlib"), "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
 def code_of(notebook) -> str:
@@ -69,16 +78,49 @@ def plain_text(text: str) -> str:
     return re.sub(r"\b0x[0-9a-f]{8,}\b", "0x0", text)
 
 
+def small_png(encoded: str) -> str:
+    """A PNG in base64 with at most 256 colours, where that is smaller."""
+    picture = Image.open(BytesIO(b64decode(encoded))).convert("RGB")
+    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    written = BytesIO()
+    palette.save(written, "png", optimize=True)
+    return min(encoded.replace("\n", ""), b64encode(written.getvalue()).decode(), key=len)
+
+
+def small(kind: str, value: str) -> str:
+    """The data of an output: pictures with few colours, texts without traces of the machine."""
+    if kind == "image/png":
+        return small_png(value)
+    if not kind.startswith("text/"):
+        return value
+    parts = PNG.split(value)  # text, picture, text, ...
+    return "".join(small_png(part) if number % 2 else plain_text(part)
+                   for number, part in enumerate(parts))
+
+
+def picture_of(html: str) -> str:
+    """What a browser shows for some HTML: a PNG in base64."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(),
+                                             args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 960, "height": 600})
+        page.set_content('<body style="display: inline-block; background: white; '
+                         f'font: 13px sans-serif">{html}</body>')
+        return b64encode(page.locator("body").screenshot()).decode()
+
+
 def cleaned(output):
     """An output without execution counts, widgets that need a kernel, and traces of the machine."""
     if output.output_type == "stream":
-        return output | {"text": plain_text(output.text)}
-    data = {kind: plain_text(value) if kind.startswith("text/") else value
-            for kind, value in output.data.items() if kind != WIDGET}
+        return NotebookNode(output, text=plain_text(output.text))
+    data = {kind: small(kind, value) for kind, value in output.data.items() if kind != WIDGET}
     if WIDGET in output.data:  # the still picture after it shows the same
         data = {}
+    elif STILL in data.get("text/html", ""):  # code hosts leave out styles, and with them charts
+        data = {"image/png": small_png(picture_of(data["text/html"])),
+                "text/plain": "A picture of the widget: run the cell to use its controls."}
     count = {"execution_count": None} if output.output_type == "execute_result" else {}
-    return output | {"data": data, "metadata": {}} | count
+    return NotebookNode(output, data=NotebookNode(data), metadata=NotebookNode(), **count)
 
 
 def visible(outputs: list) -> list:
@@ -100,6 +142,7 @@ def execute(path: Path, notebook) -> None:
         cell.source = "" if cell.id in skipped else cell.source
     shutil.rmtree(RUNS / "walkthroughs" / path.stem, ignore_errors=True)
     client = NotebookClient(notebook, timeout=None, kernel_name="python3",
+                            extra_arguments=["--log-level=ERROR"],
                             resources={"metadata": {"path": str(path.parent)}})
     client.execute(env={**os.environ, **ENVIRONMENT, "TINYBERT_NB_RUNS": str(RUNS)})
     for cell in notebook.cells:
@@ -121,13 +164,13 @@ def render(path: Path) -> str:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise ValueError(f"cell {cell.id} wrote to stderr: {output.text[:1000]}")
-    notebook.metadata = {"kernelspec": {"display_name": "python3", "language": "python",
-                                        "name": "python3"}, "rendered": now}
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    notebook.metadata = NotebookNode(kernelspec=kernel, rendered=now)
     text = nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True).strip() + "\n"
-    if len(text.encode()) > MOST_BYTES:
-        raise ValueError(f"{len(text.encode()) / 1024:.0f} KiB, more than {MOST_BYTES // 1024}")
     changed = text != path.read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
+    if len(text.encode()) > MOST_BYTES:
+        raise ValueError(f"{len(text.encode()) / 1024:.0f} KiB, more than {MOST_BYTES // 1024}")
     return f"{len(text.encode()) / 1024:.0f} KiB, {time.time() - started:.0f} s" + (
         "" if changed else ", unchanged")
 

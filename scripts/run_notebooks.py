@@ -106,11 +106,13 @@ def fingerprint(notebook: Path) -> str:
     beside = [path for wing in sorted({module.parent for module in modules})
               for path in sorted((wing / "static").glob("*"))]
     data = [path for path in sorted((ROOT / "data").glob("*")) if path.is_file()]
-    rows = [path for folder in ("ablations", "benchmark", "initializations")
-            for path in sorted((ROOT / "nbs" / folder).glob("*.json"))]
-    files = [notebook, *modules, *beside, *data, *rows, ROOT / "constraints.txt",
+    rows = sorted((ROOT / "nbs").glob("*/*.json"))
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = json.dumps([cell["source"] for cell in cells]).encode()  # outputs change nothing
+    files = [*modules, *beside, *data, *rows, ROOT / "constraints.txt",
              ROOT / "settings.ini", Path(__file__).resolve()]
-    return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+    contents = [sources, *(path.read_bytes() for path in files)]
+    return sha256(b"".join(sha256(content).digest() for content in contents)).hexdigest()
 
 
 def is_proved(notebook: Path) -> bool:

@@ -269,21 +269,26 @@ class Gain:
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #1ed2966a
 def gains(rows: Sequence[dict]) -> list[Gain]:  # rows: as of `study_tasks`
-    "A `Gain` per task, size and student; the metric of the first seed serves for all."
-    found: dict[tuple, dict] = defaultdict(lambda: defaultdict(list))
-    last: dict[tuple, dict] = {}
+    "A `Gain` per task, size and student, over its seeds; the first seed's metric serves for all."
+    found: dict[tuple, dict[str, dict[int, dict]]] = defaultdict(lambda: defaultdict(dict))
     metrics: dict[tuple, str] = {}
     for row in rows:
         if row["change"] == "defaults":
-            metric = metrics.setdefault((row["task"], row["rows"]), row["metric"])
+            metrics.setdefault((row["task"], row["rows"]), row["metric"])
             student, _, part = row["system"].rpartition(" ")
             if part not in ("baseline", "distilled"):
                 student, part = "", row["system"]
-            found[row["task"], row["rows"], student][part].append(row[metric])
-            last[row["task"], row["rows"], student] = row | {"metric": metric}
-    return [Gain(task, count, student, last[task, count, student],
-                 {**found[task, count, ""], **values})
-            for (task, count, student), values in list(found.items()) if student]
+            found[row["task"], row["rows"], student][part][row["seed"]] = row
+    all_gains = []
+    for (task, count, student), parts in list(found.items()):
+        if student:
+            metric, seeds = metrics[task, count], [*parts["distilled"]]
+            systems = {**found[task, count, ""], **parts}
+            values = {name: [some[seed][metric] for seed in seeds if seed in some]
+                      for name, some in systems.items()}
+            row = parts["distilled"][seeds[0]] | {"metric": metric}
+            all_gains.append(Gain(task, count, student, row, values))
+    return all_gains
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #a17f7b36
 def _figure(values: Sequence[float]) -> str:
