@@ -79,9 +79,9 @@ def plain_text(text: str) -> str:
 
 
 def small_png(encoded: str) -> str:
-    """A PNG in base64 with at most 256 colours, where that is smaller."""
+    """A PNG in base64 with at most 128 colours, where that is smaller."""
     picture = Image.open(BytesIO(b64decode(encoded))).convert("RGB")
-    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = picture.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     written = BytesIO()
     palette.save(written, "png", optimize=True)
     return min(encoded.replace("\n", ""), b64encode(written.getvalue()).decode(), key=len)

@@ -7,8 +7,7 @@ import nbformat
 import pytest
 
 from conftest import ROOT
-import render_notebooks
-from render_notebooks import FLAGS, MOST_BYTES, is_stale, plain_text, small_png, visible
+from render_notebooks import MOST_BYTES, is_stale
 from run_notebooks import all_notebooks
 
 NOTEBOOKS = all_notebooks()

@@ -84,11 +84,11 @@ def attention_film(
         figure, [axes] = _panels(1, 3, (3 * side + 2.0, side + 2.2), "compressed")
         _three_panels(axes, pair, layer, teacher, student, scales)
         figure.suptitle(f"Head {head}, {title}", x=0.01, ha="left", fontweight="bold")
-        pictures.append(Image.open(BytesIO(png_bytes(figure, 90))).convert("RGB"))
+        pictures.append(Image.open(BytesIO(png_bytes(figure, 68))).convert("RGB"))
     widest, highest = (max(each.size[i] for each in pictures) for i in (0, 1))
     pictures = [ImageOps.pad(each, (widest, highest), color=tuple(np.asarray(each)[0, 0].tolist()),
                              centering=(0, 0))
-                .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                .quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
                 for each in pictures]  # MAXCOVERAGE keeps the few pale shades
     with atomic_file(Path(path)) as unfinished:
         pictures[0].save(unfinished, "GIF", save_all=True, append_images=pictures[1:], loop=0,

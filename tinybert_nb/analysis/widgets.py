@@ -32,7 +32,10 @@ def still_html(widget: ipywidgets.Widget) -> str:
         return widget.still_html()
     if isinstance(widget, ipywidgets.HTML):
         return widget.value
-    return "".join(still_html(child) for child in getattr(widget, "children", ()))
+    children = getattr(widget, "children", ())
+    if isinstance(widget, ipywidgets.Tab):
+        children = children[widget.selected_index or 0:][:1]
+    return "".join(still_html(child) for child in children)
 
 # %% ../../nbs/09_analysis/09_widgets.ipynb #c05b93e1
 class Displayed:
