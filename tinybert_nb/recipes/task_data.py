@@ -110,9 +110,11 @@ def fit_to_task(
     task: TaskData,
     width: int,  # hidden size of the model that is trained
 ) -> Settings:
-    "The settings of a stage with length and learning rate, where they leave these to a budget."
-    updates = len(training_loader(task, settings))
-    return fitted_settings(settings, updates, width, task.form.kind.training_factor)
+    "The settings of a stage with length, learning rate and noise, where they leave these open."
+    updates, kind = len(training_loader(task, settings)), task.form.kind
+    if isinstance(settings, StudentSettings) and settings.noise is None:
+        settings = replace(settings, noise=kind.noise)
+    return fitted_settings(settings, updates, width, kind.training_factor)
 
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #a1c8a0a4
@@ -138,11 +140,11 @@ def planned_copies(loader: DataLoader, settings: StudentSettings) -> int:
 # %% ../../nbs/07_recipes/04_task_data.ipynb #8bf7b26b
 def add_noise(
     task: TaskData,
-    settings: StudentSettings,  # with epochs or steps
+    settings: StudentSettings,  # as of `fit_to_task`
 ) -> TaskData:  # with another fingerprint, if there are copies
     "The task with noisy copies of its training rows."
     copies = planned_copies(training_loader(task, settings), settings)
-    if not copies:
+    if not copies or settings.noise is None:
         return task
     key = fingerprint([{"data": task.fingerprint, "copies": copies, "noise": settings.noise,
                         "seed": settings.seed, "version": 1}])

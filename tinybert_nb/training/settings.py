@@ -173,13 +173,13 @@ class StudentSettings(StageSettings):
     "Settings of the stages in which a fine-tuned teacher is imitated."
 
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
-    noise: float = 0.3  # fraction of random tokens in noisy copies of the texts (paper: no copies)
+    noise: float | None = None  # fraction of random tokens in these; none: by the kind of task
 
     def __post_init__(self):
         super().__post_init__()
         if self.noisy_copies < 0:
             raise ValueError(f"noisy_copies is {self.noisy_copies}: it must be at least 0")
-        if not 0 <= self.noise <= 1:
+        if self.noise is not None and not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}: it must lie between 0 and 1")
 
 # %% ../../nbs/04_training/00_settings.ipynb #2f3c9868
