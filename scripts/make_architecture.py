@@ -35,6 +35,8 @@ RULES = """\
 * `analysis` and `studies` read what recipes have left. Pictures and widgets are imported from
   `analysis` on; everything before runs without them.
 * `cli` turns words into calls and has no logic of its own.
+* `nbs/walkthroughs/` and `nbs/exercises/` are opened by people. They export no module, and nothing
+  imports from them.
 """
 
 
