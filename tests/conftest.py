@@ -282,7 +282,7 @@ def project_copy(tmp_path) -> Path:
 def pytest_collection_modifyitems(items):
     """The files that take minutes come first: begun last, they would be waited for."""
     long = ("test_browser", "test_commands", "test_tasks", "test_kill_and_resume", "test_corpus",
-            "test_augmentation", "test_measures", "test_cards", "test_large_data")
+            "test_augmentation", "test_measures", "test_cards", "test_large_data", "test_exercises")
     order = {name: number for number, name in enumerate(long)}
     items.sort(key=lambda item: order.get(item.path.stem, len(long)))
 

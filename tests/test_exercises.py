@@ -24,10 +24,11 @@ HEAD = (
     r"\* \*\*How\*\*: fill in each blank, run the check under it; hint and solution are folded\."
 )
 FOLDED = (
-    r"<details><summary>Hint</summary>\n\n(?P<hint>.+?)\n\n</details>\n\n"
+    r"<details><summary>Hint</summary>\n\n(?P<hint>.+?)\n\n</details>\n{1,2}"
     r"<details><summary>Solution</summary>\n\n```python\n(?P<solution>.+?)\n```\n\n"
     r"(?P<why>.+?)\n\n</details>"
 )
+BLANK = r"(\w+ = None  # [^\n]+\n?)+|def \w+\(.*\n    \.\.\."
 
 
 @dataclass
@@ -165,12 +166,12 @@ def test_an_exercise_notebook_is_in_form(notebook):
 def test_each_exercise_is_in_form(notebook):
     cells = cells_in(notebook)
     for exercise in exercises_in(cells):
-        assert 30 <= words_of(exercise.task) <= 140, exercise.task
+        assert 40 <= words_of(exercise.task) <= 120, exercise.task
         number, asserts = check_block(cells[exercise.check][1])
-        assert number == exercise.number and 2 <= len(asserts) <= 7
+        assert number == exercise.number and 2 <= len(asserts) <= 6
         assert all(node.msg is not None for node in asserts), "an assertion without a message"
         blank = cells[exercise.blank][1]
-        assert re.match(r"answer = None  # |def \w+\(.*\n    \.\.\.$", blank, re.DOTALL), blank
+        assert re.fullmatch(BLANK, blank, re.DOTALL), blank
         assert len(blank.splitlines()) <= 8 and exercise.solution not in "\n".join(
             source for _, source in cells[:exercise.check + 1])
         code = [source for kind, source in cells if kind == "code"] + [exercise.solution]
@@ -197,3 +198,33 @@ def test_there_are_many_exercises_and_the_start_page_lists_their_notebooks():
     listed = re.findall(r"^\| \[\d\. [^]]+\]\((\w+)\.ipynb\) \|.+\| \d+ \|$", page, re.M)
     assert len(listed) == ALL_NOTEBOOKS and listed == sorted(listed)
     assert {path.stem for path in NOTEBOOKS} <= {*listed}
+
+
+GOOD = [
+    ("markdown", "# Exercises: sums"),
+    ("code", "from tinybert_nb.analysis.exercises import Exercises\n\n"
+             'exercises = Exercises("sums", 1)\nexercises'),
+    ("markdown", "## 1. A sum"),
+    ("code", "answer = None  # your number"),
+    ("code", "with exercises.check(1):\n"
+             '    assert answer is not None, "replace None"\n    assert answer + 1 == 4, "add"'),
+    ("markdown", "<details><summary>Hint</summary>\n\nAdd.\n\n</details>\n\n<details><summary>Solution"
+                 "</summary>\n\n```python\nanswer = 3\n```\n\nA sum.\n\n</details>"),
+    ("markdown", "## What to try next"),
+]
+
+
+def test_the_rules_tell_a_blank_from_an_error_and_from_a_solution(tmp_path, monkeypatch):
+    [exercise] = exercises_in(GOOD)
+    assert (exercise.number, exercise.blank, exercise.solution) == (1, 3, "answer = 3")
+    for code, expected in (("answer = None", AssertionError), ("answer = 'x'", TypeError),
+                           (exercise.solution, type(None))):
+        cells = [*GOOD[:3], ("code", code), *GOOD[4:]]
+        exercises, results = run(cells, "sums", tmp_path, monkeypatch)
+        assert type(results[1]) is expected and exercises.solved == [1] * (results[1] is None)
+
+
+@pytest.mark.parametrize("left_out", [2, 3, 5])
+def test_the_rules_miss_no_cell(left_out):
+    with pytest.raises(AssertionError):
+        exercises_in(GOOD[:left_out] + GOOD[left_out + 1:])
