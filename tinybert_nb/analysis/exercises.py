@@ -40,7 +40,7 @@ class Exercises(Displayed):
         self,
         name: str,  # of the notebook
         count: int,  # of its exercises, which are numbered from 1
-        path: str | Path | None = None,  # of the file; None: in the folder of the walkthroughs' runs
+        path: str | Path | None = None,  # of the file; None: in the walkthroughs' folder of runs
     ):
         self.name, self.count = name, count
         self.path = Path(path or walkthrough_folder("exercises") / "progress.json")
