@@ -195,9 +195,11 @@ def test_there_are_many_exercises_and_the_start_page_lists_their_notebooks():
     if len(NOTEBOOKS) >= ALL_NOTEBOOKS:
         assert progress.count >= FEWEST_OF_ALL
     page = "\n".join(source for kind, source in cells_in(START) if kind == "markdown")
-    listed = re.findall(r"^\| \[\d\. [^]]+\]\((\w+)\.ipynb\) \|.+\| \d+ \|$", page, re.M)
-    assert len(listed) == ALL_NOTEBOOKS and listed == sorted(listed)
-    assert {path.stem for path in NOTEBOOKS} <= {*listed}
+    rows = re.findall(r"^\| \[\d\. [^]]+\]\((\w+)\.ipynb\) \|.+\| (\d+) \|$", page, re.M)
+    assert len(rows) == ALL_NOTEBOOKS and rows == sorted(rows)
+    minutes = dict(rows)
+    for notebook in NOTEBOOKS:
+        assert f"about {minutes[notebook.stem]} minutes" in cells_in(notebook)[0][1]
 
 
 GOOD = [
