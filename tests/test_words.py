@@ -68,7 +68,8 @@ for words in (["--help"], *([name, "--help-all"] for name in COMMANDS)):
     assert dialect_in(printed, "help") == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "data/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "data/README.md",
+                                  "nbs/glossary.md"])
 def test_pages_are_written_in_the_fields_words(page):
     assert dialect_in((ROOT / page).read_text(encoding="utf-8"), page) == []
 
