@@ -286,6 +286,10 @@ def test_architecture_is_what_the_imports_say():
         "run `make export`"
 
 
+def test_readme_is_a_front_page():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_readme_lists_every_walkthrough_and_architecture_every_room():
     def listed(page):
         text = (ROOT / page).read_text(encoding="utf-8")
@@ -295,12 +299,12 @@ def test_readme_lists_every_walkthrough_and_architecture_every_room():
     assert listed("ARCHITECTURE.md") == {name_of(path) for path in ROOMS}
 
 
-def test_readmes_table_of_tasks_is_that_of_the_rows():
+def test_table_of_small_data_sets_is_that_of_the_rows():
     from tinybert_nb.studies.ablations import tasks_table
 
     studies = json.loads((ROOT / "nbs/ablations/studies.json").read_text(encoding="utf-8"))
     table = tasks_table({task: study["rows"] for task, study in studies.items()})
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "nbs/results.md").read_text(encoding="utf-8")
 
 
 def test_modules_import_from_the_package_by_relative_names():
@@ -314,7 +318,7 @@ def test_modules_import_from_the_package_by_relative_names():
     assert absolute == []
 
 
-def test_readmes_ratios_are_those_of_the_measured_rows():
+def test_ratios_of_the_results_are_those_of_the_measured_rows():
     def found(name, key, *, digits=2, **wanted):
         rows = json.loads((ROOT / f"nbs/benchmark/{name}.json").read_text(encoding="utf-8"))
         (row,) = [row for row in rows if wanted.items() <= row.items()]
@@ -329,22 +333,22 @@ def test_readmes_ratios_are_those_of_the_measured_rows():
         ours = "tinybert_nb, traces stored" if stage == "one" else "tinybert_nb"
         return pair(stage, ours, name, kind="whole", epochs=epochs, digits=1)
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{pair('one', 'tinybert_nb')} times as many texts per second while" in readme
-    assert f"{pair('one', 'tinybert_nb, traces stored')} times once its layers" in readme
-    assert f"included, is {whole('movie-reviews', 'one', 3)} times as fast" in readme
-    assert f"ten epochs {whole('movie-reviews', 'one', 10)} times." in readme
-    assert f"three epochs is {whole('sst-2', 'one', 3)} times as fast" in readme
-    assert f"ten epochs {whole('sst-2', 'one', 10)} times." in readme
-    assert f"included: {whole('movie-reviews', 'two', 3)} times as fast on the" in readme
-    assert f"{whole('sst-2', 'two', 3)} times at SST-2's lengths" in readme
-    assert f"is {pair('one', 'TextBrewer')} times as fast as the reference" in readme
+    page = (ROOT / "nbs/results.md").read_text(encoding="utf-8")
+    assert f"{pair('one', 'tinybert_nb')} times as many texts per second while" in page
+    assert f"{pair('one', 'tinybert_nb, traces stored')} times once its layers" in page
+    assert f"included, is {whole('movie-reviews', 'one', 3)} times as fast" in page
+    assert f"ten epochs {whole('movie-reviews', 'one', 10)} times." in page
+    assert f"three epochs is {whole('sst-2', 'one', 3)} times as fast" in page
+    assert f"ten epochs {whole('sst-2', 'one', 10)} times." in page
+    assert f"included: {whole('movie-reviews', 'two', 3)} times as fast on the" in page
+    assert f"{whole('sst-2', 'two', 3)} times at SST-2's lengths" in page
+    assert f"is {pair('one', 'TextBrewer')} times as fast as the reference" in page
     ours = dict(stage="one", length=512, procedure="tinybert_nb")
     times = found("512", "times_reference", kind="speed", **ours)
     share = float(found("512", "share_of_reference", kind="memory", **ours))
-    assert f"{times} times as fast with {share:.0%}".replace("%", " %") in readme
+    assert f"{times} times as fast with {share:.0%}".replace("%", " %") in page
     stored = found("512", "times_reference", kind="speed", stage="one", procedure="tinybert_nb, traces stored")
-    assert f"{stored} times as fast once its layers are stored" in readme
+    assert f"{stored} times as fast once its layers are stored" in page
 
 
 def test_pages_name_only_files_that_exist():
@@ -421,7 +425,7 @@ def broken_links(markdown: str, path: Path, root: Path = ROOT) -> list[str]:
 
 
 PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md",
-         "nbs/glossary.md")
+         *sorted(f"nbs/{path.name}" for path in (ROOT / "nbs").glob("*.md")))
 LINKING = [*NOTEBOOKS, *(ROOT / name for name in PAGES)]
 
 

@@ -68,8 +68,9 @@ for words in (["--help"], *([name, "--help-all"] for name in COMMANDS)):
     assert dialect_in(printed, "help") == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "data/README.md",
-                                  "nbs/glossary.md"])
+@pytest.mark.parametrize("page", [
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "data/README.md", "nbs/glossary.md",
+    "nbs/guide.md", "nbs/results.md"])
 def test_pages_are_written_in_the_fields_words(page):
     assert dialect_in((ROOT / page).read_text(encoding="utf-8"), page) == []
 
