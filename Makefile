@@ -21,11 +21,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LAB_PAGE := /lab/tree/nbs/walkthroughs/00_start.ipynb
 
-.PHONY: help install data demo lab bench check test export render clean
+.PHONY: help install data demo lab docs bench check test export render clean
 
 help:
 	@echo 'make demo     distil a student on movie reviews, table and report   PRESET=$(PRESET) OUT=$(OUT)'
 	@echo 'make lab      open the start page of the walkthroughs in JupyterLab'
+	@echo 'make docs     make the site of the book in _docs/, to be read without a kernel'
 	@echo 'make data     fetch all material of walkthroughs and tests, sizes first'
 	@echo 'make check    in sync, lint, types, form, changed notebooks   NB=nbs/01_data/15_batches.ipynb'
 	@echo 'make test     run every notebook that changed since it passed, then tests/'
@@ -52,7 +53,7 @@ $(READY): settings.ini setup.py constraints.txt
 	    $(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	    $(PYTHON) -m pip --python $(BIN)/python install -qq pip; }; fi
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) \
-	  -c constraints.txt -e '.[notebooks,dev]'
+	  -c constraints.txt -e '.[notebooks,dev,docs]'
 	@touch $@
 
 data: $(READY)
@@ -67,6 +68,10 @@ demo: $(READY)
 lab: $(READY)
 	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=$(LAB_PAGE) \
 	  $$(test "$$(id -u)" -ne 0 || echo --allow-root) $(LAB_FLAGS)
+
+# Pages of the notebooks as committed, and the API reference; nothing is executed.
+docs: $(READY)
+	@$(BIN)/python scripts/make_docs.py
 
 bench: $(READY)
 	@$(BIN)/tinybert-nb bench

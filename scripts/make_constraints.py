@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 HEADER = """\
 # The exact versions this package is tested with: everything that
-#     pip install -c constraints.txt -e '.[notebooks,dev]'
+#     pip install -c constraints.txt -e '.[notebooks,dev,docs]'
 # installs, and nothing else. Made by scripts/make_constraints.py on Python {python}.
 # A condition after a version stands where that version needs a newer Python than 3.10.
 # torch stands without a build suffix, so each machine takes the build that its index offers.
@@ -28,11 +28,11 @@ HEADER = """\
 
 
 def asked_for() -> list[Requirement]:
-    """The requirements of all three lists in settings.ini."""
+    """The requirements of all four lists in settings.ini."""
     parser = ConfigParser(delimiters=["="])
     parser.read(ROOT / "settings.ini", encoding="utf-8")
     settings = parser["DEFAULT"]
-    names = ("requirements", "notebooks_requirements", "dev_requirements")
+    names = ("requirements", "notebooks_requirements", "dev_requirements", "docs_requirements")
     return [Requirement(word) for name in names for word in settings[name].split()]
 
 

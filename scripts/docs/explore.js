@@ -1,0 +1,31 @@
+// The explorer of the site: one view, whose sentence and checkpoint the reader chooses. It comes
+// after attention_view.js (draw) and alignment_report.js (modelOf) in the same script.
+
+const sentences = JSON.parse(document.getElementById("sentences").textContent);
+const [sentence, checkpoint] = ["sentence", "checkpoint"].map(name => document.getElementById(name));
+const listeners = [];
+
+function chosen() {
+  const data = sentences[sentence.value];
+  return modelOf({ ...data, student: data.students[checkpoint.value] });
+}
+
+let current = chosen();
+const shown = {
+  get: name => current.get(name),
+  set: (name, value) => current.set(name, value),
+  save_changes: () => new Set(listeners).forEach(listener => listener()),
+  on: (name, listener) => listeners.push(listener),
+};
+
+// Another checkpoint is shown at the same layer, head and token; another sentence at its own.
+function choose(kept) {
+  const before = current;
+  current = chosen();
+  for (const name of kept) current.set(name, before.get(name));
+  shown.save_changes();
+}
+
+sentence.addEventListener("change", () => choose(["view"]));
+checkpoint.addEventListener("change", () => choose(["view", "layer", "head", "token"]));
+draw(shown, document.getElementById("explore"));

@@ -1,0 +1,108 @@
+"""Make nbs/attention/explore.html, the attention explorer of the site: a page without a kernel.
+
+    make demo
+    .venv/bin/python scripts/make_attention_page.py
+
+One HTML file holds teacher and student on prepared sentences: all heads of all mapped layers, at
+each checkpoint of the student (initial weights, after stage one, after stage two). It may run one
+script, which it contains, and asks for nothing else.
+"""
+
+from html import escape
+from pathlib import Path
+import argparse
+import json
+import sys
+
+from tinybert_nb.analysis.alignment import default_map, read_text
+from tinybert_nb.analysis.alignment_report import OfflineView, student_checkpoints
+from tinybert_nb.analysis.attention_view import static_text
+from tinybert_nb.analysis.html import html_report
+from tinybert_nb.models.loading import load_encoder
+from tinybert_nb.models.tokenizers import load_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "nbs" / "attention" / "explore.html"
+LARGEST = 900 * 1024  # bytes of the file, which is committed
+SENTENCES = (
+    "a warm, funny film that is better than its title.",
+    "the plot is thin, but the actors save it.",
+    "not bad at all, and never boring.",
+    "i laughed once, and then i looked at my watch.",
+    "nobody in this film says what she means.",
+    "too long, too loud, and far too sure of itself.",
+)
+STYLE = """
+h1 { font-size: 1.3rem; margin: 0; }
+h2 { font-size: 1.1rem; margin-top: 1rem; }
+.choices { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; margin: 1rem 0; }
+.choices label { max-width: 100%; }
+.choices select { font: inherit; max-width: 100%; }
+"""
+
+
+class Explorer:
+    """The controls, the place where the script draws, and the data; an item of `html_report`."""
+
+    def __init__(self, sentences: list[dict], checkpoints: list[str]):
+        self.sentences, self.checkpoints = sentences, checkpoints
+
+    def report_html(self) -> str:
+        """HTML and the JSON that the script reads."""
+        data = json.dumps(self.sentences).replace("<", "\\u003c")
+        texts = "".join(f'<option value="{number}">{escape(sentence["text"])}</option>'
+                        for number, sentence in enumerate(self.sentences))
+        names = "".join(f"<option{' selected' * (name == self.checkpoints[-1])}>{escape(name)}</option>"
+                        for name in self.checkpoints)
+        return (f'<div class="choices"><label>Sentence <select id="sentence">{texts}</select></label>'
+                f'<label>Student <select id="checkpoint">{names}</select></label></div>'
+                '<div id="explore" role="group" aria-label="attention, interactive"></div>'
+                f'<script type="application/json" id="sentences">{data}</script>')
+
+
+def explorer_of(teacher_folder: str, student_folder: str) -> Explorer:
+    """Read the sentences with the teacher and with each checkpoint of the student."""
+    checkpoints = student_checkpoints(student_folder)
+    teacher, tokenizer = load_encoder(teacher_folder), load_tokenizer(teacher_folder)
+    sentences = [{"text": text, "students": {}, "largest": 0} for text in SENTENCES]
+    for name, folder in checkpoints.items():
+        student = load_encoder(folder)
+        layer_map = default_map(teacher, student).one_to_one()
+        for sentence in sentences:
+            read = read_text(teacher, student, tokenizer, sentence["text"])
+            content = OfflineView(read, layer_map, "").content
+            sentence["students"][name] = content.pop("student")
+            largest = max(sentence["largest"], content["largest"])
+            sentence |= {**content, "largest": largest}  # one scale of scores for all checkpoints
+    return Explorer(sentences, [*checkpoints])
+
+
+def main() -> None:
+    """Write the page and say how large it is."""
+    parser = argparse.ArgumentParser(description="the attention explorer of the site")
+    parser.add_argument("--teacher", default=str(ROOT / "runs/demo/seed-0/teacher/best"))
+    parser.add_argument("--student", default=str(ROOT / "runs/demo/seed-0/tinybert-3l-312"),
+                        help="a folder that holds stage-one/ and stage-two/")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    words = parser.parse_args()
+    scripts = [static_text("attention_view.js"), static_text("alignment_report.js"),
+               (ROOT / "scripts" / "docs" / "explore.js").read_text(encoding="utf-8")]
+    explorer = explorer_of(words.teacher, words.student)
+    path = html_report("Teacher and student: how they attend", [
+        ("Point at a token", [
+            "Each token shows, from top to bottom, how much of the teacher's attention it gets, of "
+            "the student's, and the difference.", explorer]),
+        ("What is compared", [
+            f"A fine-tuned teacher and its student {Path(words.student).name}, from the demo: at "
+            "its initial weights (start), after stage one and after stage two. "
+            "Made by scripts/make_attention_page.py."])],
+        words.out, "".join(scripts), static_text("attention_view.css") + STYLE)
+    size = path.stat().st_size
+    if size > LARGEST:
+        path.unlink()
+        sys.exit(f"the page takes {size:,} bytes, more than {LARGEST:,}: leave out a sentence")
+    print(f"{path}: {size:,} bytes, {len(SENTENCES)} sentences, {len(explorer.checkpoints)} checkpoints")
+
+
+if __name__ == "__main__":
+    main()
