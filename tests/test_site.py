@@ -133,6 +133,11 @@ def test_every_picture_has_an_alternative_text(parsed):
     assert silent == {}
 
 
+def test_every_table_is_drawn_as_one(parsed, site):
+    raw = [page for page in parsed if "<p>| " in (site / page).read_text(encoding="utf-8")]
+    assert raw == []
+
+
 def words_of(source: str) -> set[str]:
     """The directives at the beginning of a cell."""
     lines = re.match(r"(?:\s*#\s*\|.*\n?)*", source)
