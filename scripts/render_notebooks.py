@@ -35,6 +35,8 @@ from get_chromium import find_chromium
 from run_notebooks import ROOT, all_modules, all_notebooks, modules_in
 
 RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered
+DATA = Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data"))
+CACHES = ("answers", "encoded", "noisy", "splits", "traces")  # of DATA: empty for each notebook
 EXPORT = "import nbdev; nbdev.nbdev_export()"
 FLAGS = re.compile(r"^#\| *(?:slow|gpu|network)\b", re.MULTILINE)  # cells that nbdev_test leaves out
 VARIES = re.compile(r"^#\| *varies\b", re.MULTILINE)
@@ -69,8 +71,8 @@ def is_stale(path: Path) -> bool:
 
 def plain_text(text: str) -> str:
     """A text without what belongs to one machine: folders, and addresses in memory."""
-    places = {RUNS: "runs", Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data")): "data"}
-    for folder, name in places.items():
+    text = re.sub(rf"{re.escape(str(RUNS))}/\w+\.data", "data", text)
+    for folder, name in {RUNS: "runs", DATA: "data"}.items():
         text = text.replace(str(folder), name)
     text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
     text = re.sub(rf"{re.escape(tempfile.gettempdir())}/[\w.-]+", "/tmp/folder", text)
@@ -134,6 +136,18 @@ def visible(outputs: list) -> list:
     return found
 
 
+def own_data(path: Path) -> Path:
+    """A data folder for one notebook: with all that was fetched, and with empty caches, so that a
+    notebook says the same whatever ran before it."""
+    folder = RUNS / f"{path.parent.name}_{path.stem}.data"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for entry in DATA.iterdir():
+        if entry.name not in CACHES:
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
 def execute(path: Path, notebook) -> None:
     """Run the cells in a kernel of their own, in the notebook's folder, and clean the outputs."""
     skipped = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"
@@ -144,7 +158,10 @@ def execute(path: Path, notebook) -> None:
     client = NotebookClient(notebook, timeout=None, kernel_name="python3",
                             extra_arguments=["--log-level=ERROR"],
                             resources={"metadata": {"path": str(path.parent)}})
-    client.execute(env={**os.environ, **ENVIRONMENT, "TINYBERT_NB_RUNS": str(RUNS)})
+    data = own_data(path)
+    client.execute(env={**os.environ, **ENVIRONMENT, "TINYBERT_NB_RUNS": str(RUNS),
+                        "TINYBERT_NB_DATA": str(data)})
+    shutil.rmtree(data)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = skipped.get(cell.id, cell.source)

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 from render_notebooks import (
-    MOST_BYTES, STILL, WIDGET, cleaned, is_stale, plain_text, small_png, sources_hash, visible)
+    MOST_BYTES, RUNS, STILL, WIDGET, cleaned, is_stale, plain_text, small_png, sources_hash, visible)
 from run_notebooks import all_notebooks
 
 NOTEBOOKS = all_notebooks()
@@ -86,6 +86,7 @@ def test_texts_of_one_stream_are_joined_and_widgets_left_out():
 
 def test_traces_of_the_machine_are_left_out():
     assert plain_text(f"{ROOT}/runs/x at {ROOT}") == "runs/x at ."
+    assert plain_text(f"in {RUNS}/07_recipes_00_x.data/traces") == "in data/traces"
     assert plain_text("<a.B object at 0x7f2a1c3d4e50>") == "<a.B object at 0x0>"
     result = cleaned(output("execute_result", **{"text/plain": f"'{ROOT}/data'"}))
     assert result.data["text/plain"] == "'data'" and result.execution_count is None
