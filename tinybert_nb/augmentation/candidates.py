@@ -99,8 +99,9 @@ class WordLists(dict[tuple[bool, int], WordList | None]):
         else:
             spelt = {word: [self.pieces[letter] for letter in word] for word in chinese_words()
                      if len(word) == length and {*word} <= self.pieces.keys()}
-        found = WordList([*spelt], torch.tensor([*spelt.values()]).T.contiguous())
-        self[kind] = found if spelt else None
+        self[kind] = None
+        if spelt:
+            self[kind] = WordList([*spelt], torch.tensor([*spelt.values()]).T.contiguous())
         return self[kind]
 
 # %% ../../nbs/06_augmentation/02_candidates.ipynb #93ac494e

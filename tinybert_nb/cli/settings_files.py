@@ -8,7 +8,9 @@ __all__ = ['settings_file_arguments']
 # %% ../../nbs/11_cli/01_settings_files.ipynb #f835d0fa
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from dataclasses import make_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -71,7 +73,8 @@ def _fits(hint, words: list[str]) -> bool:
     "Whether tyro can read such a value from these arguments."
     one = make_dataclass("One", [("value", hint)])
     try:
-        tyro.cli(one, args=words, console_outputs=False)
+        with redirect_stderr(StringIO()):  # tyro prints its own error
+            tyro.cli(one, args=words, console_outputs=False)
     except SystemExit:
         return False
     return True
