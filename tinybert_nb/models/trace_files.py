@@ -98,6 +98,7 @@ class TraceFiles:
         layout: TraceLayout,
         lengths: Sequence[int] | np.ndarray,  # real tokens of each row
     ):
+        self.handles: dict[str, FileIO] = {}
         self.folder, self.layout = Path(folder), layout
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,6 @@ class TraceFiles:
         order = self.lengths.argsort(kind="stable")
         self.starts = {name: _starts(sizes, order) * self.dtype.itemsize
                        for name, sizes in layout.sizes(self.lengths).items()}
-        self.handles: dict[str, FileIO] = {}
         for name in (*self.starts, "stored"):
             if not (self.folder / name).exists():
                 (self.folder / name).touch()
