@@ -39,7 +39,7 @@ DATA = Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data"))
 CACHES = ("answers", "encoded", "noisy", "splits", "traces")  # of DATA: empty for each notebook
 EXPORT = "import nbdev; nbdev.nbdev_export()"
 FLAGS = re.compile(r"^#\| *(?:slow|gpu|network)\b", re.MULTILINE)  # cells that nbdev_test leaves out
-VARIES = re.compile(r"^#\| *varies\b", re.MULTILINE)
+VARIES = re.compile(r"^#\| *varies\b[^\n]*\n", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = re.compile(r"(?<=data:image/png;base64,)([A-Za-z0-9+/=]+)")
 STILL = 'class="tinybert-still"'  # see analysis.widgets
@@ -51,8 +51,9 @@ ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machi
 
 
 def code_of(notebook) -> str:
-    """The source of all code cells."""
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    """The source of all code cells, without the directive that says that an output varies."""
+    return "\n\n".join(VARIES.sub("", cell.source) for cell in notebook.cells
+                       if cell.cell_type == "code")
 
 
 def sources_hash(notebook) -> str:
