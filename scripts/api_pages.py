@@ -10,7 +10,7 @@ import re
 import tokenize
 
 from make_architecture import rooms, wings
-from run_notebooks import ROOT, all_modules
+from sources import ROOT, all_modules
 
 PACKAGE = "tinybert_nb"
 Function = ast.FunctionDef | ast.AsyncFunctionDef

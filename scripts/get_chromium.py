@@ -3,6 +3,7 @@
     .venv/bin/python scripts/get_chromium.py
 """
 
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 import os
@@ -26,6 +27,18 @@ def find_chromium() -> str | None:
             own = playwright.chromium.executable_path
         found = own if Path(own).is_file() else None
     return found
+
+
+@contextmanager
+def chromium():
+    """A Chromium at work, ended afterwards; RuntimeError where there is none."""
+    found = find_chromium()
+    if found is None:
+        raise RuntimeError(INSTALL)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 def main() -> None:

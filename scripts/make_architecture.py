@@ -7,7 +7,7 @@ from pathlib import Path
 import ast
 import re
 
-from run_notebooks import ROOT, absolute_imports, all_modules
+from sources import ROOT, absolute_imports, all_modules
 
 PAGE = ROOT / "ARCHITECTURE.md"
 INTRODUCTION = """\

@@ -5,9 +5,7 @@ Run it in the environment whose versions were tested:
     .venv/bin/python scripts/make_constraints.py
 """
 
-from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 import platform
 import re
 import sys
@@ -16,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from sources import ROOT, settings
+
 OLDEST_PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 HEADER = """\
 # The exact versions this package is tested with: everything that
@@ -29,11 +28,8 @@ HEADER = """\
 
 def asked_for() -> list[Requirement]:
     """The requirements of all four lists in settings.ini."""
-    parser = ConfigParser(delimiters=["="])
-    parser.read(ROOT / "settings.ini", encoding="utf-8")
-    settings = parser["DEFAULT"]
     names = ("requirements", "notebooks_requirements", "dev_requirements", "docs_requirements")
-    return [Requirement(word) for name in names for word in settings[name].split()]
+    return [Requirement(word) for name in names for word in settings()[name].split()]
 
 
 def closure(wanted: list[Requirement]) -> dict:

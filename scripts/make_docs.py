@@ -7,7 +7,6 @@ what Sphinx reads into build/docs/source/ (the notebooks and pages that are foun
 rewritten; a page for each wing and each module) and calls Sphinx, for which a warning is an error.
 """
 
-from configparser import ConfigParser
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,35 +20,22 @@ import shutil
 import subprocess
 import sys
 
+import attention_page
 from api_pages import all_symbols, api_pages, names_of, unambiguous
 from make_architecture import rooms, wings
-from run_notebooks import ROOT, all_notebooks
+from sources import (
+    ELSEWHERE, EXPORTED, ROOT, UNSEEN, all_notebooks, directives, rewritten, settings)
 
 SOURCE = ROOT / "build" / "docs" / "source"
+STATIC = SOURCE / "_static"
 DOCTREES = ROOT / "build" / "docs" / "doctrees"
 HTML = ROOT / "build" / "docs" / "html"  # beside it myst-nb leaves a copy of each notebook
 SITE_FILES = Path(__file__).resolve().parent / "docs"  # settings, style, icon
 PROJECT_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")
-EXPLORER = ROOT / "nbs" / "attention" / "explore.html"  # of scripts/make_attention_page.py
-LEFT_OUT = {"hide", "default_exp"}  # cells with such a directive
-EXPORTS = {"export", "exporti"}
 SHOWN = ("text/html", "image/svg+xml", "image/png", "text/markdown", "text/latex", "text/plain")
-FENCE = re.compile(r"(^[ \t]*(`{3,}|~{3,}).*?^[ \t]*\2[ \t]*$)", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(
-    r"(?P<heading>^\#.*$)"
-    r"|(?P<label>!?\[(?:`[^`]*`|[^]`])*\])\((?P<target>[^)\s]+)\)"
-    r"|(?P<attribute>\b(?:src|href)=[\"'])(?P<address>[^\"'#][^\"']*)"
-    r"|(?P<ticks>`+)(?P<code>.+?)(?P=ticks)", re.MULTILINE)
 
 
 # What there is --------------------------------------------------------------------------------
-
-
-def settings() -> dict[str, str]:
-    """The settings of settings.ini."""
-    parser = ConfigParser(delimiters=["="])
-    parser.read(ROOT / "settings.ini", encoding="utf-8")
-    return dict(parser["DEFAULT"])
 
 
 @cache
@@ -86,7 +72,7 @@ def slug(anchor: str) -> str:
 
 def moved(target: str, path: Path, page: str) -> str | None:
     """Where a link of `path` leads from `page`; None: its goal is not on the site."""
-    if re.match(r"[a-z][a-z0-9+.-]*:|//", target, re.IGNORECASE):
+    if ELSEWHERE.match(target):
         return target
     name, mark, anchor = target.partition("#")
     goal = (path.parent / unquote(name)).resolve() if name else path
@@ -110,21 +96,12 @@ def with_links(markdown: str, path: Path, page: str) -> str:
     """Markdown of `path` for `page`: links lead to pages, public names to the API reference."""
     names = unambiguous()
 
-    def replaced(match: re.Match) -> str:
-        if match["heading"]:
-            return match[0]
-        if match["code"]:
-            symbol = names.get(match["code"].strip().removesuffix("()"))
-            return f"{{py:obj}}`{match['code'].strip()} <{symbol}>`" if symbol else match[0]
-        goal = moved(match["target"] or match["address"], path, page)
-        if match["attribute"]:
-            return match["attribute"] + (goal or match["address"])
-        return f"{match['label']}({goal})" if goal else match["label"][1:-1]
+    def linked(code: str) -> str:
+        said = code.strip("`").strip()
+        symbol = names.get(said.removesuffix("()"))
+        return f"{{py:obj}}`{said} <{symbol}>`" if symbol else code
 
-    parts = FENCE.split(markdown)  # text, fenced block, its fence, text, ...
-    texts = [INLINE.sub(replaced, part) for part in parts[0::3]]
-    fences = [drawn(part) for part in parts[1::3]] + [""]
-    return "".join(text + fence for text, fence in zip(texts, fences))
+    return rewritten(markdown, lambda target: moved(target, path, page), linked, drawn)
 
 
 def drawn(fence: str) -> str:
@@ -151,12 +128,6 @@ def drawn(fence: str) -> str:
 
 
 # Notebooks ------------------------------------------------------------------------------------
-
-
-def directives(source: str) -> tuple[set[str], str]:
-    """The nbdev directives that a cell begins with, and the rest of it."""
-    found = re.match(r"(?:[ \t]*#[ \t]*\|[^\n]*(?:\n|\Z)|[ \t]*\n)*", source)
-    return set(re.findall(r"#[ \t]*\|[ \t]*([\w-]+)", found[0])), source[found.end():]
 
 
 def description(source: str, before: str) -> str:
@@ -194,12 +165,12 @@ def shown_output(output: dict, alternative: str) -> dict | None:
 def code_cell(cell: dict, before: str) -> dict | None:
     """A code cell as a page shows it, an exported one folded; None where it is left out."""
     words, source = directives("".join(cell["source"]))
-    if LEFT_OUT & words or not source.strip():
+    if UNSEEN & words or not source.strip():
         return None
     alternative = re.sub(r'["<>\[\]]', "", description(source, before))
     outputs = [shown_output(output, alternative) for output in cell["outputs"]]
     metadata = {"mystnb": {"image": {"alt": alternative}}}
-    if EXPORTS & words:
+    if EXPORTED & words:
         names = ", ".join(defined_names(source)) or "imports"
         metadata["tags"] = ["hide-input"]
         metadata["mystnb"] |= {"code_prompt_show": f"Show the code: {names}",
@@ -267,9 +238,8 @@ def contents() -> str:
                    and page not in PROJECT_PAGES)
     known = {"walkthroughs", "exercises", *wings().values(), "data"}
     other = sorted(page for page in pages().values() if "/" in page and page.split("/")[0] not in known)
-    explore = ["attention.md"] if EXPLORER.is_file() else []
     groups = {
-        "Walkthroughs": listed("walkthroughs") + explore,
+        "Walkthroughs": [*listed("walkthroughs"), "attention.md"],
         "Exercises": listed("exercises"),
         "The package, wing by wing": [f"{folder}/index.md" for folder in wings().values()],
         "Reference": loose + other + ["api/index.md"],
@@ -293,26 +263,6 @@ def wing_pages() -> dict[str, str]:
     return found
 
 
-def attention_page() -> str:
-    """The page around the prepared attention explorer."""
-    return """\
----
-html_theme.sidebar_secondary.remove: true
----
-# Explore the attention
-
-Choose a sentence, a checkpoint of the student, a layer and a head; point at a token, or move with \
-the arrow keys. From top to bottom each token shows how much attention the teacher gives it, how \
-much the student does, and the difference. The page needs no kernel: it holds all heads of all \
-mapped layers. [Walkthrough 7](walkthroughs/07_what_did_the_student_learn.ipynb) explains what to \
-look for, and `AttentionExplorer` shows the same in JupyterLab for models of your own.
-
-<iframe class="explorer" src="_static/explore.html" title="attention of teacher and student, interactive"></iframe>
-
-<p><a href="_static/explore.html">The explorer on a page of its own</a></p>
-"""
-
-
 def write_source() -> None:
     """Fill SOURCE with all that Sphinx reads."""
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -323,19 +273,16 @@ def write_source() -> None:
     written |= wing_pages()
     written |= api_pages(lambda name, cell: f"#{cell_label(notebooks[name], cell)}",
                          lambda text, page: with_links(text, ROOT / "nbs" / page, page), toctree)
-    static = SOURCE / "_static"
-    static.mkdir(parents=True)
-    if EXPLORER.is_file():
-        written["attention.md"] = with_links(attention_page(), ROOT / "nbs/attention.md", "attention.md")
-        shutil.copy2(EXPLORER, static)
+    STATIC.mkdir(parents=True)
+    around = (SITE_FILES / "attention.md").read_text(encoding="utf-8")
+    written["attention.md"] = with_links(around, ROOT / "nbs/attention.md", "attention.md")
+    attention_page.write_page(STATIC / "explore.html")
     for page, text in written.items():
         (SOURCE / page).parent.mkdir(parents=True, exist_ok=True)
         (SOURCE / page).write_text(text, encoding="utf-8")
-    shutil.copy2(SITE_FILES / "conf.py", SOURCE)
-    for name in ("site.css", "favicon.svg"):
-        shutil.copy2(SITE_FILES / name, static)
+    shutil.copy2(SITE_FILES / "site.css", STATIC)
     [mathjax] = find_spec("sphinx-mathjax-offline").submodule_search_locations
-    shutil.copy2(Path(mathjax) / "static" / "mathjax" / "tex-svg.js", static)
+    shutil.copy2(Path(mathjax) / "static" / "mathjax" / "tex-svg.js", STATIC)
 
 
 def main() -> int:
@@ -345,9 +292,14 @@ def main() -> int:
     out = parser.parse_args().out
     write_source()
     shutil.rmtree(HTML, ignore_errors=True)
+    known = settings()
+    facts = {"project": known["title"], "html_title": known["title"], "author": known["author"],
+             "copyright": known["copyright"], "version": known["version"], "release": known["version"]}
     status = subprocess.run([
         sys.executable, "-m", "sphinx", "-W", "--keep-going", "-E", "-q", "-j", "auto", "-b", "html",
-        "-d", str(DOCTREES), str(SOURCE), str(HTML)]).returncode
+        "-c", str(SITE_FILES), "-d", str(DOCTREES), str(SOURCE), str(HTML),
+        *(f"-D{name}={fact}" for name, fact in facts.items()),
+        f"-Dhtml_static_path={STATIC}"]).returncode
     if status == 0:
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(HTML, out)

@@ -14,29 +14,18 @@ import sys
 from nbconvert import MarkdownExporter
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+from sources import ELSEWHERE, ROOT, UNSEEN, directives, rewritten
+
 INDEX = ROOT / "nbs" / "index.ipynb"
 README = ROOT / "README.md"
-DIRECTIVES = re.compile(r"\A(?:[ \t]*#[ \t]*\|[^\n]*(?:\n|\Z)|[ \t]*\n)+")
 NOTE = "<!-- Made from nbs/index.ipynb by `make export`; change that notebook, not this file. -->"
-LEFT_OUT = {"hide", "default_exp"}
-# References, Markdown or HTML, to a file beside the notebook: no scheme, no anchor, not absolute.
-LINK = re.compile(
-    r"(\]\(|\b(?:src|href)=[\"'])(?![a-z][a-z0-9+.-]*:|[#/])([^)\s\"'#]+)", re.IGNORECASE
-)
-FENCE = re.compile(r"(^```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 
 
-def _relative_to_root(markdown: str, folder: str) -> str:
-    """References written beside the notebook, as seen from the repository's root."""
-
-    def moved(match: re.Match) -> str:
-        target = match.group(2)
-        inside = target[3:] if target.startswith("../") else f"{folder}/{target.removeprefix('./')}"
-        return match.group(1) + inside
-
-    parts = FENCE.split(markdown)
-    return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
+def from_root(target: str, folder: str) -> str:
+    """The target of a link written in a notebook of `folder`, as seen from the repository's root."""
+    if ELSEWHERE.match(target) or target[0] in "#/":
+        return target
+    return target[3:] if target.startswith("../") else f"{folder}/{target.removeprefix('./')}"
 
 
 def render(index_path) -> str:
@@ -44,11 +33,11 @@ def render(index_path) -> str:
     notebook = nbformat.read(index_path, as_version=4)
     kept = []
     for cell in notebook.cells:
-        directives = DIRECTIVES.match(cell.source)
-        if directives and LEFT_OUT & set(re.findall(r"[\w-]+", directives.group())):
+        words, source = directives(cell.source)
+        if UNSEEN & words:
             continue
         if cell.cell_type == "code":
-            cell.source = DIRECTIVES.sub("", cell.source).strip("\n")
+            cell.source = source.strip("\n")
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         kept.append(cell)
     notebook.cells = kept
@@ -58,7 +47,8 @@ def render(index_path) -> str:
         raise ValueError(
             f"{index_path}: an output holds a picture; save it in nbs/images and show that file."
         )
-    markdown = _relative_to_root(markdown, Path(index_path).resolve().parent.name)
+    folder = Path(index_path).resolve().parent.name
+    markdown = rewritten(markdown, lambda target: from_root(target, folder))
     lines = [line.rstrip() for line in markdown.split("\n")]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
     return f"{NOTE}\n\n{text}\n"

@@ -28,17 +28,15 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from PIL import Image
-from playwright.sync_api import sync_playwright
 import nbformat
 
-from get_chromium import find_chromium
-from run_notebooks import ROOT, all_modules, all_notebooks, modules_in
+from get_chromium import chromium
+from sources import ROOT, UNTESTED, all_modules, all_notebooks, directives, modules_in
 
 RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered
 DATA = Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data"))
 CACHES = ("answers", "encoded", "noisy", "splits", "traces")  # of DATA: empty for each notebook
 EXPORT = "import nbdev; nbdev.nbdev_export()"
-FLAGS = re.compile(r"^#\| *(?:slow|gpu|network)\b", re.MULTILINE)  # cells that nbdev_test leaves out
 VARIES = re.compile(r"^#\| *varies\b[^\n]*\n", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = re.compile(r"(?<=data:image/png;base64,)([A-Za-z0-9+/=]+)")
@@ -103,9 +101,7 @@ def small(kind: str, value: str) -> str:
 
 def picture_of(html: str) -> str:
     """What a browser shows for some HTML: a PNG in base64."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(),
-                                             args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 960, "height": 600})
         page.set_content('<body style="display: inline-block; background: white; '
                          f'font: 13px sans-serif">{html}</body>')
@@ -152,7 +148,7 @@ def own_data(path: Path) -> Path:
 def execute(path: Path, notebook) -> None:
     """Run the cells in a kernel of their own, in the notebook's folder, and clean the outputs."""
     skipped = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"
-               and (FLAGS.search(cell.source) or EXPORT in cell.source)}
+               and (UNTESTED & directives(cell.source)[0] or EXPORT in cell.source)}
     for cell in notebook.cells:
         cell.source = "" if cell.id in skipped else cell.source
     shutil.rmtree(RUNS / "walkthroughs" / path.stem, ignore_errors=True)

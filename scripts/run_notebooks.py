@@ -30,41 +30,18 @@ from execnb.shell import CaptureShell
 from fastcore.basics import num_cpus
 import nbdev.test
 
-ROOT = Path(__file__).resolve().parent.parent
+from sources import ROOT, absolute_imports, all_modules, all_notebooks, modules_in
+import sources
+
 PROOFS = ROOT / "build" / "executed"
 RUNS = ROOT / "build" / "runs"  # where walkthroughs train when they are tested
 PLAIN_TEST, PLAIN_PARALLEL = nbdev.test.test_nb, nbdev.test.parallel
-
-
-def all_notebooks() -> list[Path]:
-    """Every notebook under nbs/, whatever its name: nbdev's own rules leave some out."""
-    found = (ROOT / "nbs").rglob("*.ipynb")
-    return sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
 
 
 def proof_path(notebook: Path) -> Path:
     """Where the proof for one notebook lies."""
     relative = notebook.resolve().relative_to(ROOT / "nbs").with_suffix(".json")
     return PROOFS / "__".join(relative.parts)
-
-
-def all_modules() -> dict[str, Path]:
-    """Every module of the package, `wing.room` -> its file."""
-    package = ROOT / "tinybert_nb"
-    return {".".join(path.relative_to(package).with_suffix("").parts): path
-            for path in sorted(package.rglob("*.py")) if path.stem != "_modidx"}
-
-
-def modules_in(source: str, known: dict[str, Path]) -> set[str]:
-    """The modules of this package that a text names: imports, and dotted names in strings.
-
-    A text that runs the command, or imports from the package as a whole, names all."""
-    if re.search(r"^\s*!.*\btinybert-nb\b|[\"'/]tinybert-nb[\"']|\bfrom tinybert_nb import",
-                 source, re.MULTILINE):
-        return {*known}
-    named = re.findall(r"\btinybert_nb\.([a-z_]+(?:\.[a-z_]+)?)", source)
-    return {module for name in named for module in known
-            if module == name or module.startswith(f"{name}.")}
 
 
 def needed_modules(notebook: Path) -> set[str]:
@@ -88,15 +65,8 @@ def _imported_by(module: str) -> set[str]:
     return modules_in(absolute_imports(known[module].read_text(encoding="utf-8"), module), known)
 
 
-def absolute_imports(source: str, module: str) -> str:
-    """A module's source with its relative imports written out."""
-    wing = module.rpartition(".")[0]
-    source = re.sub(r"\bfrom \.\.(?=[a-z])", "from tinybert_nb.", source)
-    return re.sub(r"\bfrom \.(?=[a-z])", f"from tinybert_nb.{wing}.", source)
-
-
 def fingerprint(notebook: Path) -> str:
-    """SHA-256 over what a proof holds for: the notebook, all that it needs, and this script.
+    """SHA-256 over what a proof holds for: the notebook, all that it needs, and these scripts.
 
     That is the modules that it imports, directly or not, the scripts and styles beside them, the
     committed data, and the versions of all packages."""
@@ -108,10 +78,10 @@ def fingerprint(notebook: Path) -> str:
     data = [path for path in sorted((ROOT / "data").glob("*")) if path.is_file()]
     rows = sorted((ROOT / "nbs").glob("*/*.json"))
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = json.dumps([cell["source"] for cell in cells]).encode()  # outputs change nothing
-    files = [*modules, *beside, *data, *rows, ROOT / "constraints.txt",
-             ROOT / "settings.ini", Path(__file__).resolve()]
-    contents = [sources, *(path.read_bytes() for path in files)]
+    code = json.dumps([cell["source"] for cell in cells]).encode()  # outputs change nothing
+    files = [*modules, *beside, *data, *rows, ROOT / "constraints.txt", ROOT / "settings.ini",
+             Path(__file__).resolve(), Path(sources.__file__)]
+    contents = [code, *(path.read_bytes() for path in files)]
     return sha256(b"".join(sha256(content).digest() for content in contents)).hexdigest()
 
 

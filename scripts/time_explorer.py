@@ -10,12 +10,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 import json
-import sys
-
-from playwright.sync_api import sync_playwright
 
 from browser import MODELS, Watched, jupyterlab, notebook
-from get_chromium import INSTALL, find_chromium
+from get_chromium import chromium
 
 VIEW = ".tinybert-attention[data-drawn]"
 SHOWN = """\
@@ -77,12 +74,8 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Print a table."""
-    found = find_chromium()
-    if found is None:
-        sys.exit(INSTALL)
     print("| word pieces | another | median ms | from | to |\n|---|---|---|---|---|")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as browser:
         for words in (62, 510):
             with TemporaryDirectory() as folder:
                 for what, times in time_moves(browser, Path(folder), words).items():

@@ -169,6 +169,15 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium at work."""
+    from get_chromium import chromium
+
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory) -> dict[str, Path]:
     """The first lines of the committed samples, both labels among them."""

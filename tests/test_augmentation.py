@@ -3,7 +3,6 @@
 Run as a program, this file measures memory: `python tests/test_augmentation.py 67349 FOLDER`.
 """
 
-from configparser import ConfigParser
 from pathlib import Path
 import csv
 import gzip
@@ -16,6 +15,7 @@ import pytest
 
 from conftest import ROOT, TEACHER, command_environment, small_tokenizer, started, succeeded, tinybert_nb, together
 from forked_commands import Forked, tinybert_nb_here
+from sources import settings
 from test_large_data import memory
 
 
@@ -194,9 +194,7 @@ def test_chinese_words_are_cut_hidden_and_kept_in_number(tmp_path):
 
 def augment_bare(*words):
     """The command where nothing of tinybert_nb[augmentation] is installed."""
-    settings = ConfigParser(interpolation=None)
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
-    barred = [each.split(">")[0] for each in settings["DEFAULT"]["augmentation_requirements"].split()]
+    barred = [each.split(">")[0] for each in settings()["augmentation_requirements"].split()]
     assert barred == ["gensim", "jieba"]
     return tinybert_nb("augment", *words, barred=barred)
 

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from fontTools.ttLib import TTCollection, TTFont
 from matplotlib.font_manager import findSystemFonts
-from playwright.sync_api import sync_playwright
 
 from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, succeeded, tinybert_nb
-from get_chromium import INSTALL, find_chromium
 from tinybert_nb.analysis.attention_view import static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
@@ -61,17 +59,6 @@ stage_one(files, place / "teacher/best", "2l-24-12h", place / "one",
           StageOneSettings(epochs=4, any_teacher=True, snapshots=2, history_every=1,
                            evaluate_every=12, **brief), watch=watch)
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = find_chromium()
-    if found is None:
-        pytest.fail(INSTALL)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import ROOT, cells_of
-from run_notebooks import all_notebooks
+from sources import all_notebooks
 from test_notebooks import WALKTHROUGHS, anchors_of, name_of, without_code
 
 GLOSSARY = ROOT / "nbs" / "glossary.md"

@@ -1,6 +1,5 @@
 """The first cell of the walkthroughs installs the package where it is missing, as on Colab."""
 
-from configparser import ConfigParser
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import sysconfig
 import pytest
 
 from conftest import ROOT, cells_of
+from sources import settings
 
 WALKTHROUGHS = sorted((ROOT / "nbs" / "walkthroughs").glob("0[1-9]_*.ipynb"))
 PROGRAM = """\
@@ -31,11 +31,9 @@ def first_cells(path, count=1):
 
 
 def test_every_walkthrough_begins_with_the_same_cell():
-    parser = ConfigParser(delimiters=["="])
-    parser.read(ROOT / "settings.ini", encoding="utf-8")
     cells = {source for path in WALKTHROUGHS for source in first_cells(path)}
     assert len(WALKTHROUGHS) >= 8 and len(cells) == 1
-    assert f"git clone -q {parser['DEFAULT']['git_url']}\n" in cells.pop()
+    assert f"git clone -q {settings()['git_url']}\n" in cells.pop()
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ from conftest import ROOT, cells_of, run_command, tracked_files
 import make_architecture
 from make_readme import render
 import run_notebooks
-from run_notebooks import all_notebooks, fingerprint, needed_modules, proof_path, run
+import sources
+from run_notebooks import fingerprint, needed_modules, proof_path, run
+from sources import EXPORTED, UNTESTED, all_notebooks, directives
 
 NOTEBOOKS = all_notebooks()
 WALKTHROUGHS = [path for path in NOTEBOOKS if path.parent.name == "walkthroughs"]
 ROOMS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.parent.name)]
 MODULES = sorted(path for path in (ROOT / "tinybert_nb").rglob("*.py") if path.stem[0] != "_")
-FLAGS = {"slow", "gpu", "network"}
 LAST_CODE = "#| hide\nimport nbdev; nbdev.nbdev_export()"
 CORE_ENDS = 9  # wings with a smaller number are the core
 CORE_IMPORTS = {"torch", "transformers", "accelerate", "numpy", "scipy", "tqdm", "sklearn"}
@@ -31,17 +32,6 @@ ABOVE_CORE = {"matplotlib", "ipywidgets", "anywidget", "IPython"}
 def name_of(path: Path) -> str:
     """A test's name for a file."""
     return path.relative_to(ROOT).as_posix()
-
-
-def directives(source: str) -> set[str]:
-    """The nbdev directives a cell begins with."""
-    words = set()
-    for line in source.splitlines():
-        match = re.match(r"\s*#\s*\|\s*([\w-]+)", line)
-        if match is None and line.strip():
-            break
-        words |= {match.group(1)} if match else set()
-    return words
 
 
 def module_of(notebook: Path) -> str | None:
@@ -74,7 +64,7 @@ POSITIONS = {module_of(path): position_of(path) for path in ROOMS}
 
 def must_run(notebook: Path) -> list[str]:
     """The ids of the code cells that have to run, in order."""
-    cells = [cell for cell in cells_of(notebook) if not FLAGS & directives(cell["source"])]
+    cells = [cell for cell in cells_of(notebook) if not UNTESTED & directives(cell["source"])[0]]
     return [cell["id"] for cell in cells if cell["source"].strip() != LAST_CODE]
 
 
@@ -197,7 +187,7 @@ def test_no_cell_is_left_out_by_another_way(notebook):
     sources = [cell["source"] for cell in cells_of(notebook)]
     everything = notebook.read_text(encoding="utf-8")
     assert "skip_exec" not in everything
-    assert not [source for source in sources if "eval" in directives(source)]
+    assert not [source for source in sources if "eval" in directives(source)[0]]
     assert not [
         source for source in sources if source.lstrip().startswith("%%")
     ], "cell magics may run nothing"
@@ -207,7 +197,7 @@ def test_no_cell_is_left_out_by_another_way(notebook):
     exported_and_flagged = [
         source
         for source in sources
-        if FLAGS & directives(source) and "export" in directives(source)
+        if UNTESTED & directives(source)[0] and "export" in directives(source)[0]
     ]
     assert not exported_and_flagged, "a flagged cell is a leaf: it exports nothing"
 
@@ -237,7 +227,7 @@ def test_flagged_cells_are_leaves():
                 if isinstance(node, ast.Name)
             ]
             stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            if FLAGS & directives(cell["source"]):
+            if UNTESTED & directives(cell["source"])[0]:
                 only_flagged |= stored - defined
             else:
                 defined |= stored
@@ -588,7 +578,8 @@ def test_a_proof_is_kept_until_something_changes(tmp_path, monkeypatch):
     path.parent.mkdir()
     cell = {"cell_type": "code", "source": "from tinybert_nb.high.above import x"}
     path.write_text(json.dumps({"cells": [cell]}))
-    monkeypatch.setattr(run_notebooks, "ROOT", tmp_path)
+    for module in (run_notebooks, sources):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     assert needed_modules(path) == {"high.above", "low.below"}
     before = fingerprint(path)
     (tmp_path / "tinybert_nb/high/beside.py").write_text("y = 1")
@@ -624,7 +615,7 @@ def test_notebook_opens_with_title_and_quote(notebook):
 @pytest.mark.parametrize("notebook", ROOMS, ids=name_of)
 def test_exported_cells_are_short(notebook):
     sources = [cell["source"] for cell in cells_of(notebook)]
-    exported = [source for source in sources if {"export", "exporti"} & directives(source)]
+    exported = [source for source in sources if EXPORTED & directives(source)[0]]
     assert exported and sources[-1].strip() == LAST_CODE
     assert [fault for source in exported for fault in form_faults(source)] == []
 

@@ -17,13 +17,12 @@ import re
 import sys
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from browser import Watched
 from conftest import ROOT, cells_of, run_command, succeeded
-from get_chromium import INSTALL, find_chromium
 from make_docs import code_host, drawn, how_to_run, moved, pages
-from run_notebooks import all_modules, all_notebooks
+from sources import UNSEEN, all_modules, all_notebooks, directives
+import attention_page
 import make_docs
 
 NOTEBOOKS = all_notebooks()
@@ -138,16 +137,10 @@ def test_every_table_is_drawn_as_one(parsed, site):
     assert raw == []
 
 
-def words_of(source: str) -> set[str]:
-    """The directives at the beginning of a cell."""
-    lines = re.match(r"(?:\s*#\s*\|.*\n?)*", source)
-    return set(re.findall(r"#\s*\|\s*([\w-]+)", lines[0]))
-
-
 @pytest.mark.parametrize("notebook", ROOMS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_exported_code_is_folded_and_hidden_cells_are_left_out(notebook, parsed):
-    cells = [words_of(cell["source"]) for cell in cells_of(notebook) if cell["source"].strip()]
-    shown = [words for words in cells if not words & {"hide", "default_exp"}]
+    cells = [directives(cell["source"])[0] for cell in cells_of(notebook) if cell["source"].strip()]
+    shown = [words for words in cells if not words & UNSEEN]
     found = parsed[address_of(notebook)]
     assert found.cells == len(shown)
     assert found.folded == len([words for words in shown if "export" in words]) > 0
@@ -241,17 +234,6 @@ def served(site):
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = find_chromium()
-    if found is None:
-        pytest.fail(INSTALL)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -383,10 +365,8 @@ def test_the_attention_page_answers(served, watched):
 
 
 def test_the_prepared_explorer_is_small_and_holds_what_it_says():
-    path = make_docs.EXPLORER
-    assert path.stat().st_size <= 900 * 1024
-    block = re.search(r'id="sentences">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)[1]
-    sentences = json.loads(block)
+    assert attention_page.DATA.stat().st_size <= 900 * 1024
+    sentences = json.loads(attention_page.DATA.read_text(encoding="utf-8"))
     assert len(sentences) >= 5
     for sentence in sentences:
         assert [*sentence["students"]] == ["start", "stage one", "stage two"]

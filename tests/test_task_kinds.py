@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from conftest import history_rows, run_command, succeeded
-from run_notebooks import PLAIN_TEST, all_modules, all_notebooks
+from run_notebooks import PLAIN_TEST
+from sources import all_modules, all_notebooks
 from test_augmentation import save_masked_lm
 from tinybert_nb.data.examples import read_examples
 from tinybert_nb.data.task_form import KINDS, DataError, TaskForm

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from conftest import ROOT, cells_of, run_command, succeeded
-from run_notebooks import all_modules, all_notebooks
+from sources import all_modules, all_notebooks
 
 # What is not written -> what is written in its place.
 DIALECT = {

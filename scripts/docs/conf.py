@@ -1,15 +1,5 @@
-"""Sphinx settings of the site; scripts/make_docs.py copies them to build/docs/source/."""
+"""Sphinx settings of the site; scripts/make_docs.py adds those that settings.ini has."""
 
-from configparser import ConfigParser
-from pathlib import Path
-
-parser = ConfigParser(delimiters=["="])
-parser.read(Path(__file__).resolve().parents[3] / "settings.ini", encoding="utf-8")
-settings = parser["DEFAULT"]
-
-project, author = settings["title"], settings["author"]
-version = release = settings["version"]
-project_copyright = settings["copyright"]
 language = "en"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton"]
 root_doc = "index"
@@ -38,10 +28,8 @@ toc_object_entries_show_parents = "hide"
 # Appearance. MathJax is one file beside the pages; its SVG output needs no fonts.
 mathjax_path = "tex-svg.js"
 html_theme = "sphinx_book_theme"
-html_title = project
-html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_favicon = "_static/favicon.svg"
+html_favicon = "favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_copy_source = False
 html_show_sphinx = False

@@ -1,19 +1,19 @@
-"""Make nbs/attention/explore.html, the attention explorer of the site: a page without a kernel.
+"""The attention explorer of the site, a page without a kernel: its data, and the page of them.
 
     make demo
-    .venv/bin/python scripts/make_attention_page.py
+    .venv/bin/python scripts/attention_page.py    # writes nbs/attention/sentences.json
 
-One HTML file holds teacher and student on prepared sentences: all heads of all mapped layers, at
-each checkpoint of the student (initial weights, after stage one, after stage two). It may run one
-script, which it contains, and asks for nothing else.
+The data are teacher and student on prepared sentences: all heads of all mapped layers, at each
+checkpoint of the student (initial weights, after stage one, after stage two). `make docs` makes the
+page: one HTML file that may run one script, which it contains, and asks for nothing else.
 """
 
 from html import escape
 from pathlib import Path
 import argparse
 import json
-import sys
 
+from sources import ROOT
 from tinybert_nb.analysis.alignment import default_map, read_text
 from tinybert_nb.analysis.alignment_report import OfflineView, student_checkpoints
 from tinybert_nb.analysis.attention_view import static_text
@@ -21,9 +21,7 @@ from tinybert_nb.analysis.html import html_report
 from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "nbs" / "attention" / "explore.html"
-LARGEST = 900 * 1024  # bytes of the file, which is committed
+DATA = ROOT / "nbs" / "attention" / "sentences.json"
 SENTENCES = (
     "a warm, funny film that is better than its title.",
     "the plot is thin, but the actors save it.",
@@ -44,8 +42,8 @@ h2 { font-size: 1.1rem; margin-top: 1rem; }
 class Explorer:
     """The controls, the place where the script draws, and the data; an item of `html_report`."""
 
-    def __init__(self, sentences: list[dict], checkpoints: list[str]):
-        self.sentences, self.checkpoints = sentences, checkpoints
+    def __init__(self, sentences: list[dict]):
+        self.sentences, self.checkpoints = sentences, [*sentences[0]["students"]]
 
     def report_html(self) -> str:
         """HTML and the JSON that the script reads."""
@@ -60,8 +58,8 @@ class Explorer:
                 f'<script type="application/json" id="sentences">{data}</script>')
 
 
-def explorer_of(teacher_folder: str, student_folder: str) -> Explorer:
-    """Read the sentences with the teacher and with each checkpoint of the student."""
+def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
+    """The sentences, read by the teacher and by each checkpoint of the student."""
     checkpoints = student_checkpoints(student_folder)
     teacher, tokenizer = load_encoder(teacher_folder), load_tokenizer(teacher_folder)
     sentences = [{"text": text, "students": {}, "largest": 0} for text in SENTENCES]
@@ -74,34 +72,34 @@ def explorer_of(teacher_folder: str, student_folder: str) -> Explorer:
             sentence["students"][name] = content.pop("student")
             largest = max(sentence["largest"], content["largest"])
             sentence |= {**content, "largest": largest}  # one scale of scores for all checkpoints
-    return Explorer(sentences, [*checkpoints])
+    return sentences
 
 
-def main() -> None:
-    """Write the page and say how large it is."""
-    parser = argparse.ArgumentParser(description="the attention explorer of the site")
-    parser.add_argument("--teacher", default=str(ROOT / "runs/demo/seed-0/teacher/best"))
-    parser.add_argument("--student", default=str(ROOT / "runs/demo/seed-0/tinybert-3l-312"),
-                        help="a folder that holds stage-one/ and stage-two/")
-    parser.add_argument("--out", type=Path, default=PAGE)
-    words = parser.parse_args()
+def write_page(path: Path) -> None:
+    """Make the page of the committed data."""
     scripts = [static_text("attention_view.js"), static_text("alignment_report.js"),
                (ROOT / "scripts" / "docs" / "explore.js").read_text(encoding="utf-8")]
-    explorer = explorer_of(words.teacher, words.student)
-    path = html_report("Teacher and student: how they attend", [
+    explorer = Explorer(json.loads(DATA.read_text(encoding="utf-8")))
+    html_report("Teacher and student: how they attend", [
         ("Point at a token", [
             "Each token shows, from top to bottom, how much of the teacher's attention it gets, of "
             "the student's, and the difference.", explorer]),
         ("What is compared", [
-            f"A fine-tuned teacher and its student {Path(words.student).name}, from the demo: at "
-            "its initial weights (start), after stage one and after stage two. "
-            "Made by scripts/make_attention_page.py."])],
-        words.out, "".join(scripts), static_text("attention_view.css") + STYLE)
-    size = path.stat().st_size
-    if size > LARGEST:
-        path.unlink()
-        sys.exit(f"the page takes {size:,} bytes, more than {LARGEST:,}: leave out a sentence")
-    print(f"{path}: {size:,} bytes, {len(SENTENCES)} sentences, {len(explorer.checkpoints)} checkpoints")
+            "The fine-tuned teacher of the demo and its student TinyBERT-3L-312: at its initial "
+            "weights (start), after stage one and after stage two."])],
+        path, "".join(scripts), static_text("attention_view.css") + STYLE)
+
+
+def main() -> None:
+    """Write the data and say how large they are."""
+    parser = argparse.ArgumentParser(description="the data of the site's attention explorer")
+    parser.add_argument("--teacher", default=str(ROOT / "runs/demo/seed-0/teacher/best"))
+    parser.add_argument("--student", default=str(ROOT / "runs/demo/seed-0/tinybert-3l-312"),
+                        help="a folder that holds stage-one/ and stage-two/")
+    given = parser.parse_args()
+    lines = [json.dumps(sentence) for sentence in read_sentences(given.teacher, given.student)]
+    DATA.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    print(f"{DATA}: {DATA.stat().st_size:,} bytes, {len(lines)} sentences")
 
 
 if __name__ == "__main__":
