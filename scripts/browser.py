@@ -16,8 +16,8 @@ import time
 from playwright.sync_api import TimeoutError as PageTimeout
 
 from run_notebooks import RUNS
+from sources import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 SETTINGS = {
     "notebook-extension/tracker": {  # outputs stay in the page, and no question is asked

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 
-ROOT = Path(__file__).resolve().parent.parent
+from sources import ROOT
+
 BIN = Path(sys.executable).parent
 
 
