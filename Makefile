@@ -106,7 +106,7 @@ export: $(READY)
 # Outputs that code hosts and the site show; NB names notebooks, else those whose sources changed.
 render: $(READY)
 	@$(BIN)/tinybert-nb data
-	@$(BIN)/python scripts/get_chromium.py
+	@$(BIN)/python scripts/get_chromium.py --font
 	@$(BIN)/python scripts/render_notebooks.py $(NB)
 
 clean:

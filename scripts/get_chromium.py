@@ -1,6 +1,7 @@
-"""See that the browser tests find a Chromium: the machine's, or one that is installed now.
+"""See that tests find a Chromium, and pictures a font: the machine's, or one that is installed now.
 
-    .venv/bin/python scripts/get_chromium.py
+    .venv/bin/python scripts/get_chromium.py           # a Chromium
+    .venv/bin/python scripts/get_chromium.py --font    # and a font with Chinese characters
 """
 
 from contextlib import contextmanager
@@ -41,15 +42,37 @@ def chromium():
         started.close()
 
 
-def main() -> None:
-    """Install one if there is none; without success the tests say what to do."""
-    if find_chromium():
-        return
-    print("Installing Chromium for the browser tests ...", flush=True)
+def apt_install(package: str) -> None:
+    """Install a package of Debian, where this is Debian and its administrator."""
     if hasattr(os, "geteuid") and os.geteuid() == 0 and which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
         subprocess.run(["apt-get", "-qq", "update"], **quiet)
-        subprocess.run(["apt-get", "-qq", "-y", "install", "chromium"], **quiet)
+        subprocess.run(["apt-get", "-qq", "-y", "install", package], **quiet)
+
+
+def has_chinese_font() -> bool:
+    """Whether matplotlib and browsers find a font with Chinese characters."""
+    return bool(which("fc-list")) and bool(subprocess.check_output(["fc-list", ":lang=zh"]).strip())
+
+
+def get_font() -> None:
+    """Install a font with Chinese characters if there is none."""
+    if not has_chinese_font():
+        print("Installing a font with Chinese characters ...", flush=True)
+        apt_install("fonts-wqy-microhei")
+    if not has_chinese_font():
+        print("no font with Chinese characters was found: pictures will show code points instead",
+              file=sys.stderr)
+
+
+def main() -> None:
+    """Install what is missing; without success the tests say what to do."""
+    if "--font" in sys.argv[1:]:
+        get_font()
+    if find_chromium():
+        return
+    print("Installing Chromium for the browser tests ...", flush=True)
+    apt_install("chromium")
     if not find_chromium():
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"])
     if not find_chromium():

@@ -7,6 +7,7 @@ __all__ = ['ATTENTION_COLOURS', 'DIFFERENCE_COLOURS', 'LINE_COLOURS', 'MARKERS',
            'png_bytes', 'picture_width']
 
 # %% ../../nbs/09_analysis/02_style.ipynb #1f435dcc
+import logging
 import textwrap
 import unicodedata
 from contextlib import AbstractContextManager, suppress
@@ -134,6 +135,9 @@ def _fonts() -> tuple[str, ...]:
         "Symbola",
     )
     _add_new_fonts()
+    # a font without bold letters is drawn as it is, without a warning at each title
+    logging.getLogger(font_manager.__name__).addFilter(
+        lambda record: "font weight" not in record.getMessage())
     installed = sorted(font_manager.get_font_names())
     found = [next((name for name in installed if name.startswith(start)), None) for start in wanted]
     return ("DejaVu Sans", *(name for name in found if name))

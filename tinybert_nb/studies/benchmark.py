@@ -183,7 +183,7 @@ def _about(settings, stage, length):
     return {"stage": stage, "length": length, **columns, "hardware": hardware()}
 
 # %% ../../nbs/10_studies/05_benchmark.ipynb #fd5bb1ea
-KEPT, WITH_PASS = f"{OURS}, answers kept", f"{OURS}, with the teacher's pass"
+KEPT, WITH_PASS = f"{OURS}, logits stored", f"{OURS}, with the teacher's pass"
 ONCE = ": once"  # after a procedure's name: what it computes before all epochs
 
 
