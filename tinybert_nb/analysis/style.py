@@ -120,20 +120,9 @@ def _readable(
 def _fonts() -> tuple[str, ...]:
     "The default font and the installed ones among the common fonts with many characters."
     wanted = (
-        "Noto Sans CJK SC",
-        "Noto Sans CJK",
-        "Source Han Sans",
-        "WenQuanYi",
-        "PingFang",
-        "Hiragino Sans",
-        "Microsoft YaHei",
-        "SimHei",
-        "Noto Sans SC",
-        "Arial Unicode",
-        "Noto Emoji",
-        "Segoe UI Symbol",
-        "Symbola",
-    )
+        "Noto Sans CJK SC", "Noto Sans CJK", "Source Han Sans", "WenQuanYi", "PingFang",
+        "Hiragino Sans", "Microsoft YaHei", "SimHei", "Noto Sans SC", "Arial Unicode",
+        "Noto Emoji", "Segoe UI Symbol", "Symbola")
     _add_new_fonts()
     # a font without bold letters is drawn as it is, without a warning at each title
     logging.getLogger(font_manager.__name__).addFilter(
