@@ -63,7 +63,7 @@ class SingleClass(ClassReading, TaskKind):
 
     problem, problem_type = "single", "single_label_classification"
     one_class = softmax = True
-    linear_model = "LogisticRegression"
+    linear_model, noise = "LogisticRegression", 0.3
 
     def metrics(self, logits: Logits, labels: Sequence, names: Sequence[str] = ()) -> dict:
         names = [*(names or map(str, range(np.shape(logits)[1])))]
@@ -233,7 +233,7 @@ class Regression(TaskKind):
 
     problem = problem_type = "regression"
     gold_loss, teacher_loss = "mse", "logit_mse"
-    linear_model = "Ridge"
+    linear_model, noise = "Ridge", 0.3
     label_feature = "float32"
     has_classes = discrete = False
     smaller_is_better = ("mse",)

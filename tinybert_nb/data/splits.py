@@ -26,7 +26,7 @@ from .formats import located_rows
 from .labels import stated_positive_class
 from .question_answering import plain_characters
 from .task_form import DataError, TaskForm
-from .task_kinds import Example, TaskKind
+from .task_kinds import Example, TaskKind, label_classes
 from ..files.storage import file_sha256, workplace, write_json_lines
 from ..files.terminal import note
 
@@ -177,10 +177,23 @@ def _chosen_rows(examples: list[Example], kind: TaskKind, share: float, seed: in
     for rows in together.values():
         label = examples[rows[0]].label
         of_class.setdefault(label if isinstance(label, str) else None, []).append(rows)
-    chance, chosen = np.random.RandomState(seed), set()
+    chance, chosen = np.random.RandomState(seed), []
     for _, parts in sorted(of_class.items(), key=lambda each: repr(each[0])):
         count = min(len(parts) - 1, max(1, round(share * len(parts))))
-        chosen |= {row for part in chance.permutation(len(parts))[:count] for row in parts[part]}
+        chosen += [parts[part] for part in chance.permutation(len(parts))[:count]]
+    return _without_new_classes(examples, chosen)
+
+
+def _without_new_classes(examples: list[Example], groups: list[list[int]]) -> set[int]:
+    "The rows of the groups, but for a group with a class that no row left for training has."
+    chosen = {row for rows in groups for row in rows}
+    known = {name for row, each in enumerate(examples) if row not in chosen
+             for name in label_classes(each.label)}
+    for rows in groups:
+        names = {name for row in rows for name in label_classes(examples[row].label)}
+        if not names <= known:
+            chosen.difference_update(rows)
+            known |= names
     return chosen
 
 # %% ../../nbs/01_data/16_splits.ipynb #ac8a4aab

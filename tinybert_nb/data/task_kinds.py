@@ -148,7 +148,7 @@ class ModelRules:
     of_words = False  # each word has an output of its own, not each text
     linear_model = ""  # of scikit-learn: predicts the labels from features; "": none does
     training_factor = 1.0  # of the teacher's learning rate and least updates; 1: one class a text
-    noise = 0.3  # fraction of random tokens in the noisy copies that a student reads
+    noise = 0.0  # fraction of random tokens in the noisy copies that a student reads; 0: none
     softmax = False  # the softmax over each line of logits is a distribution over the classes
 
     def base_rates(

@@ -139,7 +139,6 @@ class TokenClassification(TagEvaluation, TaskKind):
     problem, pipeline = "tokens", "token-classification"
     auto_class = "AutoModelForTokenClassification"
     linear_model, training_factor, of_words = "LogisticRegression", 2.0, True
-    noise = 0.0  # in the task study noisy copies made students of tags worse
     readers = {"": _word_rows}
     writers = {_word_rows: RowWriter(_word_lines)}
     takes_provenance = False
