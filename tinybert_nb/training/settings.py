@@ -198,6 +198,7 @@ class StageTwoSettings(StudentSettings):
 
     epochs: int | None = None  # passes over the training rows; none: by the budget (paper: 3)
     learning_rate: float | None = None  # peak; none: by the width (paper: 1e-5 to 3e-5)
+    noisy_copies: int = 0  # of each text, at most; they calibrate a student, and cost accuracy
     prediction_loss: str = "usual"  # soft_cross_entropy (paper), or kl; logit_mse, multi_label
     prediction_weight: float = 1.0  # of the loss with the teacher's logits (paper: 1; STS-B: 0)
     temperature: float = 1.0  # of the soft targets (paper: 1)
