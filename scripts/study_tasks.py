@@ -172,9 +172,9 @@ def sources(folder: Path | None) -> dict[str, tuple[TaskForm, bool, Callable]]:
         found |= {
             "CoLA": (classes, False, lambda: (glue(folder, "CoLA", "train", single, 1),
                                               glue(folder, "CoLA", "dev", single, 1))),
-            "MRPC": (classes, False, lambda: (glue(folder, "MRPC", "train", pair, 0),
+            "MRPC": (classes, True, lambda: (glue(folder, "MRPC", "train", pair, 0),
                                               glue(folder, "MRPC", "dev", pair, 0))),
-            "SST-2": (classes, True, lambda: (glue(folder, "SST-2", "train", (0,), 1),
+            "SST-2": (classes, False, lambda: (glue(folder, "SST-2", "train", (0,), 1),
                                               glue(folder, "SST-2", "dev", (0,), 1)))}
     return found
 

@@ -53,7 +53,7 @@ VARIANTS = {
     "without stage one": Variant(None),
     "without augmentation": Variant(augment=False, paper=68.4),
     "without task distillation or augmentation": Variant(None, None, augment=False),
-    "without noisy copies": Variant({"noisy_copies": 0}, {"noisy_copies": 0}),
+    "without noisy copies": Variant({"noisy_copies": 0}),
     "without embedding loss": Variant({"embedding_weight": 0.0}, paper=74.1),
     "without hidden loss": Variant({"hidden_weight": 0.0}, paper=72.9),
     "without attention loss": Variant({"attention_weight": 0.0}, paper=71.0),
