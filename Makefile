@@ -90,7 +90,7 @@ test: export TOKENIZERS_PARALLELISM := false
 test: export PYTHONUNBUFFERED := 1
 test: $(READY)
 	@env -u HF_HUB_OFFLINE -u TQDM_DISABLE $(BIN)/tinybert-nb data
-	@$(BIN)/python scripts/get_chromium.py
+	@$(BIN)/python scripts/system_packages.py
 	@status=0; \
 	$(BIN)/python scripts/run_notebooks.py || status=1; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n $(TESTERS) --dist loadfile \
@@ -106,7 +106,7 @@ export: $(READY)
 # Outputs that code hosts and the site show; NB names notebooks, else those whose sources changed.
 render: $(READY)
 	@$(BIN)/tinybert-nb data
-	@$(BIN)/python scripts/get_chromium.py --font
+	@$(BIN)/python scripts/system_packages.py --font
 	@$(BIN)/python scripts/render_notebooks.py $(NB)
 
 clean:

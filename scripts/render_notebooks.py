@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from PIL import Image
 import nbformat
 
-from get_chromium import chromium
+from system_packages import chromium
 from sources import ROOT, UNTESTED, all_modules, all_notebooks, directives, modules_in
 
 RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered

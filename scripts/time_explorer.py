@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import json
 
 from browser import MODELS, Watched, jupyterlab, notebook
-from get_chromium import chromium
+from system_packages import chromium
 
 VIEW = ".tinybert-attention[data-drawn]"
 SHOWN = """\

@@ -172,7 +172,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def browser():
     """A Chromium at work."""
-    from get_chromium import chromium
+    from system_packages import chromium
 
     with chromium() as started:
         yield started

@@ -38,20 +38,17 @@ def options_of(kind: type, prefix: str = "") -> dict[str, Any]:  # name -> type
 
 # %% ../../nbs/11_cli/00_arguments.ipynb #6591fbee
 def shared_options(kind: type) -> dict[str, list[str]]:  # shared name -> the options it sets
-    "The options that several task stages of a settings dataclass have."
-    from tinybert_nb.training.settings import StageSettings, StudentSettings
+    "The options that the task stages of a settings dataclass share."
+    from tinybert_nb.training.settings import StageSettings
 
-    own, found = [option.name for option in fields(kind)], dict[str, list[str]]()
-    for shared in (StageSettings, StudentSettings):
-        stages = [name for name, hint in get_type_hints(kind).items()
-                  if isinstance(hint, type) and issubclass(hint, shared)]
-        for option in (each.name for each in fields(shared) if len(stages) > 1):
-            if option not in own:
-                found.setdefault(option, [f"{stage}.{option}" for stage in stages])
+    own = [option.name for option in fields(kind)]
+    stages = [name for name, hint in get_type_hints(kind).items()
+              if isinstance(hint, type) and issubclass(hint, StageSettings)]
+    names = [option.name for option in fields(StageSettings) if option.name not in own]
     if "seeds" in own:
-        found.pop("seed", None)
-    return {name.replace("_", "-"): [each.replace("_", "-") for each in options]
-            for name, options in found.items()}
+        names.remove("seed")
+    return {name.replace("_", "-"): [f"{stage}.{name}".replace("_", "-") for stage in stages]
+            for name in names if len(stages) > 1}
 
 # %% ../../nbs/11_cli/00_arguments.ipynb #ff2da0e0
 def expand_shared(

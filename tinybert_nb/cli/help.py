@@ -101,9 +101,9 @@ def described_options(
 # %% ../../nbs/11_cli/02_help.ipynb #ee9fb6dd
 def shared_descriptions(settings: type) -> list[Option]:
     "The options that the stages of a recipe share; a default names the stages where it differs."
-    from tinybert_nb.training.settings import StudentSettings
+    from tinybert_nb.training.settings import StageSettings
 
-    comments = field_comments(StudentSettings)  # those of all stages, too
+    comments = field_comments(StageSettings)
     topic = "All stages (an option of one stage wins: --stage-one.epochs 10)"
     found, options = [], {each.name: each for each in described_options(settings, "")}
     for name, targets in shared_options(settings).items():

@@ -149,7 +149,6 @@ def recipe_file(
                         f"{', '.join(map(str, files.values()))}")
     recipe, form = task.recipe, glue_form(name, place)
     stage = {"max_length": recipe.max_length, "batch_size": recipe.batch_size}
-    student = stage | {"noise": 0.0}
     second = {"epochs": recipe.stage_two_epochs, "learning_rate": recipe.stage_two_rates[-1]}
     if recipe.gold_stage_two:
         second |= {"prediction_weight": 0.0, "gold_weight": 1.0}
@@ -159,8 +158,8 @@ def recipe_file(
         **{option: value for option, value in asdict(form).items() if value != usual[option]},
         "finetune": {"epochs": 3, "learning_rate": 2e-5, **stage},
         "stage_one": {"epochs": recipe.stage_one_epochs, "learning_rate": recipe.stage_one_rate,
-                      "schedule": "constant", "warmup": 0.0, **student},
-        "stage_two": {**second, **student},
+                      "schedule": "constant", "warmup": 0.0, **stage, "noise": 0.0},
+        "stage_two": {**second, **stage},
         "augment": True, "augment_stage_two": recipe.augmented_stage_two,
         "augmentation": {"samples": recipe.variants}}
     rates = ", ".join(f"{rate:g}" for rate in recipe.stage_two_rates)

@@ -22,7 +22,7 @@ from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import add_noise, fit_to_task, load_task
+from .task_data import fit_to_task, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
@@ -122,8 +122,6 @@ def stage_two(
     model = load_classifier(student, task.labels, problem=problem)
     more = [load_task(files, load_tokenizer(one), settings.max_length, one)
             for one in settings.more_teachers]
-    if not settings.gold_weight and {each.fingerprint for each in more} <= {task.fingerprint}:
-        task, *more = (add_noise(each, settings) for each in (task, *more))
     answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
     step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
                         task.form.kind.logit_counts(task.train))

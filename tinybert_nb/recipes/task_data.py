@@ -32,7 +32,7 @@ from ..models.loading import load_config
 from ..models.tokenizers import limit_length
 from ..training.budget import fitted_settings
 from ..training.processes import processes
-from ..training.settings import (StageSettings, StudentSettings,
+from ..training.settings import (StageOneSettings, StageSettings,
     TrainingSettings, total_updates)
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #59360f41
@@ -112,7 +112,7 @@ def fit_to_task(
 ) -> Settings:
     "The settings of a stage with length, learning rate and noise, where they leave these open."
     updates, kind = len(training_loader(task, settings)), task.form.kind
-    if isinstance(settings, StudentSettings) and settings.noise is None:
+    if isinstance(settings, StageOneSettings) and settings.noise is None:
         settings = replace(settings, noise=kind.noise)
     return fitted_settings(settings, updates, width, kind.training_factor)
 
@@ -132,7 +132,7 @@ def planned_updates(loader: DataLoader, settings: TrainingSettings) -> int:
     return total_updates(settings, len(loader))
 
 # %% ../../nbs/07_recipes/04_task_data.ipynb #841451f9
-def planned_copies(loader: DataLoader, settings: StudentSettings) -> int:
+def planned_copies(loader: DataLoader, settings: StageOneSettings) -> int:
     "The number of noisy copies of each text that a run reads."
     epochs = planned_updates(loader, settings) / len(loader)
     return max(0, min(settings.noisy_copies, int(epochs / 2) - 1)) if settings.noise else 0
@@ -140,7 +140,7 @@ def planned_copies(loader: DataLoader, settings: StudentSettings) -> int:
 # %% ../../nbs/07_recipes/04_task_data.ipynb #8bf7b26b
 def add_noise(
     task: TaskData,
-    settings: StudentSettings,  # as of `fit_to_task`
+    settings: StageOneSettings,  # as of `fit_to_task`
 ) -> TaskData:  # with another fingerprint, if there are copies
     "The task with noisy copies of its training rows."
     copies = planned_copies(training_loader(task, settings), settings)

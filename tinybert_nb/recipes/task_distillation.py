@@ -40,7 +40,7 @@ from ..training.intermediate import check_pair
 from ..training.processes import processes
 from ..training.runs import identify_model, inputs_of, run_once
 from ..training.settings import (AugmentationSettings, DistillSettings,
-                                           StageSettings, StudentSettings)
+                                           StageOneSettings, StageSettings)
 from ..training.status import read_json
 
 # %% ../../nbs/07_recipes/09_task_distillation.ipynb #41ce7f90
@@ -185,10 +185,12 @@ def expected_minutes(
         loader = training_loader(task, fitted)
         updates = planned_updates(loader, fitted)
         rows = rows_seen([(loader, updates)], updates)
-        minutes[name] = rows * taught / 60
-        if isinstance(fitted, StudentSettings):
-            minutes[name] = (rows * learnt + (1 + planned_copies(loader, fitted)) * asked) / 60
-            baseline += rows * learnt / 60
+        if name == "teacher":
+            minutes[name] = rows * taught / 60
+            continue
+        copies = planned_copies(loader, fitted) if isinstance(fitted, StageOneSettings) else 0
+        minutes[name] = (rows * learnt + (1 + copies) * asked) / 60
+        baseline += rows * learnt / 60
     return minutes | ({"baseline": baseline} if settings.baseline else {})
 
 

@@ -112,10 +112,7 @@ CHANGES = {
     "stage one: value relations too": Change(
         stage_one=Scale(other={"value_relation_weight": 1.0})),
     "stage one: no noisy copies": Change(stage_one=Scale(other={"noisy_copies": 0})),
-    "stage two: noisy copies too": Change(stage_two=Scale(other={"noisy_copies": 3})),
-    "both stages: noisy copies": Change(
-        stage_one=Scale(other={"noise": 0.3}),
-        stage_two=Scale(other={"noise": 0.3, "noisy_copies": 3})),
+    "stage one: noisy copies": Change(stage_one=Scale(other={"noise": 0.3})),
     "teacher: half the batch": Change(teacher=Scale(length=2.0, other={"batch_size": 16})),
     "both stages: half the batch": Change(
         stage_one=Scale(length=2.0, other={"batch_size": 16}),

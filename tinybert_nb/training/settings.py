@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMAT_NAMES', 'Precision', 'RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TraceCache', 'Budget', 'Baselines', 'Growing',
            'TrainingSettings', 'total_updates', 'peak_rate', 'result_settings', 'IntermediateSettings',
-           'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StudentSettings', 'StageOneSettings',
-           'StageTwoSettings', 'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings',
-           'AugmentationBenchSettings', 'InitializationSettings', 'AblationSettings', 'check_seeds']
+           'GeneralSettings', 'StageSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings',
+           'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings',
+           'InitializationSettings', 'AblationSettings', 'check_seeds']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
@@ -167,13 +167,16 @@ class StageSettings(TrainingSettings):
 class FinetuneSettings(StageSettings):
     "Fine-tuning with the gold labels: the teacher, or a student without distillation."
 
-# %% ../../nbs/04_training/00_settings.ipynb #fb57da08
+# %% ../../nbs/04_training/00_settings.ipynb #2f3c9868
 @dataclass
-class StudentSettings(StageSettings):
-    "Settings of the stages in which a fine-tuned teacher is imitated."
+class StageOneSettings(IntermediateSettings, StageSettings):
+    "Stage one: embeddings, hidden states and attention scores, on the task's texts."
 
+    epochs: int | None = None  # passes; none: by the budget (paper: 10 to 50, augmented)
+    learning_rate: float | None = None  # peak; none: by the student's width (authors: 5e-5)
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
     noise: float | None = None  # fraction of random tokens in these; none: by the kind of task
+    any_teacher: bool = False  # accept a teacher that is no better than the majority baseline
 
     def __post_init__(self):
         super().__post_init__()
@@ -182,23 +185,13 @@ class StudentSettings(StageSettings):
         if self.noise is not None and not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}: it must lie between 0 and 1")
 
-# %% ../../nbs/04_training/00_settings.ipynb #2f3c9868
-@dataclass
-class StageOneSettings(IntermediateSettings, StudentSettings):
-    "Stage one: embeddings, hidden states and attention scores, on the task's texts."
-
-    epochs: int | None = None  # passes; none: by the budget (paper: 10 to 50, augmented)
-    learning_rate: float | None = None  # peak; none: by the student's width (authors: 5e-5)
-    any_teacher: bool = False  # accept a teacher that is no better than the majority baseline
-
 # %% ../../nbs/04_training/00_settings.ipynb #fb2ad409
 @dataclass
-class StageTwoSettings(StudentSettings):
+class StageTwoSettings(StageSettings):
     "Stage two: the teacher's logits."
 
     epochs: int | None = None  # passes over the training rows; none: by the budget (paper: 3)
     learning_rate: float | None = None  # peak; none: by the width (paper: 1e-5 to 3e-5)
-    noisy_copies: int = 0  # of each text, at most; they calibrate a student, and cost accuracy
     prediction_loss: str = "usual"  # soft_cross_entropy (paper), or kl; logit_mse, multi_label
     prediction_weight: float = 1.0  # of the loss with the teacher's logits (paper: 1; STS-B: 0)
     temperature: float = 1.0  # of the soft targets (paper: 1)

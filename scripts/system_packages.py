@@ -1,7 +1,7 @@
 """See that tests find a Chromium, and pictures a font: the machine's, or one that is installed now.
 
-    .venv/bin/python scripts/get_chromium.py           # a Chromium
-    .venv/bin/python scripts/get_chromium.py --font    # and a font with Chinese characters
+    .venv/bin/python scripts/system_packages.py           # a Chromium
+    .venv/bin/python scripts/system_packages.py --font    # and a font with Chinese characters
 """
 
 from contextlib import contextmanager
@@ -65,19 +65,20 @@ def get_font() -> None:
               file=sys.stderr)
 
 
-def main() -> None:
-    """Install what is missing; without success the tests say what to do."""
-    if "--font" in sys.argv[1:]:
-        get_font()
-    if find_chromium():
-        return
-    print("Installing Chromium for the browser tests ...", flush=True)
-    apt_install("chromium")
-    if not find_chromium():
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"])
+def get_chromium() -> None:
+    """Install a Chromium if there is none; without success the tests say what to do."""
+    ways = (lambda: apt_install("chromium"),
+            lambda: subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"]))
+    for install in ways:
+        if find_chromium():
+            return
+        print("Installing Chromium for the browser tests ...", flush=True)
+        install()
     if not find_chromium():
         print(INSTALL, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    if "--font" in sys.argv[1:]:
+        get_font()
+    get_chromium()
