@@ -235,13 +235,14 @@ class Distiller(nn.Module):
         student: Trace,
         teacher: Trace | None,  # of the same batch; None where no term needs one
         labels: Tensor | None = None,  # (batch,), for "gold"
+        known: Tensor | None = None,  # (batch,), whether there is a label; None: there are all
     ) -> dict[str, Tensor]:
         "Each term by name, the same `..._weighted`, and `loss`, their weighted sum."
         found: dict[str, Tensor] = {}
         parts, weighted = {}, []
         for term in self.terms:
             name = term.name or term.what
-            parts[name] = _parts(self, term, student, teacher, labels)
+            parts[name] = _parts(self, term, student, teacher, labels, known)
             value = reduce(add, [weight * loss for _, weight, loss in parts[name]])
             weighted.append(value_at(term.weight, self.progress) * value)
             found |= {name: value.detach(), f"{name}_weighted": weighted[-1].detach()}
@@ -271,12 +272,18 @@ def _map_of(term: Term, layer_map: LayerMap | None) -> LayerMap:
     return found
 
 
-def _parts(distiller, term, student, teacher, labels):
+def _parts(distiller, term, student, teacher, labels, known):
     "The losses of a term, for each pair of layers or the logits: a label, weight and loss."
     progress, share = distiller.progress, distiller.share
-    if term.what in ("prediction", "gold"):
-        target = teacher.logits if term.what == "prediction" else labels
-        return [("logits", term.share_of(share), term.compute(progress, student.logits, target))]
+    if term.what == "prediction":
+        return [("logits", term.share_of(share),
+                 term.compute(progress, student.logits, teacher.logits))]
+    if term.what == "gold":
+        fraction, logits = 1.0, student.logits
+        if known is not None and not known.all():  # no label, no loss
+            fraction, logits, labels = float(known.float().mean()), logits[known], labels[known]
+        loss = term.compute(progress, logits, labels) if fraction else 0.0 * logits.sum()
+        return [("logits", fraction * term.share_of(share), loss)]
     layer_map = _map_of(term, distiller.layer_map)
     if term.what in ("embedding", "hidden"):
         return state_parts(term, student, teacher, layer_map, distiller.projections, progress,
