@@ -30,7 +30,7 @@ from ..models.trace import Trace, trace_forward
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
-    teacher: PreTrainedModel,  # is set to eval mode; its weights never change
+    teacher: PreTrainedModel,  # is set to eval mode and moved to the batch's device, not trained
     products: torch.dtype | None = None,  # number format of its products; None: as around the call
     **record: Any,  # arguments of `trace_forward`; by default all layers are kept
 ) -> Callable[[dict[str, Tensor]], Trace]:
@@ -41,8 +41,11 @@ def teacher_targets(
         return torch.autocast(device, products, products != torch.float32)
 
     def targets(batch: dict[str, Tensor]) -> Trace:
+        device = batch["input_ids"].device
+        if teacher.device != device:
+            teacher.to(device)
         teacher.eval()
-        with torch.inference_mode(), numbers(batch["input_ids"].device.type):
+        with torch.inference_mode(), numbers(device.type):
             return trace_forward(teacher, batch, **record)
 
     return targets
