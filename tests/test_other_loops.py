@@ -77,7 +77,8 @@ def settings_of(updates: int, **changes) -> TrainingSettings:
     return TrainingSettings(**usual | changes)
 
 
-def trainer_of(step, folder: Path, data, evaluation=None, updates: int = 8, callbacks=None, **changes):
+def trainer_of(step, folder: Path, data, evaluation=None, updates: int = 8, callbacks=None,
+               **changes):
     """A trainer with the optimizer and schedule of this package, in the order of the rows."""
     usual = dict(per_device_train_batch_size=8, per_device_eval_batch_size=8, max_steps=updates,
                  logging_steps=1, train_sampling_strategy="sequential", save_strategy="no",
@@ -295,7 +296,8 @@ def train_together(folder: Path) -> None:
 def test_two_processes_do_the_work_of_one(tmp_path):
     together(train_together, tmp_path)
     rows, found = json.loads((tmp_path / "log.json").read_text())
-    alone = trainer_of(stage_one_step(), tmp_path / "alone", rows_of(32), rows_of(16))
+    alone = trainer_of(stage_one_step(), tmp_path / "alone", rows_of(32), rows_of(16),
+                       per_device_eval_batch_size=4)
     alone.train()
     for name in ("loss", "embedding", "hidden", "attention"):
         assert [row[name] for row in rows] == pytest.approx(

@@ -130,7 +130,7 @@ class _EvaluatedTrainer(_StepTrainer):
                 logits = trace_forward(self.model.student, inputs, (), ()).logits
         return loss, logits, inputs.get("labels")
 
-# %% ../../nbs/07_recipes/10_other_loops.ipynb #a1ed03f4
+# %% ../../nbs/07_recipes/10_other_loops.ipynb #7eef79b4
 def _beside_student(step: nn.Module) -> dict[str, Tensor]:
     "What a step saves besides the student's weights."
     return {name: tensor.detach().cpu().contiguous() for name, tensor in step.state_dict().items()
@@ -155,7 +155,7 @@ def _check_columns(step: nn.Module, data, train_data) -> None:
 
 
 def _check_numbers(step: StageTwoStep, data, train_data) -> None:
-    "ValueError for row numbers without teacher logits, or those of other rows, the training data's."
+    "ValueError for row numbers without teacher logits, or with those of training rows."
     numbers, others = ({*each["row"]} if each and "row" in each.column_names else set()
                        for each in (data, None if data is train_data else train_data))
     count = len(step.teacher_logits if step.counts is None else step.counts)

@@ -70,8 +70,8 @@ class StageTwoStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "Terms by name and `loss`, their sum; ValueError without a classifier or row numbers."
         if "row" not in batch:
-            raise ValueError("the batch has no row numbers, `row`, by which teacher logits are found: "
-                             "number the rows of the data, and let the collator keep them")
+            raise ValueError("the batch has no row numbers, `row`, by which teacher logits are "
+                             "found: number the rows of the data, and let the collator keep them")
         mask = batch["attention_mask"]
         trace = trace_forward(self.student, batch, hidden_states=(), attention=())
         if trace.logits is None:
