@@ -15,15 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import labelled, labelled_rows
+from ..data.encoding import fingerprint
+from ..data.labels import scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
+from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
 from .task_data import fit_to_task, load_task
-from .teacher_logits import ensemble_targets, logits_of_rows
+from tinybert_nb.recipes.teacher_logits import (ensemble_targets, logits_of_rows,
+    soft_targets)
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
@@ -107,30 +111,58 @@ def stage_one_budget(
 @resumable("stage_two")
 def stage_two(
     files: TaskFiles,
-    teacher: str | Path,  # the fine-tuned checkpoint folder used in stage one
+    teacher: str | Path | None,  # the fine-tuned one used in stage one; None: soft labels only
     student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
     settings: StageTwoSettings = StageTwoSettings(),
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
-    teachers = (teacher, *settings.more_teachers)
-    tokenizer, files = load_tokenizer(*teachers, student), ensure_dev_split(files)
-    task, *more = (load_task(files, own, settings.max_length, one, settings.seed)
-                   for own, one in [(tokenizer, teacher), *(
-                       (load_tokenizer(one), one) for one in settings.more_teachers)])
+    teachers = _teachers(teacher, settings)
+    files = ensure_dev_split(files)
+    named = _names_classes(files, teachers, student)
+    task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, model, settings.seed)
+                   for models, model in [((*teachers, student), named),
+                                         *(((one,), one) for one in teachers[1:])])
     settings = fit_to_task(settings, task, load_config(student).hidden_size)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
-                  "teacher": identify_model(teacher),
+                  "teacher": identify_model(teachers[0]) if teachers else None,
+                  "soft_labels": [fingerprint(path) for path in settings.soft_labels],
                   "more_teachers": [identify_model(one) for one in teachers[1:]]},
                  {"settings": settings})
     check_vocabulary(task.tokenizer, load_tokenizer(student))
     problem = task.form.problem
-    model = load_classifier(student, task.labels, problem=problem)
-    answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
+    model = load_classifier(student, task.labels, named is None, settings.seed, problem)
+    if named is None and (rates := task.base_rates):
+        set_base_rates(model, *rates)
+    labelled_rows = task.labelled
+    if settings.soft_labels:
+        answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
+                                     settings.soft_labels_rest, settings.soft_labels_missing)
+    else:
+        answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
     step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
-                        task.form.kind.logit_counts(task.train), task.labelled)
+                        task.form.kind.logit_counts(task.train), labelled_rows)
     found = train_classifier(step, model, task, settings, out, "stage two", watch)
     earlier = stage_one_budget(student)
     yield found | {name: found[name] + earlier[name] for name in earlier}
+
+
+def _teachers(teacher, settings: StageTwoSettings) -> list[str | Path]:
+    "The models that teach; ValueError for none, or for logits from models and from files."
+    teachers = [*([] if teacher is None else [teacher]), *settings.more_teachers]
+    if settings.soft_labels and settings.more_teachers:
+        raise ValueError("soft_labels and more_teachers are set: choose one of them")
+    if not teachers and not settings.soft_labels:
+        raise ValueError("there is no teacher: name its checkpoint folder, or set soft_labels to "
+                         "files of its predictions")
+    return teachers
+
+
+def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path | None:
+    "The model that fixes the order of the classes; None if the student has no such head yet."
+    if teachers:
+        return teachers[0]
+    known = {*labels_of(load_config(student))}
+    return student if known >= {*scan_labels(files.train, files.form)} else None

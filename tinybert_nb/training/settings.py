@@ -197,6 +197,9 @@ class StageTwoSettings(StageSettings):
     temperature: float = 1.0  # of the soft targets (paper: 1)
     gold_weight: float = 0.0  # of the loss with the gold labels (paper: 0; STS-B: 1)
     more_teachers: tuple[str, ...] = ()  # folders; their logits are averaged with the teacher's
+    soft_labels: tuple[str, ...] = ()  # files, each a teacher's predictions; instead of its own
+    soft_labels_rest: Literal["spread", "mask"] = "spread"  # probability of classes not given
+    soft_labels_missing: Literal["refuse", "drop"] = "refuse"  # training rows without a soft label
 
 # %% ../../nbs/04_training/00_settings.ipynb #1247e8a1
 @dataclass
