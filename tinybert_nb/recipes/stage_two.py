@@ -124,6 +124,10 @@ def stage_two(
     task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, model, settings.seed)
                    for models, model in [((*teachers, student), named),
                                          *(((one,), one) for one in teachers[1:])])
+    labelled_rows = task.labelled
+    if settings.soft_labels:  # read first, to report a bad file before a run begins
+        answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
+                                     settings.soft_labels_rest, settings.soft_labels_missing)
     settings = fit_to_task(settings, task, load_config(student).hidden_size)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
@@ -136,11 +140,7 @@ def stage_two(
     model = load_classifier(student, task.labels, named is None, settings.seed, problem)
     if named is None and (rates := task.base_rates):
         set_base_rates(model, *rates)
-    labelled_rows = task.labelled
-    if settings.soft_labels:
-        answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
-                                     settings.soft_labels_rest, settings.soft_labels_missing)
-    else:
+    if not settings.soft_labels:
         answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
     step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
                         task.form.kind.logit_counts(task.train), labelled_rows)

@@ -29,7 +29,7 @@ from tinybert_nb.data.encoding import (encode_file, encoding_of, fingerprint, jo
 from ..data.examples import text_digest, valid_rows
 from ..data.labels import match_labels, positive_class, scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split
-from ..data.task_form import TaskForm, text_form
+from ..data.task_form import DataError, TaskForm, text_form
 from ..files.terminal import note
 from ..models.heads import labels_of
 from ..models.loading import load_config
@@ -111,6 +111,9 @@ def add_unlabelled(
         texts = concatenate_datasets([
             encode_file(path, task.tokenizer, task.labels, max_length, form=form, seen=seen)
             for path in files.text_sources])
+    if not len(texts):
+        raise DataError(f"{', '.join(map(str, files.text_sources))}: all texts are training or dev "
+                        "texts, so there is nothing more to read")
     wanted = round((files.unlabelled_ratio or 0) * task.labelled) or len(texts)
     if wanted < len(texts):
         chosen = np.random.default_rng(seed).permutation(len(texts))[:wanted]

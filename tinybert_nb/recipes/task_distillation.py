@@ -178,7 +178,8 @@ def expected_minutes(
         "stage one": settings.stage_one, "stage two": settings.stage_two}
     if settings.finetune_teacher:
         stages = {"teacher": settings.finetune, **stages}
-    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
+    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length,
+                                None if settings.finetune_teacher else teacher)
                       for some in (files.labelled, files))
     batch = next(iter(training_loader(labelled, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
