@@ -60,7 +60,7 @@ def train_classifier(
     settings: StageSettings,
     out: str | Path,  # run folder
     stage: str,  # its name in the history
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
     before: Sequence[tuple[DataLoader, int]] = (),  # batches to train on first, as `PhasedLoader`
 ) -> dict:  # best and last value of the task's metric; updates and rows
     "Run a step that trains a classifier; the task's metric selects the best checkpoint."
@@ -127,7 +127,7 @@ def finetune(
     out: str | Path = "runs/teacher",
     settings: FinetuneSettings = FinetuneSettings(),
     stage: str = "fine-tuning",  # its name in the history
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
     before: Phase | None = None,  # rows to train on before those of `files`
 ) -> Iterator:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
@@ -164,7 +164,7 @@ def train_baseline(
     out: str | Path,  # run folder
     settings: DistillSettings,
     made: tuple[int | None, int | None] = (None, None),  # updates of each stage; None: as set
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict:  # as `finetune` returns it
     "Train a student on gold labels, with the rows and the number of updates of both stages."
     width, tokenizer = load_config(start).hidden_size, load_tokenizer(start)

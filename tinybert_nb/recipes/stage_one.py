@@ -81,7 +81,7 @@ def stage_one(
     student: str,  # a size such as tinybert-3l-312, or a checkpoint folder
     out: str | Path = "runs/stage-one",
     settings: StageOneSettings = StageOneSettings(),
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last dev loss; updates, and the rows they read
     "Match intermediate layers. Checkpoints in out/best and out/last, initial ones in out/start."
     config, *_ = check_pair(student, load_config(teacher), settings)

@@ -105,7 +105,7 @@ def stage_two(
     student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
     settings: StageTwoSettings = StageTwoSettings(),
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
     teachers = (teacher, *settings.more_teachers)

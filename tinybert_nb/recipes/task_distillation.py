@@ -93,7 +93,7 @@ def distill_student(
     student: str,  # size or checkpoint folder
     out: str | Path,  # folder of stage-one/, stage-two/ and baseline/
     settings: DistillSettings,
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Run both stages for one student and, unless switched off, its baseline."
     out, files = Path(out), ensure_dev_split(files)
@@ -209,7 +209,7 @@ def distill(
     out: str | Path = "runs/distilled",
     settings: DistillSettings | None = None,
     test: str | Path | None = None,  # held-out file for the table; None: the dev file
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> list[dict]:  # rows of the table: baselines, teacher, without distillation, distilled
     "The whole recipe; writes out/results.json. Finished stages are not repeated."
     settings, out = settings or DistillSettings(), Path(out)

@@ -97,7 +97,7 @@ class TrainingRun:
         save: Callable[[Path], None],  # writes a checkpoint folder
         evaluation: Any,  # an `Evaluation` of the training loop
         stage: str,  # its name in history rows and messages
-        watch: Callable[[dict], None] | None = None,  # called with every history row
+        watch: Callable[[dict], object] | None = None,  # called with every history row
     ):
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
         self.folder, self.loader, self.unwrapped, self.watch = Path(folder), loader, module, watch
@@ -117,6 +117,7 @@ class TrainingRun:
         self.parts, self.saved = settings.accumulation, time.perf_counter()
         self.received: list[int] = []  # a signal that asks this process to stop
         self.save_due = self.stop_asked = False  # in any process, by the latest known `requests`
+        self.ending = self.watch_failed = False  # what the watcher of the first process answered
         # of the latest update: its number, rows, names of terms; their values, the gradient's
         # norm, and what this process asks for
         self.pending: tuple[int, list[int], list[str], Tensor] | None = None
