@@ -195,6 +195,11 @@ class SeveralClasses(TaskKind):
         rate = (np.sum(labels, axis=0) + 0.5) / (len(labels) + 1)
         return np.log(rate / (1 - rate)).tolist(), 1.0
 
+    def class_weights(self, labels: Sequence, count: int) -> list[float]:
+        "Of a row that has the class: how many more rows lack it."
+        having = np.sum(labels, axis=0)
+        return ((len(labels) - having + 0.5) / (having + 0.5)).tolist()
+
     def threshold(self, logits: Logits, labels: Sequence) -> float:
         return best_threshold(np.asarray(logits), np.asarray(labels) > 0.5)
 

@@ -7,9 +7,11 @@ __all__ = ['ClassifierStep', 'train_classifier', 'Phase', 'finetune', 'train_bas
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #23649ae8
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -25,9 +27,8 @@ from ..models.heads import labels_of, set_base_rates, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import trace_forward
-from .task_data import PhasedLoader, TaskData, fit_to_task, load_task
-from .task_data import (
-    note_labels, planned_updates, rows_seen, training_loader)
+from .task_data import (PhasedLoader, TaskData, check_stage, fit_to_task,
+    load_task, note_labels, planned_updates, rows_seen, training_loader)
 from ..training.budget import fitted_settings
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
@@ -39,9 +40,14 @@ from ..training.settings import (
 class ClassifierStep(nn.Module):
     "The loss of a classifier with the gold labels."
 
-    def __init__(self, model: nn.Module, problem: str = "single"):
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: str = "single",
+        options: Mapping[str, Any] = MappingProxyType({}),  # of the loss: `TaskData.gold_options`
+    ):
         super().__init__()
-        self.model = model
+        self.model, self.options = model, options
         self.gold_loss = find_loss("gold", TaskForm(problem=problem).kind.gold_loss)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -49,8 +55,8 @@ class ClassifierStep(nn.Module):
         logits = trace_forward(self.model, batch, hidden_states=(), attention=()).logits
         if logits is None:
             raise ValueError(f"a {type(self.model).__name__} has no classifier to train")
-        return {"loss": self.gold_loss(*labelled(logits.float(), batch["labels"],
-                                                 batch["attention_mask"]))}
+        chosen = labelled(logits.float(), batch["labels"], batch["attention_mask"])
+        return {"loss": self.gold_loss(*chosen, **self.options)}
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #e230af30
 def train_classifier(
@@ -134,6 +140,7 @@ def finetune(
     given, files = files, ensure_dev_split(files)
     labels = scan_labels(files.train, files.form)  # first, to report a bad file before a model
     config = load_config(model)
+    check_stage(settings, config, files.form.kind)
     known = set(labels_of(config)) == set(labels)
     task = load_task(files, load_tokenizer(model), settings.max_length, model if known else None)
     note_labels(task)
@@ -151,10 +158,10 @@ def finetune(
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)
-    if not known and (rates := task.base_rates):
+    if not known and settings.class_weights == "none" and (rates := task.base_rates):
         set_base_rates(classifier, *rates)
-    yield train_classifier(ClassifierStep(classifier, problem), classifier, task, settings, out,
-                           stage, watch, phases)
+    step = ClassifierStep(classifier, problem, task.gold_options(settings))
+    yield train_classifier(step, classifier, task, settings, out, stage, watch, phases)
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #220c0685
 def train_baseline(
@@ -182,5 +189,7 @@ def train_baseline(
     first = Phase(rows, StageSettings(**{name: one[name] for name in batches}))
     memory = {"accumulation": max(one["accumulation"], two["accumulation"]),
               "find_batch_size": one["find_batch_size"] or two["find_batch_size"]}
-    own = FinetuneSettings(**two | memory | {"learning_rate": rate})
+    gold = {name: getattr(settings.finetune, name) for name in ("label_smoothing", "class_weights")}
+    frozen = {"frozen_layers": min(one["frozen_layers"], two["frozen_layers"])}
+    own = FinetuneSettings(**two | memory | gold | frozen | {"learning_rate": rate})
     return finetune(later, start, out, own, "student without distillation", watch, first)

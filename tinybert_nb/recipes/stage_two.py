@@ -7,9 +7,11 @@ __all__ = ['stage_two_terms', 'StageTwoStep', 'stage_one_budget', 'stage_two']
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #51b07b9e
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +24,25 @@ from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import fit_to_task, load_task
+from .task_data import check_stage, fit_to_task, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #0af89b49
-def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list[Term]:
+def stage_two_terms(
+    settings: StageTwoSettings,
+    problem: str = "single",
+    gold: Mapping[str, Any] = MappingProxyType({}),  # of the gold loss: `TaskData.gold_options`
+) -> list[Term]:
     "The loss terms that the settings select; ValueError for an unknown loss."
     kind = TaskForm(problem=problem).kind
     loss = kind.teacher_loss if settings.prediction_loss == "usual" else settings.prediction_loss
     takes_temperature = loss in ("soft_cross_entropy", "kl", "multi_label")
     options = {"temperature": settings.temperature} if takes_temperature else {}
     return [Term("prediction", settings.prediction_weight, loss, options=options),
-            Term("gold", settings.gold_weight, kind.gold_loss)]
+            Term("gold", settings.gold_weight, kind.gold_loss, options=dict(gold))]
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #b9474df2
 class StageTwoStep(nn.Module):
@@ -109,9 +115,11 @@ def stage_two(
 ) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
     teachers = (teacher, *settings.more_teachers)
-    tokenizer, files = load_tokenizer(*teachers, student), ensure_dev_split(files)
+    tokenizer, files, config = (load_tokenizer(*teachers, student), ensure_dev_split(files),
+                                load_config(student))
+    check_stage(settings, config, files.form.kind)
     task = load_task(files, tokenizer, settings.max_length, teacher)
-    settings = fit_to_task(settings, task, load_config(student).hidden_size)
+    settings = fit_to_task(settings, task, config.hidden_size)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
                   "teacher": identify_model(teacher),
@@ -123,8 +131,8 @@ def stage_two(
     more = [load_task(files, load_tokenizer(one), settings.max_length, one)
             for one in settings.more_teachers]
     answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
-    step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
-                        task.form.kind.logit_counts(task.train))
+    terms = stage_two_terms(settings, problem, task.gold_options(settings))
+    step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train))
     found = train_classifier(step, model, task, settings, out, "stage two", watch)
     earlier = stage_one_budget(student)
     yield found | {name: found[name] + earlier[name] for name in earlier}

@@ -33,7 +33,7 @@ from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
 from .task_data import (
-    fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
+    check_stage, fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
@@ -216,7 +216,11 @@ def distill(
     given = {"files": files, "teacher": teacher, "student": student, "settings": settings.stage_two}
     check_output(out, [*inputs_of(given), test], "results.json", ["results.json"])
     # checked before a teacher is trained
-    check_pair(student, load_config(teacher), settings.stage_one)
+    theirs = load_config(teacher)
+    ours, *_ = check_pair(student, theirs, settings.stage_one)
+    for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
+                          (settings.stage_two, ours)):
+        check_stage(stage, config, files.form.kind)
     if is_checkpoint(student):
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
     plain, files = files, ensure_dev_split(files)
