@@ -32,8 +32,8 @@ from .augmented_files import augment_file, out_path
 from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
-from .task_data import (
-    check_stage, fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
+from .task_data import (check_stage, fit_to_task, load_task, planned_copies,
+    planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
@@ -215,16 +215,8 @@ def distill(
     settings, out = settings or DistillSettings(), Path(out)
     given = {"files": files, "teacher": teacher, "student": student, "settings": settings.stage_two}
     check_output(out, [*inputs_of(given), test], "results.json", ["results.json"])
-    # checked before a teacher is trained
-    theirs = load_config(teacher)
-    ours, *_ = check_pair(student, theirs, settings.stage_one)
-    for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
-                          (settings.stage_two, ours)):
-        check_stage(stage, config, files.form.kind)
-    if is_checkpoint(student):
-        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    _check_models(files, teacher, student, settings)  # before a teacher is trained
     plain, files = files, ensure_dev_split(files)
-    stage_two_terms(settings.stage_two, files.form.problem)
     measured = files if test is None else replace(plain, eval=test)
     assert measured.eval is not None
     if not (settings.augment or (out / "teacher/result.json").exists()):
@@ -245,3 +237,15 @@ def distill(
                                           "form": measured.form, **environment(),
                                           "settings": settings})
     return rows
+
+
+def _check_models(files, teacher, student, settings):
+    "ValueError for models, losses and settings that do not fit each other."
+    theirs = load_config(teacher)
+    ours, *_ = check_pair(student, theirs, settings.stage_one)
+    for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
+                          (settings.stage_two, ours)):
+        check_stage(stage, config, files.form.kind)
+    if is_checkpoint(student):
+        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    stage_two_terms(settings.stage_two, files.form.problem)
