@@ -442,6 +442,7 @@ def gold_multi_label(
     class_weights: Sequence[float] | None = None,  # factor of each label where it holds; None: 1
 ) -> Tensor:  # scalar, mean over batch and labels
     "Binary cross-entropy of each gold label."
-    weights = class_weights and torch.tensor(class_weights, device=student_logits.device)
+    weights = (None if class_weights is None
+               else torch.tensor(class_weights, device=student_logits.device))
     return _mean(functional.binary_cross_entropy_with_logits(
         student_logits.float(), labels.float(), reduction="none", pos_weight=weights))

@@ -225,16 +225,17 @@ def stop_or_save(run: TrainingRun) -> None:
     if not (due or stop or run.watch_failed):
         return
     save_run_state(run)
+    if not (stop or run.watch_failed):
+        return
+    run.accelerator.wait_for_everyone()  # the first process has written it
     saved = (f"after update {run.step} of {run.total_steps}, saved in "
              f"{saved_states(run.folder)[-1]}; the same call, or command, goes on from there")
     if run.watch_failed:
         error = run.history.error or RuntimeError("the watcher failed in the first process")
         error.add_note(f"{run.stage}: the watcher failed {saved}")
         raise error
-    if stop:
-        number = run.received[0] if run.received else signal.SIGTERM  # another process has it
-        name = signal.Signals(number).name
-        raise Stopped(f"{run.stage}: stopped by {name} {saved}", number)
+    number = run.received[0] if run.received else signal.SIGTERM  # another process has it
+    raise Stopped(f"{run.stage}: stopped by {signal.Signals(number).name} {saved}", number)
 
 # %% ../../nbs/04_training/06_loop.ipynb #25df942a
 def train(
@@ -245,9 +246,9 @@ def train(
     save: Callable[[Path], None],  # writes a checkpoint folder
     evaluation: Evaluation,
     stage: str = "training",  # its name in history rows and progress line
-    watch: Callable[[dict], object] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # gets every history row; STOP ends the run
 ) -> list[dict]:  # the history rows
-    "Train or resume; raises Stopped, FloatingPointError, MemoryError, StateError."
+    "Train or resume; Stopped, FloatingPointError, MemoryError, StateError, or what `watch` raises."
     if settings.tensorboard:
         watch = _both(watch, tensorboard_writer(folder))
     run = TrainingRun(module, loader, settings, folder, save, evaluation, stage, watch)

@@ -34,7 +34,7 @@ class BertAdam(torch.optim.Optimizer):
                                       "eps": eps, "max_gradient_norm": max_gradient_norm})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # closure: as in PyTorch, not used
+    def step(self, closure: Any = None) -> Any:  # closure: as in PyTorch, not used
         "Update every tensor that has a gradient."
         for group in self.param_groups:
             beta_1, beta_2 = group["betas"]
