@@ -6,12 +6,13 @@
 __all__ = ['Stage', 'Finetune', 'StageOne', 'StageTwo', 'General', 'MaskedLm', 'Distill']
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #c4d8a4a5
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, ClassVar
 
-from .option_groups import FilePath, FromFile, Table, TaskOptions
+from tinybert_nb.cli.option_groups import (FilePath, FromFile, StudentOptions, Table,
+    TaskOptions)
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..files.terminal import show
 
@@ -55,7 +56,7 @@ class Finetune(Stage):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #5bc044d1
 @dataclass
-class StageOne(Stage):
+class StageOne(Stage, StudentOptions):
     "Stage one: match the teacher's embeddings, hidden states and attention scores."
 
     teacher: str  # fine-tuned checkpoint folder, such as runs/teacher/best
@@ -67,7 +68,7 @@ class StageOne(Stage):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #6afce8e1
 @dataclass
-class StageTwo(Stage):
+class StageTwo(Stage, StudentOptions):
     "Stage two: match the teacher's logits."
 
     teacher: str  # the fine-tuned checkpoint folder that taught stage one
@@ -122,10 +123,10 @@ class MaskedLm(FromFile):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #03bc6cd1
 @dataclass
-class Distill(Table, FromFile, TaskOptions):
+class Distill(Table, FromFile, StudentOptions):
     "The whole recipe: fine-tune the teacher, both stages, a baseline, a table of results."
 
-    teacher: str = DEFAULT_TEACHER  # folder or model id; is fine-tuned first
+    teacher: str = DEFAULT_TEACHER  # folder or model id; is fine-tuned first, unless it was before
     student: str = "tinybert-3l-312"  # a size or a checkpoint folder
     out: Path = Path("runs/distilled")  # gets a folder for each step, and results.json
     test: FilePath = None  # held-out file to evaluate on instead of the eval file
@@ -138,6 +139,8 @@ class Distill(Table, FromFile, TaskOptions):
         from tinybert_nb.recipes.task_distillation import distill
         from tinybert_nb.training.status import training_format
 
+        if self.train is None:  # the teacher labels the texts
+            settings = replace(settings, finetune_teacher=False)
         rows = distill(self.files, self.teacher, self.student, self.out, settings, self.test)
         show(results_table(rows))
         print(f"\nrows: {self.out / 'results.json'}   student: {self.out / 'stage-two/best'}   "

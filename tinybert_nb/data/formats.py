@@ -14,7 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from .task_form import DataError, TaskForm, find_columns, some_of
+from tinybert_nb.data.task_form import (DataError, TaskForm, TextForm, _is_position,
+    find_columns, some_of)
 from .text_io import _open, _whole_text, content_name, text_lines
 from .tables import (
     _EMPTY, RowWriter, _csv_rows, _delimiter, _tab_rows, table_writer)
@@ -170,9 +171,11 @@ def reader_of(
 def located_rows(
     source: str | Path,  # a file, or a data set with its split in brackets
     form: TaskForm = TaskForm(),
-    labelled: bool = True,  # False: texts alone, of a file that names its columns
 ) -> Iterator[tuple[str, dict | None, tuple, str | None]]:
-    "Yield (where, row, columns of texts and label, what is wrong); `DataError` as `records`."
+    """Yield (where, row, columns of texts and label, what is wrong); `DataError` as `records`.
+
+    A JSON row without the label's column has None there.
+    """
     keys: tuple[str | int, ...] = ()
     reader = reader_of(source, form)
     form = form.kind.with_columns(reader)
@@ -181,21 +184,35 @@ def located_rows(
         if fault or row is None:
             yield where, None, keys, fault
             continue
-        if not keys:  # the usual form has no header: the text or two, and the label
-            bare = 0 in row and not (form.text or form.text_b or form.label)
-            keys = tuple(row) if bare else find_columns(list(row), form, source, labelled)
-        lacking = [key for key in keys if key not in row]
+        if not keys:
+            keys = _columns(row, form, source)
+        lacking = [key for key in keys[:len(keys) - form.labelled] if key not in row]
         fault = f"has no {lacking[0]!r}; it has {some_of(row)}" if lacking else None
+        if keys[-1] not in row:
+            row |= {keys[-1]: None}
         yield where, None if fault else row, keys, fault
+
+
+def _columns(row: dict, form: TaskForm, source) -> tuple[str | int, ...]:
+    "The columns of texts and label: those of a table without a header are known by their number."
+    if 0 not in row or form.text or form.text_b or form.label:
+        optional = form.unlabelled_rows != "refuse" and not _is_position(form.label)
+        return find_columns([*row, *{form.label} - {"", *row}] if optional else [*row], form, source)
+    if not isinstance(form, TextForm):
+        return tuple(row)
+    texts = form.texts or 1
+    if len(row) - texts not in ((0, 1) if form.texts else (0,)):
+        raise DataError(f"{source}: {len(row)} columns without a header, where {texts} of texts "
+                        "is expected: name the columns in a header, or set text and text_b")
+    return tuple(row)[:texts]
 
 # %% ../../nbs/01_data/11_formats.ipynb #5b7be1d4
 def records(
     source: str | Path,  # a file, or a data set with its split in brackets
     form: TaskForm = TaskForm(),
-    labelled: bool = True,  # False: texts alone, of a file that names its columns
 ) -> Iterator[tuple[str, tuple | None, str | None]]:  # (where, (text, ..., label), what is wrong)
     "Yield the rows of a source; `DataError` for a source that cannot be read at all."
-    for where, row, keys, fault in located_rows(source, form, labelled):
+    for where, row, keys, fault in located_rows(source, form):
         yield where, None if row is None else tuple(row[key] for key in keys), fault
 
 # %% ../../nbs/01_data/11_formats.ipynb #ea187199

@@ -92,9 +92,9 @@ def match_labels(
     expected: list[str],  # the model's names; the position is the class id
     who: str,  # the model's description for messages
 ) -> list[str]:  # the names in the model's order: encode the data with these
-    """Return the model's label names if the data have the same ones, in any order.
+    """Return the model's label names if it knows all of the data's; a note for others that it knows.
 
-    Raises `DataError` for names that only one side has, for a name of two classes, and for a
+    Raises `DataError` for names that only the data have, for a name of two classes, and for a
     model whose classes have no names.
     """
     missing = [name for name in found if name not in expected]
@@ -104,10 +104,12 @@ def match_labels(
             f"{who} has no label names, only {some_of(expected)}, so nothing tells which class is "
             f"which label of the data ({some_of(found)}). Write the names, in the order of its "
             "classes, as id2label into its config.json, or fine-tune it on these data here")
-    if missing or unused:
-        raise DataError(f"the labels of the data and of {who} differ: "
-                        f"{some_of(missing) or 'none'} only in the data, "
-                        f"{some_of(unused) or 'none'} only in {who}")
+    if missing:
+        raise DataError(f"the labels of the data and of {who} differ: {some_of(missing)} only in "
+                        f"the data, {some_of(unused) or 'none'} only in {who}")
     if len(set(expected)) < len(expected):
         raise DataError(f"{who} has one label name for two classes: {some_of(expected)}")
+    if unused:
+        note(f"{who} also knows {some_of(unused)}, which no row of the data has: is it the right "
+             "model for them?")
     return list(expected)

@@ -66,7 +66,7 @@ def _squad_rows(path, form: TaskForm):
         for article in json.loads(text)["data"]:
             for paragraph in article["paragraphs"]:
                 for number, asked in enumerate(paragraph["qas"]):
-                    answers = [] if asked.get("is_impossible") else asked["answers"]
+                    answers = [] if asked.get("is_impossible") else asked.get("answers")
                     yield asked.get("id", number), {
                         "question": asked["question"], "context": paragraph["context"],
                         "answers": answers}, None
@@ -320,6 +320,13 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
     def read_example(self, texts: list, cell: Any) -> Example:
         return Example(texts[0], texts[1] if len(texts) > 1 else None,
                        read_answers(cell, texts[-1]))
+
+    def placeholder(self, texts: Sequence, names: Sequence[str]) -> list:
+        return []
+
+    def answered(self, example: Example, answer: str) -> Example:
+        place = (example.text_b or "").index(answer)
+        return replace(example, label=Answers((answer,), (place,)) if answer else Answers())
 
     def to_row(self, example: Example) -> dict:
         label: Any = example.label  # `Answers`

@@ -215,8 +215,11 @@ class SeveralClasses(ClassSetEvaluation, TaskKind):
                             "arrays of 0 and 1, set classes to the names, in the array's order")
         return in_order(counts)
 
-    def placeholder(self, names: Sequence[str]) -> tuple[str, ...]:
-        return ()
+    def has_label(self, cell: Any) -> bool:
+        return cell is not None  # an empty cell: no class
+
+    def placeholder(self, texts: Sequence, names: Sequence[str]) -> list[str]:
+        return []
 
     def target(self, label: Any, classes: dict[str, int] | list[str]) -> list[float]:
         return [float(name in label) for name in classes]
@@ -262,7 +265,7 @@ class Regression(TaskKind):
     def outputs(self, counts: Counter, rows: int) -> list[str]:
         return [SCORE]
 
-    def placeholder(self, names: Sequence[str]) -> float:
+    def placeholder(self, texts: Sequence, names: Sequence[str]) -> float:
         return 0.0
 
     def target(self, label: Any, classes: dict[str, int] | list[str]) -> float:

@@ -205,17 +205,41 @@ class TaskFiles:
     eval: str | Path | None = None  # selects checkpoints; None: a tenth of the training rows
     form: TaskForm = TaskForm()  # what both hold
     source: str | Path | None = None  # the user's file, if `train` was made from it
+    unlabelled: tuple[str | Path, ...] = ()  # files of texts that only the teacher labels
+    unlabelled_ratio: float | None = None  # these texts for each training row; None: all
+    unlabelled_form: TaskForm | None = None  # their columns; None: as in `form`
 
     def __post_init__(self):
+        if isinstance(self.unlabelled, (str, Path)):
+            object.__setattr__(self, "unlabelled", (self.unlabelled,))
         for name in ("train", "eval", "source"):
-            path = getattr(self, name)
-            if str(path).startswith("~"):
-                object.__setattr__(self, name, Path(path).expanduser())
+            object.__setattr__(self, name, _expanded(getattr(self, name)))
+        object.__setattr__(self, "unlabelled", tuple(map(_expanded, self.unlabelled)))
+        if self.unlabelled_ratio is not None and not self.unlabelled_ratio > 0:
+            raise ValueError(f"unlabelled_ratio is {self.unlabelled_ratio}: it must be above 0")
 
     @property
     def paths(self) -> list[str | Path]:
         "The paths that are not None."
-        return [path for path in (self.train, self.eval, self.source) if path is not None]
+        return [path for path in (self.train, self.eval, self.source, *self.unlabelled)
+                if path is not None]
+
+    @property
+    def labelled(self) -> "TaskFiles":
+        "The same files without texts that only the teacher labels."
+        rest = "drop" if self.form.unlabelled_rows == "use" else self.form.unlabelled_rows
+        return replace(self, form=replace(self.form, unlabelled_rows=rest), unlabelled=(),
+                       unlabelled_ratio=None, unlabelled_form=None)
+
+    @property
+    def text_sources(self) -> list[str | Path]:
+        "The files of texts that only the teacher labels, the training file with such rows last."
+        own = [self.source or self.train] if self.form.unlabelled_rows == "use" else []
+        return [*self.unlabelled, *own]
+
+
+def _expanded(path):
+    return Path(path).expanduser() if str(path).startswith("~") else path
 
 # %% ../../nbs/01_data/16_splits.ipynb #e9227831
 def ensure_dev_split(files: TaskFiles) -> TaskFiles:  # both files, and their form
@@ -228,4 +252,5 @@ def ensure_dev_split(files: TaskFiles) -> TaskFiles:  # both files, and their fo
     positive = stated_positive_class(files.train, files.form)
     form = replace(files.form, text="", text_b="", label="", encoding="", classes="",
                    positive_class=positive)
-    return TaskFiles(*parts, form, source=files.train)
+    return TaskFiles(*parts, form, files.train, files.unlabelled, files.unlabelled_ratio,
+                     files.unlabelled_form or files.form)

@@ -111,6 +111,8 @@ def has_header(
         if cell.lower() in {*TEXTS, *LABELS, *PAIRS.values()} and not any(
                 cell in row[place:place + 1] for row in below):
             return True, ""
+    if not form.labelled:
+        return False, ""
     labels = [cell for row in below for cell in _at(row, form.label or "-1")]
     apart = any(form.kind.stands_apart(cell, labels) for cell in _at(first, form.label or "-1"))
     return apart, f"its label stands in none of the next {len(labels):,} rows" if apart else ""
@@ -127,9 +129,10 @@ def _table_rows(rows, path, form: TaskForm, kind: str):
     names, at = _header(first, path, form, kind == "comma-separated")
     bare = not names and not (form.text or form.text_b or form.label)
     shape, whole = len(names or ()), "header has" if names else "file began with"
+    least = 2 if form.labelled else 1
     for number, cells, fault in chain(first[:at], first[at + bool(names):], rows):
-        if not fault and bare and len(cells) not in (2, 3):
-            fault = f"{_count(cells)}; 2 or 3 {kind} are expected"
+        if not fault and bare and not least <= len(cells) <= 3:
+            fault = f"{_count(cells)}; {least} {'or' if least > 1 else 'to'} 3 {kind} are expected"
         shape = shape or (0 if fault else len(cells))
         if not fault and len(cells) != shape:
             fault = f"{_count(cells)} where the {whole} {shape}"

@@ -10,7 +10,7 @@ __all__ = ['NO_LABEL', 'Logits', 'MODEL_INPUTS', 'Example', 'Tags', 'class_name'
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,19 @@ class ReadingRules:
         first, *second = [each.strip() if isinstance(each, str) else each for each in texts]
         return Example(first, second[0] if second else None, label)
 
+    def has_label(self, cell: Any) -> bool:
+        "Whether a cell in the label's column is filled in."
+        return cell is not None and not (isinstance(cell, str) and not cell.strip())
+
+    def placeholder(self, texts: Sequence, names: Sequence[str]) -> Any:  # names: of the classes
+        "The cell of a label for texts without one; it is encoded, but never used."
+        known = self.known_classes()
+        return known.index(names[0]) if known else names[0]
+
+    def answered(self, example: Example, answer: Any) -> Example:
+        "The example with a model's answer, as of `answers`, for its label."
+        return replace(example, label=answer)
+
     def to_row(self, example: Example) -> dict:
         "An example as a row whose columns are found by their usual names."
         second = {} if example.text_b is None else {"text_b": example.text_b}
@@ -194,10 +207,6 @@ class EncodingRules:
     def reorder(self, label: Any, order: Sequence[int]) -> Any:  # order: of the class ids
         "An encoded label after the classes have been put into another order."
         return label
-
-    def placeholder(self, names: Sequence[str]) -> Any:  # names: of the classes
-        "A label for a text whose label is unknown; it is encoded, but never used."
-        return names[0]
 
     def targets(self, examples: list[Example], classes: dict[str, int], encoded: Any) -> list:
         "The targets of encoded examples."

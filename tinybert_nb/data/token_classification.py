@@ -68,7 +68,7 @@ def _word_rows(path, form: TaskForm):
         cells = _word_cells(line, tabs)
         if cells and not comment:
             columns = columns or len(cells)
-            if len(cells) != columns or columns < 2:
+            if len(cells) != columns or columns < 1 + form.labelled:
                 faults.append(f"line {number} has {_count(cells)}; "
                               f"{columns if columns > 1 else '2 or more'} are expected")
             lines.append(cells)
@@ -160,6 +160,10 @@ class TokenClassification(TagEvaluation, TaskKind):
     def read_example(self, texts: list, cell: Any) -> Example:
         label = self.read_label(cell)
         return Example(join_words(texts[0], label), None, label)
+
+    def placeholder(self, texts: Sequence, names: Sequence[str]) -> list:
+        words = texts[0] if isinstance(texts[0], list) else []
+        return [super().placeholder(texts, names)] * len(words)
 
     def to_row(self, example: Example) -> dict:
         return {"tokens": example.text_a.split(" "), "tags": example.label}

@@ -30,7 +30,7 @@ from ..models.trace import Trace, trace_forward
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #d2dd95d5
 def teacher_targets(
-    teacher: PreTrainedModel,  # is set to eval mode; its weights never change
+    teacher: PreTrainedModel,  # is set to eval mode and moved to the batch's device, not trained
     products: torch.dtype | None = None,  # number format of its products; None: as around the call
     **record: Any,  # arguments of `trace_forward`; by default all layers are kept
 ) -> Callable[[dict[str, Tensor]], Trace]:
@@ -41,8 +41,11 @@ def teacher_targets(
         return torch.autocast(device, products, products != torch.float32)
 
     def targets(batch: dict[str, Tensor]) -> Trace:
+        device = batch["input_ids"].device
+        if teacher.device != device:
+            teacher.to(device)
         teacher.eval()
-        with torch.inference_mode(), numbers(batch["input_ids"].device.type):
+        with torch.inference_mode(), numbers(device.type):
             return trace_forward(teacher, batch, **record)
 
     return targets
@@ -235,13 +238,14 @@ class Distiller(nn.Module):
         student: Trace,
         teacher: Trace | None,  # of the same batch; None where no term needs one
         labels: Tensor | None = None,  # (batch,), for "gold"
+        known: Tensor | None = None,  # (batch,), whether there is a label; None: there are all
     ) -> dict[str, Tensor]:
         "Each term by name, the same `..._weighted`, and `loss`, their weighted sum."
         found: dict[str, Tensor] = {}
         parts, weighted = {}, []
         for term in self.terms:
             name = term.name or term.what
-            parts[name] = _parts(self, term, student, teacher, labels)
+            parts[name] = _parts(self, term, student, teacher, labels, known)
             value = reduce(add, [weight * loss for _, weight, loss in parts[name]])
             weighted.append(value_at(term.weight, self.progress) * value)
             found |= {name: value.detach(), f"{name}_weighted": weighted[-1].detach()}
@@ -271,12 +275,18 @@ def _map_of(term: Term, layer_map: LayerMap | None) -> LayerMap:
     return found
 
 
-def _parts(distiller, term, student, teacher, labels):
+def _parts(distiller, term, student, teacher, labels, known):
     "The losses of a term, for each pair of layers or the logits: a label, weight and loss."
     progress, share = distiller.progress, distiller.share
-    if term.what in ("prediction", "gold"):
-        target = teacher.logits if term.what == "prediction" else labels
-        return [("logits", term.share_of(share), term.compute(progress, student.logits, target))]
+    if term.what == "prediction":
+        return [("logits", term.share_of(share),
+                 term.compute(progress, student.logits, teacher.logits))]
+    if term.what == "gold":
+        fraction, logits = 1.0, student.logits
+        if known is not None and not known.all():  # no label, no loss
+            fraction, logits, labels = float(known.float().mean()), logits[known], labels[known]
+        loss = term.compute(progress, logits, labels) if fraction else 0.0 * logits.sum()
+        return [("logits", fraction * term.share_of(share), loss)]
     layer_map = _map_of(term, distiller.layer_map)
     if term.what in ("embedding", "hidden"):
         return state_parts(term, student, teacher, layer_map, distiller.projections, progress,

@@ -14,18 +14,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..data.batches import make_loader
-from ..data.encoding import encode_examples
 from ..data.formats import records
 from ..data.glue import glue_files, glue_form, glue_task
-from ..data.task_form import DataError, TaskForm
-from ..data.task_kinds import Example
-from .predictions import predict
+from ..data.task_form import DataError, TaskForm, text_form
+from .predictions import answer_examples
 from ..files.storage import check_output, workplace
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_classifier, load_config
-from ..models.tokenizers import limit_length, load_tokenizer
-from ..training.processes import autocast, processes
+from ..models.tokenizers import load_tokenizer
+from ..training.processes import processes
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #092c759e
 def test_texts(
@@ -34,7 +31,7 @@ def test_texts(
 ) -> list[tuple[str, ...]]:  # a text or two a row
     "The texts of a test set; `DataError` with file and line for a faulty row."
     texts: list[tuple[str, ...]] = []
-    for where, cells, fault in records(path, form, labelled=False):
+    for where, cells, fault in records(path, text_form(form, 2 if form.text_b else 1)):
         if cells is None:
             raise DataError(f"{where}: {fault}")
         texts.append(cells)
@@ -51,14 +48,9 @@ def answer_texts(
     "The predictions of a checkpoint, in the order of the texts."
     config = load_config(folder)
     labels, kind = labels_of(config), kind_of(config, TaskForm(max_unknown=max_unknown))
-    model = load_classifier(folder, labels, problem=kind.problem)
-    tokenizer, label = load_tokenizer(folder), kind.placeholder(labels)
-    examples = [Example(text, second[0] if second else None, label) for text, *second in texts]
-    rows = encode_examples(examples, tokenizer, labels, limit_length(max_length, tokenizer),
-                           source, kind.form)
-    with autocast(model.to(processes().device)):
-        logits = predict(model, make_loader(rows, tokenizer, 32))
-    return [*kind.answers(logits, kind.row_labels(rows), labels).values()]
+    model = load_classifier(folder, labels, problem=kind.problem).to(processes().device)
+    examples = [kind.read_example([*each], kind.placeholder(each, labels)) for each in texts]
+    return answer_examples(model, load_tokenizer(folder), examples, kind.form, max_length, source)
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e
 SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others: their own name

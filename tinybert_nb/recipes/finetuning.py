@@ -137,7 +137,8 @@ def finetune(
     before: Phase | None = None,  # rows to train on before those of `files`
 ) -> Iterator:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
-    given, files = files, ensure_dev_split(files)
+    _refuse_unlabelled(files)
+    given, files = files, ensure_dev_split(files.labelled)
     labels = scan_labels(files.train, files.form)  # first, to report a bad file before a model
     config = load_config(model)
     check_stage(settings, config, files.form.kind)
@@ -162,6 +163,13 @@ def finetune(
         set_base_rates(classifier, *rates)
     step = ClassifierStep(classifier, problem, task.gold_options(settings))
     yield train_classifier(step, classifier, task, settings, out, stage, watch, phases)
+
+
+def _refuse_unlabelled(files: TaskFiles) -> None:
+    "ValueError for texts without labels, which fine-tuning cannot use."
+    if files.unlabelled:
+        raise ValueError(f"unlabelled is {', '.join(map(str, files.unlabelled))}: fine-tuning reads "
+                         "gold labels only; give these texts to stage_one, stage_two or distill")
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #220c0685
 def train_baseline(

@@ -87,7 +87,7 @@ def stage_one(
     config, *_ = check_pair(student, load_config(teacher), settings)
     check_stage(settings, config, files.form.kind)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
-    task = load_task(files, tokenizer, settings.max_length, teacher)
+    task = load_task(files, tokenizer, settings.max_length, teacher, settings.seed)
     settings = fit_to_task(settings, task, config.hidden_size)
     yield Inputs({"stage": "stage one", "teacher": identify_model(teacher),
                   "student": identify_model(student), "data": task.fingerprint,

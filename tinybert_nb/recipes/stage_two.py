@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import labelled
+from ..data.batches import labelled, labelled_rows
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
@@ -57,9 +57,10 @@ class StageTwoStep(nn.Module):
         teacher_logits: Tensor,  # (lines, classes), as `ensemble_targets` returns them
         distiller: Distiller,
         counts: Sequence[int] | None = None,  # lines of each row; None: one
+        labelled_rows: int | None = None,  # that many have gold labels, the later ones none
     ):
         super().__init__()
-        self.student, self.distiller = student, distiller
+        self.student, self.distiller, self.labelled_rows = student, distiller, labelled_rows
         lines = None if counts is None else torch.tensor(counts)
         self.register_buffer("teacher_logits", teacher_logits, persistent=False)
         self.register_buffer("counts", lines, persistent=False)
@@ -73,13 +74,18 @@ class StageTwoStep(nn.Module):
         self.distiller.share = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        "Terms by name, weighted and not, and `loss`, their sum; ValueError without a classifier."
+        "Terms by name and `loss`, their sum; ValueError without a classifier or row numbers."
+        if "row" not in batch:
+            raise ValueError("the batch has no row numbers, `row`, by which teacher logits are "
+                             "found: number the rows of the data, and let the collator keep them")
         mask = batch["attention_mask"]
         trace = trace_forward(self.student, batch, hidden_states=(), attention=())
         if trace.logits is None:
             raise ValueError(f"a {type(self.student).__name__} has no classifier to train")
         logits, labels = labelled(trace.logits, batch["labels"], mask)
-        rows = batch["row"]
+        rows, known = batch["row"], None
+        if self.labelled_rows is not None:
+            known = (rows < self.labelled_rows)[labelled_rows(trace.logits, batch["labels"])]
         answers = (self.teacher_logits[rows] if self.counts is None
                    else logits_of_rows(rows, self.teacher_logits, self.counts))
         if len(answers) != len(logits):  # logits of all positions, where the labels are spans
@@ -87,7 +93,7 @@ class StageTwoStep(nn.Module):
             full[mask.bool()] = answers
             answers, _ = labelled(full, batch["labels"], mask)
         return self.distiller(replace(trace, logits=logits), Trace((), (), (), answers, mask),
-                              labels)
+                              labels, known)
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #eb866e6e
 def stage_one_budget(
@@ -115,10 +121,12 @@ def stage_two(
 ) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
     teachers = (teacher, *settings.more_teachers)
-    tokenizer, files, config = (load_tokenizer(*teachers, student), ensure_dev_split(files),
-                                load_config(student))
+    tokenizer, config = load_tokenizer(*teachers, student), load_config(student)
+    files = ensure_dev_split(files)
     check_stage(settings, config, files.form.kind)
-    task = load_task(files, tokenizer, settings.max_length, teacher)
+    task, *more = (load_task(files, own, settings.max_length, one, settings.seed)
+                   for own, one in [(tokenizer, teacher), *(
+                       (load_tokenizer(one), one) for one in settings.more_teachers)])
     settings = fit_to_task(settings, task, config.hidden_size)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
@@ -128,11 +136,10 @@ def stage_two(
     check_vocabulary(task.tokenizer, load_tokenizer(student))
     problem = task.form.problem
     model = load_classifier(student, task.labels, problem=problem)
-    more = [load_task(files, load_tokenizer(one), settings.max_length, one)
-            for one in settings.more_teachers]
     answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
     terms = stage_two_terms(settings, problem, task.gold_options(settings))
-    step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train))
+    step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train),
+                        task.labelled)
     found = train_classifier(step, model, task, settings, out, "stage two", watch)
     earlier = stage_one_budget(student)
     yield found | {name: found[name] + earlier[name] for name in earlier}

@@ -107,8 +107,8 @@ def distill_student(
     systems = {}
     if settings.baseline:
         made = one["updates"], both["updates"] - one["updates"]
-        train_baseline(rows, later, out / "stage-one/start", out / "baseline", settings, made,
-                       watch)
+        train_baseline(rows.labelled, later.labelled, out / "stage-one/start", out / "baseline",
+                       settings, made, watch)
         systems[f"{name} baseline"] = out / "baseline/best"
     return systems | {f"{name} distilled": out / "stage-two/best"}
 
@@ -119,6 +119,8 @@ def undertrained(
 ) -> str:  # "" if it was long enough, or if it was measured once
     "A sentence on a stage that was still improving when it ended, and what to set."
     stage, result = Path(run).name, read_json(Path(run) / "result.json")
+    if not result:  # there was no such stage
+        return ""
     metric = result.get("metric", "loss")  # stage one has its loss only
     gain = last_gain(read_history(run), metric, metric not in smaller_is_better)
     if gain < (0.03 if metric == "loss" else 0.02):
@@ -173,16 +175,19 @@ def expected_minutes(
     "How long each stage will take here, from timed rows; errors as `load_task`."
     sizes = load_config(teacher), check_pair(student, load_config(teacher), settings.stage_one)[0]
     stages: dict[str, StageSettings] = {
-        "teacher": settings.finetune, "stage one": settings.stage_one,
-        "stage two": settings.stage_two}
-    task = load_task(files, load_tokenizer(teacher), settings.finetune.max_length)
-    batch = next(iter(training_loader(task, settings.finetune)))
+        "stage one": settings.stage_one, "stage two": settings.stage_two}
+    if settings.finetune_teacher:
+        stages = {"teacher": settings.finetune, **stages}
+    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
+                      for some in (files.labelled, files))
+    batch = next(iter(training_loader(labelled, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
     taught, learnt = (_seconds_a_row(size, batch, backward=True) for size in sizes)
     minutes, baseline = {}, 0.0
     for name, stage in stages.items():
-        fitted = fit_to_task(stage, task, sizes[name != "teacher"].hidden_size)
-        loader = training_loader(task, fitted)
+        read = labelled if name == "teacher" else task
+        fitted = fit_to_task(stage, read, sizes[name != "teacher"].hidden_size)
+        loader = training_loader(read, fitted)
         updates = planned_updates(loader, fitted)
         rows = rows_seen([(loader, updates)], updates)
         if name == "teacher":
@@ -221,11 +226,14 @@ def distill(
     assert measured.eval is not None
     if not (settings.augment or (out / "teacher/result.json").exists()):
         _announce(expected_minutes(files, teacher, student, settings))
-    finetune(files, teacher, out / "teacher", settings.finetune, watch=watch)
+    taught = Path(teacher)
+    if settings.finetune_teacher:
+        taught = out / "teacher/best"
+        finetune(files.labelled, teacher, out / "teacher", settings.finetune, watch=watch)
     if said := undertrained(out / "teacher", files.form.kind.smaller_is_better):
         note(said)
-    systems = {"teacher": out / "teacher/best"}
-    systems |= distill_student(files, out / "teacher/best", student, out, settings, watch)
+    systems = {"teacher": taught}
+    systems |= distill_student(files, taught, student, out, settings, watch)
     about = settings.finetune.max_length, settings.finetune.seed, measured.form
     rows = measure_checkpoints(systems, measured.eval, measured.train, *about)
     if settings.baselines != "none":

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from ..data.catalogue import data_folder
 from ..data.encoding import fingerprint
+from ..data.task_form import some_of
 from ..evaluation.predictions import predict
 from ..files.terminal import log_line, note, progress_bar
 from ..models.loading import load_classifier, load_config
@@ -131,6 +132,9 @@ def ensemble_targets(
     (first, task), logits = teachers[0], []
     kind = task.form.kind
     for name, own in teachers[1:]:
+        if {*own.labels} != {*task.labels}:
+            raise ValueError(f"{name} knows the classes {some_of(own.labels)}, {first} knows "
+                             f"{some_of(task.labels)}: choose teachers of the same classes")
         if not kind.same_lines(own.train, task.train):
             raise ValueError(f"{name} and {first} split the texts into different tokens, so their "
                              "logits cannot be averaged: choose teachers with the same tokenizer")

@@ -21,6 +21,7 @@ import numpy as np
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.examples import read_examples
 from ..data.splits import TaskFiles, ensure_dev_split
+from ..data.task_form import LABELS
 from ..data.task_kinds import label_classes
 from ..evaluation.tables import metric_label, with_spread
 from ..files.storage import as_json, check_output, read_own_record
@@ -57,22 +58,28 @@ def draw_rows(
     count: int,  # training rows
     seed: int,
     folder: str | Path,  # receives train.jsonl and test.jsonl
+    texts: int = 0,  # further rows, whose labels are left out
 ) -> TaskFiles | None:  # `eval`: the held-out rows; None: the task has fewer rows
     "So many training rows, drawn at random; ValueError for a task without held-out rows."
     if task.files.eval is None:
         raise ValueError(f"{task.files.train} has no held-out rows: name them as `eval`")
-    form = task.files.form
+    form, folder = task.files.form, Path(folder)
     rows, held = (read_examples(path, form=form) for path in (task.files.train, task.files.eval))
-    if len(rows) < count:
+    if len(rows) < count + texts:
         return None
-    drawn = [rows[i] for i in np.random.RandomState(seed).permutation(len(rows))[:count]]
+    order = np.random.RandomState(seed).permutation(len(rows))
+    drawn, others = ([rows[i] for i in some] for some in (order[:count], order[count:][:texts]))
     known = {name for each in drawn for name in label_classes(each.label)}
     held = [each for each in held if known.issuperset(label_classes(each.label))]
-    train, test = (Path(folder) / f"{name}.jsonl" for name in ("train", "test"))
-    for path, some in ((train, drawn), (test, held)):
-        write_json_lines(path, map(form.kind.to_row, some))
-    return TaskFiles(train, test, replace(form, text="", text_b="", label="", encoding="",
-                                          classes=""))
+    files = {"train": drawn, "test": held} | ({f"texts-{texts}": others} if texts else {})
+    for name, some in files.items():
+        kept = (form.kind.to_row(each) for each in some)
+        if some is others:
+            kept = ({key: row[key] for key in row if key not in LABELS} for row in kept)
+        write_json_lines(folder / f"{name}.jsonl", kept)
+    plain = replace(form, text="", text_b="", label="", encoding="", classes="")
+    return TaskFiles(folder / "train.jsonl", folder / "test.jsonl", plain,
+                     unlabelled=[folder / f"texts-{texts}.jsonl"] if texts else ())
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #1bc20919
 @dataclass(frozen=True)
@@ -91,10 +98,13 @@ class Change:
     teacher: Scale = Scale()
     stage_one: Scale = Scale()
     stage_two: Scale = Scale()
+    texts: int = 0  # texts without labels that the student reads beside the training rows
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #65fd7ab5
 CHANGES = {
     "defaults": Change(),
+    "500 texts without labels": Change(texts=500),
+    "4000 texts without labels": Change(texts=4000),
     "teacher: half the rate": Change(teacher=Scale(rate=0.5)),
     "teacher: twice the rate": Change(teacher=Scale(rate=2.0)),
     "teacher: twice the length": Change(teacher=Scale(length=2.0)),
@@ -159,7 +169,8 @@ def distill_changed(
 ) -> dict[str, Path]:  # system -> checkpoint folder
     "Run both stages with the change, and the baseline with as many updates."
     size = check_pair(student, load_config(taught / "best"), settings.stage_one)[0].hidden_size
-    first = taught / student / _folder("one", change.stage_one)
+    one_folder = _folder("one", change.stage_one)
+    first = taught / student / (f"{one_folder}-texts-{change.texts}" if change.texts else one_folder)
     second = first / _folder("two", change.stage_two)
     one = stage_one(files, taught / "best", student, first,
                     changed_settings(settings.stage_one, change.stage_one, task, size))
@@ -167,7 +178,7 @@ def distill_changed(
                      changed_settings(settings.stage_two, change.stage_two, task, size))
     made = one["updates"], both["updates"] - one["updates"]
     alone = taught / student / f"baseline-{made[0]}-{made[1]}"
-    train_baseline(files, files, first / "start", alone, settings, made)
+    train_baseline(files.labelled, files.labelled, first / "start", alone, settings, made)
     return {f"{student} baseline": alone / "best", f"{student} distilled": second / "best"}
 
 
@@ -189,10 +200,11 @@ def run_change(
 ) -> list[dict]:  # rows as of `measure_checkpoints`
     "Fine-tune the teacher, distil each student, and measure all on the held-out rows."
     change, plain = CHANGES[name], ensure_dev_split(replace(files, eval=None))
-    task = load_task(plain, load_tokenizer(teacher), settings.finetune.max_length)
+    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
+                      for some in (plain.labelled, plain))
     taught = place / _folder("teacher", change.teacher)
-    finetune(plain, teacher, taught, changed_settings(
-        settings.finetune, change.teacher, task, load_config(teacher).hidden_size))
+    finetune(plain.labelled, teacher, taught, changed_settings(
+        settings.finetune, change.teacher, labelled, load_config(teacher).hidden_size))
     systems = {"teacher": taught / "best"}
     for student in students:
         systems |= distill_changed(plain, student, change, taught, settings, task)
@@ -226,13 +238,13 @@ def study_tasks(
     rows = {_key(row): row for row in earlier.get("rows", [])}
     for seed, size, (name, task) in product(seeds, sizes, tasks.items()):
         place = out / name / f"{size}-rows" / f"seed-{seed}"
-        files = draw_rows(task, size, seed, place)
-        if files is None:
-            note(f"{name} has fewer than {size:,} rows")
-            continue
         about = {"task": name, "kind": task.files.form.problem, "rows": size,
                  "kept_aside": task.kept_aside}
         for change in changes:
+            files = draw_rows(task, size, seed, place, CHANGES[change].texts)
+            if files is None:
+                note(f"{name} has fewer than {size + CHANGES[change].texts:,} rows")
+                continue
             found = run_change(files, students, change, place, teacher, settings.with_seed(seed))
             rows |= {_key(row): row for row in (about | {"change": change} | row for row in found)}
             write_json(out / "rows.json", {"rows": [*rows.values()], **now, **environment()})

@@ -291,6 +291,7 @@ class DistillSettings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     stage_one: StageOneSettings = field(default_factory=StageOneSettings)
     stage_two: StageTwoSettings = field(default_factory=StageTwoSettings)
+    finetune_teacher: bool = True  # no: the teacher was fine-tuned before
     baseline: bool = True  # also train a baseline without distillation, with the same budget
     baseline_learning_rate: float | None = None  # peak, of that baseline; none: by its width
     baselines: Baselines = "fast"  # simple models in the table; all: their regularisation tuned
