@@ -104,6 +104,11 @@ def _words(labels: Sequence[int]) -> int:
     return sum(label != NO_LABEL for label in labels)
 
 
+def _classes(labels: Sequence[Sequence[int]]) -> list[int]:
+    "The classes of the labelled words of all rows."
+    return [label for row in labels for label in row if label != NO_LABEL]
+
+
 class TagEvaluation(EvaluationRules):
     "How tags are measured: word by word, and as entities."
 
@@ -187,8 +192,3 @@ class TokenClassification(TagEvaluation, TaskKind):
 
     def logit_counts(self, rows: Any) -> list[int]:
         return [_words(labels) for labels in rows["label"]]
-
-
-def _classes(labels: Sequence[Sequence[int]]) -> list[int]:
-    "The classes of the labelled words of all rows."
-    return [label for row in labels for label in row if label != NO_LABEL]
