@@ -32,8 +32,8 @@ from .augmented_files import augment_file, out_path
 from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
-from .task_data import (
-    fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
+from .task_data import (check_stage, fit_to_task, load_task, planned_copies,
+    planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
@@ -93,7 +93,7 @@ def distill_student(
     student: str,  # size or checkpoint folder
     out: str | Path,  # folder of stage-one/, stage-two/ and baseline/
     settings: DistillSettings,
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Run both stages for one student and, unless switched off, its baseline."
     out, files = Path(out), ensure_dev_split(files)
@@ -215,18 +215,14 @@ def distill(
     out: str | Path = "runs/distilled",
     settings: DistillSettings | None = None,
     test: str | Path | None = None,  # held-out file for the table; None: the dev file
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> list[dict]:  # rows of the table: baselines, teacher, without distillation, distilled
     "The whole recipe; writes out/results.json. Finished stages are not repeated."
     settings, out = settings or DistillSettings(), Path(out)
     given = {"files": files, "teacher": teacher, "student": student, "settings": settings.stage_two}
     check_output(out, [*inputs_of(given), test], "results.json", ["results.json"])
-    # checked before a teacher is trained
-    check_pair(student, load_config(teacher), settings.stage_one)
-    if is_checkpoint(student):
-        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    _check_models(files, teacher, student, settings)  # before a teacher is trained
     plain, files = files, ensure_dev_split(files)
-    stage_two_terms(settings.stage_two, files.form.problem)
     measured = files if test is None else replace(plain, eval=test)
     assert measured.eval is not None
     if not (settings.augment or (out / "teacher/result.json").exists()):
@@ -250,3 +246,15 @@ def distill(
                                           "form": measured.form, **environment(),
                                           "settings": settings})
     return rows
+
+
+def _check_models(files, teacher, student, settings):
+    "ValueError for models, losses and settings that do not fit each other."
+    theirs = load_config(teacher)
+    ours, *_ = check_pair(student, theirs, settings.stage_one)
+    for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
+                          (settings.stage_two, ours)):
+        check_stage(stage, config, files.form.kind)
+    if is_checkpoint(student):
+        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    stage_two_terms(settings.stage_two, files.form.problem)
