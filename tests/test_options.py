@@ -69,7 +69,7 @@ def test_help_is_short_and_leads_to_the_rest(said, name):
     assert count <= 30 and (out == complete) == ("--help-all" not in out)
     own = [option for option in options_of(command_of(name)) if f"--{option} " in complete]
     if name == "distill":
-        assert 15 <= count <= 26 and "--stage-one.epochs INT" not in out
+        assert 15 <= count <= 28 and "--stage-one.epochs INT" not in out
     assert [option for option in ("out", "train", "teacher", "json") if option in own
             and f"--{option} " not in out] == []
 

@@ -103,10 +103,11 @@ class TaskOptions(Formed):
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #ead4e5ac
 @dataclass(kw_only=True)
-class StudentOptions(TaskOptions):
+class StudentOptions(Formed):
     "For commands that train a student: texts that only its teacher labels, too."
 
     train: FilePath = None  # training file; none: texts without labels, and a fine-tuned teacher
+    eval: FilePath = None  # chooses the best checkpoint (else a tenth of the training rows does)
     unlabelled: tuple[str, ...] = ()  # files of texts without labels, for the student
     unlabelled_ratio: float | None = None  # so many of these for each training row; none: all
 
@@ -124,7 +125,8 @@ class StudentOptions(TaskOptions):
                              "(--unlabelled) and a teacher that was fine-tuned before")
         teacher = vars(self)["teacher"]
         if teacher is None:
-            raise UsageError("give a training file (--train): without a teacher, nothing labels texts")
+            raise UsageError("give a training file (--train): without a teacher, nothing labels "
+                             "texts")
         return label_texts(self.unlabelled, teacher, self.form, eval=self.eval)
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #710686f4

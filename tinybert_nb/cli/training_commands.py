@@ -11,12 +11,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, ClassVar
 
-from tinybert_nb.cli.option_groups import (FilePath, FromFile, StudentOptions, Table,
-    TaskOptions)
+from .option_groups import FilePath, FromFile, StudentOptions, Table, TaskOptions
 from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..files.terminal import show
 
 if TYPE_CHECKING:
+    from tinybert_nb.data.splits import TaskFiles
     from tinybert_nb.training.settings import (
         DistillSettings, GeneralSettings, MaskedLMSettings, StageSettings)
 
@@ -27,12 +27,17 @@ def _print_best(measured: str, result: dict, out: Path, decimals: int = 4) -> No
         f"{name} {result[name]:.{decimals}f} in {out / name}" for name in ("best", "last")))
 
 
-class Stage(FromFile, TaskOptions):
+class Stage(FromFile):
     "For commands that run one stage: `function` of the task recipe, with `settings`."
 
     out: Path  # run folder
     function: ClassVar[str]  # MODULE:NAME
     settings: ClassVar[str]
+
+    @property
+    def files(self) -> "TaskFiles":
+        "The files that the options of a subclass name."
+        raise NotImplementedError
 
     def run(self, settings: "StageSettings") -> None:
         "Run the stage, and print its development metric."
@@ -45,7 +50,7 @@ class Stage(FromFile, TaskOptions):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #7f691af2
 @dataclass
-class Finetune(Stage):
+class Finetune(TaskOptions, Stage):
     "Fine-tune a teacher (or train any checkpoint) on a task with its gold labels."
 
     teacher: str = DEFAULT_TEACHER  # folder or model id to fine-tune
@@ -56,7 +61,7 @@ class Finetune(Stage):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #5bc044d1
 @dataclass
-class StageOne(Stage, StudentOptions):
+class StageOne(StudentOptions, Stage):
     "Stage one: match the teacher's embeddings, hidden states and attention scores."
 
     teacher: str  # fine-tuned checkpoint folder, such as runs/teacher/best
@@ -68,10 +73,10 @@ class StageOne(Stage, StudentOptions):
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #6afce8e1
 @dataclass
-class StageTwo(Stage, StudentOptions):
+class StageTwo(StudentOptions, Stage):
     "Stage two: match the teacher's logits."
 
-    teacher: str | None = None  # the one that taught stage one; none: --soft-labels
+    teacher: str | None = None  # fine-tuned, that of stage one; none: soft labels teach
     student: str = "runs/stage-one/last"  # stage one's checkpoint folder
     out: Path = Path("runs/stage-two")  # run folder: best/, last/, history.jsonl
 

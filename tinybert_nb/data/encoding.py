@@ -179,21 +179,7 @@ def _with_backend(state: str, backend: str) -> _Written:
     own = json.loads(backend) | {"truncation": None, "padding": None}
     return _Written(json.dumps([*json.loads(state), own], sort_keys=True))
 
-# %% ../../nbs/01_data/14_encoding.ipynb #5a1044b7
-def _open_encoded(folder: Path):
-    "Open encoded rows: Dataset, counts, unknown tokens; None if missing or damaged."
-    from datasets import Dataset
-    try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        vouched = about.pop("fingerprint")
-        if fingerprint([folder / "rows.arrow", about]) != vouched:
-            return None
-        unknown, counts = UnknownTokens(**about.pop("unknown")), {"left_out": 0, **about}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return Dataset.from_file(str(folder / "rows.arrow")), counts, unknown
-
-
+# %% ../../nbs/01_data/14_encoding.ipynb #85c48959
 def _features(tokenizer, kind: TaskKind):
     "The `datasets` library's types of the columns of encoded rows."
     from datasets import Features, Value
@@ -213,6 +199,20 @@ def _unseen(examples: Iterable[Example], seen: Container[bytes], counts: Counter
             counts["left_out"] += 1
         else:
             yield example
+
+# %% ../../nbs/01_data/14_encoding.ipynb #5a1044b7
+def _open_encoded(folder: Path):
+    "Open encoded rows: Dataset, counts, unknown tokens; None if missing or damaged."
+    from datasets import Dataset
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        vouched = about.pop("fingerprint")
+        if fingerprint([folder / "rows.arrow", about]) != vouched:
+            return None
+        unknown, counts = UnknownTokens(**about.pop("unknown")), {"left_out": 0, **about}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Dataset.from_file(str(folder / "rows.arrow")), counts, unknown
 
 
 def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder: Path, form, seen):
@@ -308,7 +308,7 @@ def row_parts(rows: Any) -> Iterator[Any]:  # rows: a Dataset
     for begin in range(0, len(rows), PART):
         yield rows.with_format("arrow")[begin:begin + PART]
 
-
+# %% ../../nbs/01_data/14_encoding.ipynb #3e3dfedf
 def join_rows(
     tables: Iterable[Any],  # of encoded rows, each numbered without gaps
     features: Any,  # of a Dataset of such rows

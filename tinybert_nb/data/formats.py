@@ -14,8 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tinybert_nb.data.task_form import (DataError, TaskForm, TextForm, _is_position,
-    find_columns, some_of)
+from .task_form import DataError, TaskForm, TextForm, find_columns
+from .task_form import _is_position, some_of
 from .text_io import _open, _whole_text, content_name, text_lines
 from .tables import (
     _EMPTY, RowWriter, _csv_rows, _delimiter, _tab_rows, table_writer)
@@ -196,8 +196,10 @@ def located_rows(
 def _columns(row: dict, form: TaskForm, source) -> tuple[str | int, ...]:
     "The columns of texts and label: those of a table without a header are known by their number."
     if 0 not in row or form.text or form.text_b or form.label:
-        optional = form.unlabelled_rows != "refuse" and not _is_position(form.label)
-        return find_columns([*row, *{form.label} - {"", *row}] if optional else [*row], form, source)
+        names = [*row]
+        if form.unlabelled_rows != "refuse" and not _is_position(form.label or "0"):
+            names += [form.label] if form.label not in row else []
+        return find_columns(names, form, source)
     if not isinstance(form, TextForm):
         return tuple(row)
     texts = form.texts or 1

@@ -92,7 +92,7 @@ def match_labels(
     expected: list[str],  # the model's names; the position is the class id
     who: str,  # the model's description for messages
 ) -> list[str]:  # the names in the model's order: encode the data with these
-    """Return the model's label names if it knows all of the data's; a note for others that it knows.
+    """Return the model's label names if it knows all of the data's; a note if it knows others.
 
     Raises `DataError` for names that only the data have, for a name of two classes, and for a
     model whose classes have no names.

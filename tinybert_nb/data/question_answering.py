@@ -75,6 +75,9 @@ def _squad_rows(path, form: TaskForm):
                         "articles, paragraphs and questions below \"data\"") from error
 
 # %% ../../nbs/01_data/10_question_answering.ipynb #3a6b0c10
+_SQUAD_HEAD = '{"version": "2.0", "data": [{"paragraphs": [\n'
+
+
 def _squad_line(row: dict) -> str:
     "Format a question as a SQuAD paragraph of its own."
     asked = {"id": str(row.get("id", "")), "question": row["question"], "answers": row["answers"],
@@ -301,8 +304,7 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
     problem, pipeline = "spans", "question-answering"
     auto_class = "AutoModelForQuestionAnswering"
     readers = {".json": _squad_rows}
-    writers = {_squad_rows: RowWriter(_squad_line, '{"version": "2.0", "data": [{"paragraphs": [\n',
-                                      ",\n", "\n]}]}\n")}
+    writers = {_squad_rows: RowWriter(_squad_line, _SQUAD_HEAD, ",\n", "\n]}]}\n")}
     augmented_texts = 1  # the question; answers have their positions in the context
     takes_provenance = names_outputs = has_classes = False
     label_feature = ["int32"]
@@ -318,8 +320,8 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
         return cell  # `read_answers` takes it, with the context
 
     def read_example(self, texts: list, cell: Any) -> Example:
-        return Example(texts[0], texts[1] if len(texts) > 1 else None,
-                       read_answers(cell, texts[-1]))
+        question, context = (*texts, None)[:2]
+        return Example(question, context, read_answers(cell, texts[-1]))
 
     def placeholder(self, texts: Sequence, names: Sequence[str]) -> list:
         return []
@@ -345,13 +347,12 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
     def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase,
                classes: dict[str, int], max_length: int,
                first_row: int = 0) -> tuple[dict[str, list], int]:
-        questions, contexts, answers = zip(*(
-            (each.text_a, each.text_b, each.label) for each in examples))
+        questions, contexts, answers = ([getattr(each, name) for each in examples]
+                                        for name in ("text_a", "text_b", "label"))
         return encode_questions(questions, contexts, answers, tokenizer, max_length, first_row), 0
 
     def logit_counts(self, rows: Any) -> list[int]:
         return [*rows["length"]]
 
-    def same_lines(self, rows: Any, others: Any) -> bool:
-        "Whether all tokens begin at the same characters."
+    def same_lines(self, rows: Any, others: Any) -> bool:  # also begin at the same characters
         return super().same_lines(rows, others) and rows["begins"][:] == others["begins"][:]

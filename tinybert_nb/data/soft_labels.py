@@ -40,8 +40,9 @@ def class_logits(
     lacking = [name for name in names if name not in values]
     given = np.array([values.get(name, 0.0) for name in names], dtype=float)
     there = np.array([name in values for name in names])
-    if not values or not np.isfinite(given[there & (given > -np.inf)]).all() or np.isnan(given).any():
-        raise DataError(f"the {scale} are {dict(values)}: a finite number for each class is expected")
+    if not values or np.isnan(given).any() or (given == np.inf).any():
+        raise DataError(f"the {scale} are {dict(values)}: a finite number for each class is "
+                        "expected")
     if lacking and (not one_class or scale == "logits" and rest == "spread"):
         raise DataError(f"there is no number for {some_of(lacking)}, and only probabilities of one "
                         "class a text tell how much is left for it")
@@ -89,8 +90,8 @@ def row_values(
     if not isinstance(cell, dict) and len(names) == 1:
         cell = {names[0]: cell}
     if not isinstance(cell, dict):
-        raise DataError(f"its {found[0]} are {str(cell)[:40]}; a number by the name of each class is "
-                        "expected")
+        raise DataError(f"its {found[0]} are {str(cell)[:40]}; a number by the name of each class "
+                        "is expected")
     return {str(name): _number(each) for name, each in cell.items() if each is not None}, found[0]
 
 
@@ -113,8 +114,8 @@ def table_scale(
     if one_class and (numbers <= 0).all() and np.allclose(np.exp(numbers).sum(1), 1, atol=0.01):
         return "log_probabilities"
     if in_range:
-        raise DataError("all numbers lie between 0 and 1, but those of a row do not have the sum 1: "
-                        f"put them into a column {', '.join(SCALES)}, to say what they are")
+        raise DataError("all numbers lie between 0 and 1, but those of a row do not have the sum 1:"
+                        f" put them into a column {', '.join(SCALES)}, to say what they are")
     return "logits"
 
 # %% ../../nbs/01_data/24_soft_labels.ipynb #430ba723
@@ -150,8 +151,8 @@ def text_finder(
     def in_order(row: Mapping) -> Example:
         found = next(known, None)
         if found is None:
-            raise DataError(f"{source} has fewer rows, and nothing but their order tells which text "
-                            "a row belongs to")
+            raise DataError(f"{source} has fewer rows, and nothing but their order tells which "
+                            "text a row belongs to")
         return found[1]
 
     return in_order
@@ -172,8 +173,8 @@ def _rows(path, form: TaskForm) -> Iterator[tuple[str, dict | None, str | None]]
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as safetensors ({error})") from error
     if logits.ndim != 2 or len(names) != logits.shape[1]:
-        raise DataError(f"{path}: logits has the shape {logits.shape}, and `labels` in its metadata "
-                        f"names {len(names)} classes")
+        raise DataError(f"{path}: logits has the shape {logits.shape}, and `labels` in its "
+                        f"metadata names {len(names)} classes")
     for number, numbers in enumerate(logits.tolist()):
         yield f"{path}:{number}", {"logits": dict(zip(names, numbers))}, None
 
@@ -188,7 +189,8 @@ def read_soft_labels(
     "Yield text and logits of each row; `DataError` at the end if there were bad ones."
     rows, one_class = _rows(path, text_form(form)), form.kind.one_class
     head = [*islice(rows, 1000)]
-    shown, bad, scale, find = [], 0, None, None
+    shown, bad, scale = list[str](), 0, None
+    find: Callable[[Mapping], Example] | None = None
     for where, row, fault in chain(head, rows):
         try:
             if row is None:
@@ -196,9 +198,8 @@ def read_soft_labels(
             find = find or text_finder(path, row, names, source, form)
             example = find(row)
             values, own = row_values(row, names)
-            if own is None and scale is None:
-                scale = _scale_of_table(path, head, names, one_class)
-            yield example, class_logits(values, own or scale, names, one_class, rest)
+            scale = own or scale or _scale_of_table(head, names, one_class)
+            yield example, class_logits(values, scale, names, one_class, rest)
         except DataError as error:
             bad += 1
             shown += [f"{where}: {error}"] if bad <= 10 else []
@@ -207,7 +208,7 @@ def read_soft_labels(
                                   [f"{path}: the file is empty"]))
 
 
-def _scale_of_table(path, head, names, one_class: bool) -> Scale:
+def _scale_of_table(head, names, one_class: bool) -> Scale:
     "What the columns of a table hold, by its first rows."
     first = []
     for _, row, _ in head:

@@ -92,7 +92,7 @@ class TextForm(TaskForm):
     texts: int = 0  # of a row: 1, or 2 for pairs; 0: as many as are found
     labelled = False
 
-
+# %% ../../nbs/01_data/03_task_form.ipynb #9c4e0126
 def text_form(
     form: TaskForm,  # of the task
     texts: int = 0,  # of a row: 1, or 2 for pairs; 0: as many as are found

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_LABEL', 'Logits', 'MODEL_INPUTS', 'Example', 'Tags', 'class_name', 'label_classes', 'in_order', 'ReadingRules',
-           'ModelRules', 'EncodingRules', 'EvaluationRules', 'TaskKind', 'register_kind']
+           'ExampleRules', 'ModelRules', 'EncodingRules', 'EvaluationRules', 'TaskKind', 'register_kind']
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #26614126
 import math
@@ -75,7 +75,7 @@ Logits = Tensor | np.ndarray  # lines of logits, in the order of the rows
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #4ad40e20
 class ReadingRules:
-    "How rows of a file become examples, and examples rows."
+    "How files are read, and which classes they have."
 
     form: TaskForm
     problem = ""  # the kind's name in `TaskForm.problem`
@@ -102,6 +102,21 @@ class ReadingRules:
         "The names that the form gives to class ids; [] if it gives none."
         form = self.form
         return [name.strip() for name in form.classes.split(form.separator)] if form.classes else []
+
+    def outputs(self, counts: Counter, rows: int) -> list[str]:  # counts: class -> its rows
+        "The names of a model's outputs for a file; `DataError` for impossible counts."
+        return in_order(counts)
+
+    def positive_class(self, names: Sequence[str], stated: str = "") -> str:
+        "The class whose F1 is reported; '' if there is none. `DataError` for a stated one."
+        if self.form.positive_class:
+            raise DataError(f"positive_class is {self.form.positive_class!r}: the problem "
+                            f"{self.problem!r} has none")
+        return ""
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #3629125e
+class ExampleRules(ReadingRules):
+    "How rows become examples, and examples rows."
 
     def read_label(self, cell: Any) -> Any:
         "The label in a cell; `DataError` for a cell that holds none."
@@ -134,17 +149,6 @@ class ReadingRules:
     def group_of(self, example: Example) -> str | None:
         "What an example must share with others on one side of a split; None: nothing."
         return None
-
-    def outputs(self, counts: Counter, rows: int) -> list[str]:  # counts: class -> its rows
-        "The names of a model's outputs for a file; `DataError` for impossible counts."
-        return in_order(counts)
-
-    def positive_class(self, names: Sequence[str], stated: str = "") -> str:
-        "The class whose F1 is reported; '' if there is none. `DataError` for a stated one."
-        if self.form.positive_class:
-            raise DataError(f"positive_class is {self.form.positive_class!r}: the problem "
-                            f"{self.problem!r} has none")
-        return ""
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #67479817
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -303,7 +307,7 @@ class EvaluationRules:
         return []
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #c462c912
-class TaskKind(ReadingRules, ModelRules, EncodingRules, EvaluationRules):
+class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules):
     "One kind of task, for a form; subclass it and `register_kind` to add one."
 
     def __init__(self, form: TaskForm = TaskForm()):

@@ -69,7 +69,8 @@ def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) 
         return load_classifier(model, names, problem=form.problem).to(processes().device)
 
     def write(examples: list[Example], path: Path) -> None:
-        logits, rows = logits_of_examples(opened(), load_tokenizer(model), examples, form, max_length)
+        logits, rows = logits_of_examples(opened(), load_tokenizer(model), examples, form,
+                                          max_length)
         answers = answers_of(opened(), logits, rows, form)
         found = [form.kind.to_row(form.kind.answered(*each)) for each in zip(examples, answers)]
         if len(logits) == len(examples) and not form.kind.of_words:

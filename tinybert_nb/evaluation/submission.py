@@ -50,9 +50,9 @@ def answer_texts(
     labels, kind = labels_of(config), kind_of(config, TaskForm(max_unknown=max_unknown))
     model = load_classifier(folder, labels, problem=kind.problem).to(processes().device)
     examples = [kind.read_example([*each], kind.placeholder(each, labels)) for each in texts]
-    logits, rows = logits_of_examples(model, load_tokenizer(folder), examples, kind.form, max_length,
-                                      source)
-    return answers_of(model, logits, rows)
+    tokenizer = load_tokenizer(folder)
+    return answers_of(model, *logits_of_examples(model, tokenizer, examples, kind.form, max_length,
+                                                 source))
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e
 SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others: their own name

@@ -168,8 +168,9 @@ def finetune(
 def _refuse_unlabelled(files: TaskFiles) -> None:
     "ValueError for texts without labels, which fine-tuning cannot use."
     if files.unlabelled:
-        raise ValueError(f"unlabelled is {', '.join(map(str, files.unlabelled))}: fine-tuning reads "
-                         "gold labels only; give these texts to stage_one, stage_two or distill")
+        raise ValueError(f"unlabelled is {', '.join(map(str, files.unlabelled))}: fine-tuning "
+                         "reads gold labels only; give these texts to stage_one, stage_two or "
+                         "distill")
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #220c0685
 def train_baseline(

@@ -58,8 +58,9 @@ def _count(batch, mean_over: str, window: int | None) -> Tensor:
 class _StepTrainer(Trainer):
     "Train a step: the loss of an update, however it is divided, and a log of all terms."
 
-    def train(self, *arguments, **options):
-        self._sums, self._updates = {}, 0  # of the terms since they were logged
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        self._sums: dict[str, Tensor] = {}  # of the terms since they were logged
+        self._updates = 0
         return super().train(*arguments, **options)
 
     def get_batch_samples(self, *arguments, **options):
@@ -203,7 +204,7 @@ class DistillationTrainer(_EvaluatedTrainer):
             if part is not None:
                 part.save_pretrained(output_dir or self.args.output_dir)
 
-    def save_model(self, output_dir=None, _internal_call=False):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir and self.args.should_save:  # a checkpoint
             save_file(_beside_student(self.model), Path(output_dir) / self.STEP_FILE)

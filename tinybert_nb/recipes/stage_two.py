@@ -28,8 +28,7 @@ from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
 from .task_data import check_stage, fit_to_task, load_task
-from tinybert_nb.recipes.teacher_logits import (ensemble_targets, logits_of_rows,
-    soft_targets)
+from .teacher_logits import ensemble_targets, logits_of_rows, soft_targets
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
@@ -147,9 +146,9 @@ def stage_two(
     files, config = ensure_dev_split(files), load_config(student)
     check_stage(settings, config, files.form.kind)
     named = _names_classes(files, teachers, student)
-    task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, model, settings.seed)
-                   for models, model in [((*teachers, student), named),
-                                         *(((one,), one) for one in teachers[1:])])
+    readers = [((*teachers, student), named), *(((one,), one) for one in teachers[1:])]
+    task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, one,
+                             settings.seed) for models, one in readers)
     labelled_rows = task.labelled
     if settings.soft_labels:  # read first, to report a bad file before a run begins
         answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,

@@ -24,8 +24,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from ..augmentation.noise import with_noisy_copies
 from ..data.batches import LengthGroupedSampler, make_loader, row_lengths
 from ..data.catalogue import data_folder
-from tinybert_nb.data.encoding import (encode_file, encoding_of, fingerprint, join_rows,
-    row_parts)
+from ..data.encoding import encode_file, encoding_of, fingerprint
+from ..data.encoding import join_rows, row_parts
 from ..data.examples import text_digest, valid_rows
 from ..data.labels import match_labels, positive_class, scan_labels
 from ..data.splits import TaskFiles, ensure_dev_split

@@ -164,7 +164,7 @@ def soft_targets(
     "The mean soft labels of the training rows; DataError as `read_soft_labels`."
     kind = task.form.kind
     if kind.logit_counts(task.train) is not None:
-        raise ValueError(f"soft labels are read for texts with classes or a number, and not for the "
+        raise ValueError("soft labels are read for texts with classes or a number, and not for the "
                          f"problem {kind.problem!r}: let a teacher give its logits")
     places: dict[tuple[int, ...], int] = {}
     place_of_row = [places.setdefault(tuple(ids), len(places)) for ids in task.train["input_ids"]]
@@ -173,13 +173,14 @@ def soft_targets(
         lacking = np.flatnonzero(counts[place_of_row] == 0)
         if len(lacking) and (missing == "refuse" or len(lacking) == len(place_of_row)):
             text = task.tokenizer.decode(task.train[int(lacking[0])]["input_ids"][1:-1])
-            raise DataError(f"{path}: {len(lacking):,} of {len(place_of_row):,} training rows have no "
-                            f"soft label, such as {text[:60]!r}: are they of other data? Set "
+            raise DataError(f"{path}: {len(lacking):,} of {len(place_of_row):,} training rows have "
+                            f"no soft label, such as {text[:60]!r}: are they of other data? Set "
                             "soft_labels_missing to drop such rows")
     there = np.min([counts for _, counts in found], axis=0)[place_of_row] > 0
     logits = np.mean([sums / counts.clip(1)[:, None] for sums, counts in found], axis=0)
     if not there.all():
-        note(f"{(~there).sum():,} of {len(there):,} training rows have no soft label and are dropped")
+        note(f"{(~there).sum():,} of {len(there):,} training rows have no soft label and are "
+             "dropped")
         task = replace(task, train=task.train.select(np.flatnonzero(there)),
                        labelled=int(there[:task.labelled].sum()))
     return torch.from_numpy(logits[place_of_row]).float(), task

@@ -79,7 +79,7 @@ def draw_rows(
         write_json_lines(folder / f"{name}.jsonl", kept)
     plain = replace(form, text="", text_b="", label="", encoding="", classes="")
     return TaskFiles(folder / "train.jsonl", folder / "test.jsonl", plain,
-                     unlabelled=[folder / f"texts-{texts}.jsonl"] if texts else ())
+                     unlabelled=(folder / f"texts-{texts}.jsonl",) if texts else ())
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #1bc20919
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ def distill_changed(
 ) -> dict[str, Path]:  # system -> checkpoint folder
     "Run both stages with the change, and the baseline with as many updates."
     size = check_pair(student, load_config(taught / "best"), settings.stage_one)[0].hidden_size
-    one_folder = _folder("one", change.stage_one)
-    first = taught / student / (f"{one_folder}-texts-{change.texts}" if change.texts else one_folder)
+    texts = f"-texts-{change.texts}" if change.texts else ""
+    first = taught / student / f"{_folder('one', change.stage_one)}{texts}"
     second = first / _folder("two", change.stage_two)
     one = stage_one(files, taught / "best", student, first,
                     changed_settings(settings.stage_one, change.stage_one, task, size))
