@@ -98,7 +98,8 @@ def check_vocabulary(
         raise ValueError(
             f"{tokenizer.name_or_path} and {other.name_or_path} have different vocabularies: "
             f"{len(differ):,} of {len(numbers):,} pieces have another number ({some}): both models "
-            "must read the same token numbers")
+            "must read the same token numbers. Only stage two does without, where each model has "
+            "its own tokenizer")
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #3bb6225a
 def limit_length(

@@ -24,7 +24,7 @@ from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
 from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
-from ..models.tokenizers import check_vocabulary, load_tokenizer
+from ..models.tokenizers import load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
 from .task_data import check_stage, fit_to_task, load_task
@@ -121,6 +121,8 @@ def _teachers(teacher, settings: StageTwoSettings) -> list[str | Path]:
     if not teachers and not settings.soft_labels:
         raise ValueError("there is no teacher: name its checkpoint folder, or set soft_labels to "
                          "files of its predictions")
+    for one in teachers:
+        load_config(one)  # there is such a model
     return teachers
 
 
@@ -145,10 +147,8 @@ def stage_two(
     teachers = _teachers(teacher, settings)
     files, config = ensure_dev_split(files), load_config(student)
     check_stage(settings, config, files.form.kind)
-    named = _names_classes(files, teachers, student)
-    readers = [((*teachers, student), named), *(((one,), one) for one in teachers[1:])]
-    task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, one,
-                             settings.seed) for models, one in readers)
+    task = load_task(files, load_tokenizer(student, *teachers), settings.max_length,
+                     _names_classes(files, teachers, student), settings.seed)
     labelled_rows = task.labelled
     if settings.soft_labels:  # read first, to report a bad file before a run begins
         answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
@@ -160,13 +160,14 @@ def stage_two(
                   "soft_labels": [fingerprint(path) for path in settings.soft_labels],
                   "more_teachers": [identify_model(one) for one in teachers[1:]]},
                  {"settings": settings})
-    check_vocabulary(task.tokenizer, load_tokenizer(student))
-    problem = task.form.problem
-    model = load_classifier(student, task.labels, named is None, settings.seed, problem)
-    if named is None and settings.class_weights == "none" and (rates := task.base_rates):
+    problem, fresh = task.form.problem, {*labels_of(config)} != {*task.labels}
+    model = load_classifier(student, task.labels, fresh, settings.seed, problem)
+    if fresh and settings.class_weights == "none" and (rates := task.base_rates):
         set_base_rates(model, *rates)
     if not settings.soft_labels:
-        answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
+        own = [(one, load_task(files, load_tokenizer(one, student), settings.max_length, one,
+                               settings.seed)) for one in teachers]
+        answers = ensemble_targets(own, task, settings.precision)
     terms = stage_two_terms(settings, problem, task.gold_options(settings))
     step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train),
                         labelled_rows)

@@ -132,18 +132,19 @@ def logits_of_rows(
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #62c7f3d8
 def ensemble_targets(
     teachers: Sequence[tuple[str | Path, TaskData]],  # folder; the task with its own tokenizer
-    precision: Precision = "auto",  # of their products
-) -> Tensor:  # (lines, classes), float32, in the first teacher's order of classes
-    "The mean of teachers' logits for the training rows; ValueError where they cannot be averaged."
-    (first, task), logits = teachers[0], []
-    kind = task.form.kind
-    for name, own in teachers[1:]:
+    task: TaskData,  # with the student's tokenizer
+    precision: Precision = "auto",  # of the teachers' products
+) -> Tensor:  # (lines, classes), float32, by the rows and classes of the task
+    "The mean of teachers' logits for the training rows; ValueError where they do not fit."
+    for name, own in teachers:
         if {*own.labels} != {*task.labels}:
-            raise ValueError(f"{name} knows the classes {some_of(own.labels)}, {first} knows "
+            raise ValueError(f"{name} knows the classes {some_of(own.labels)}, the others know "
                              f"{some_of(task.labels)}: choose teachers of the same classes")
-        if not kind.same_lines(own.train, task.train):
-            raise ValueError(f"{name} and {first} split the texts into different tokens, so their "
-                             "logits cannot be averaged: choose teachers with the same tokenizer")
+        if not task.form.kind.same_lines(own.train, task.train):
+            raise ValueError(f"{name} and the student, or another teacher, split the texts into "
+                             "different tokens, and there are logits for each: choose models with "
+                             "the same tokenizer")
+    logits = []
     for name, own in teachers:
         order = [own.labels.index(label) for label in task.labels]
         logits.append(cached_teacher_logits(name, own, "train", precision)[:, order])
