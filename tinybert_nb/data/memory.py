@@ -112,8 +112,9 @@ def as_source(
     with workplace(folder, "rows") as temporary:
         written, count = temporary / "rows.jsonl", 0
         with open(written, "w", encoding="ascii") as file:
-            for count, row in enumerate(rows, start=1):
+            for row in rows:
                 file.write(json.dumps(_json_value(row)) + "\n")
+                count += 1
         if not count:
             raise DataError(f"the {type(data).__name__} is empty: it has no rows")
         path = folder / f"{count}-rows-{file_sha256(written)[:16]}.jsonl"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import labelled, labelled_rows
+from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
@@ -106,7 +107,7 @@ def stage_one_budget(
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")
 def stage_two(
-    files: TaskFiles,
+    files: TaskFiles | Source,  # as `task_files` takes them
     teacher: str | Path,  # the fine-tuned checkpoint folder used in stage one
     student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
