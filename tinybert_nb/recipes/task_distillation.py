@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.encoding import fingerprint
-from ..data.memory import Source, as_source
+from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split, task_files
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS
@@ -254,23 +254,22 @@ def distill(
     watch: Callable[[dict], None] | None = None,  # called with every history row
 ) -> DistillResult:  # rows of the table: baselines, teacher, without distillation, distilled
     "The whole recipe; writes out/results.json. Finished stages are not repeated."
-    settings, out, files = settings or DistillSettings(), Path(out), task_files(files)
-    test = None if test is None else as_source(test)
-    given = {"files": files, "teacher": teacher, "student": student, "settings": settings.stage_two}
-    check_output(out, [*inputs_of(given), test], "results.json", ["results.json"])
+    settings, out, plain = settings or DistillSettings(), Path(out), task_files(files)
+    measured = plain if test is None else replace(plain, eval=test)
+    given = {"files": plain, "measured": measured, "teacher": teacher, "student": student,
+             "settings": settings.stage_two}
+    check_output(out, inputs_of(given), "results.json", ["results.json"])
     # checked before a teacher is trained
     check_pair(student, load_config(teacher), settings.stage_one)
     if is_checkpoint(student):
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
-    plain, files = files, ensure_dev_split(files)
+    files = ensure_dev_split(plain)
     stage_two_terms(settings.stage_two, files.form.problem)
-    measured = files if test is None else replace(plain, eval=test)
-    assert measured.eval is not None
+    measured = files if test is None else measured
     if not (settings.augment or (out / "teacher/result.json").exists()):
         _announce(expected_minutes(files, teacher, student, settings))
-    taught = Path(teacher)
+    taught = out / "teacher/best" if settings.finetune_teacher else Path(teacher)
     if settings.finetune_teacher:
-        taught = out / "teacher/best"
         finetune(files.labelled, teacher, out / "teacher", settings.finetune, watch=watch)
     if said := undertrained(out / "teacher", files.form.kind.smaller_is_better):
         note(said)
