@@ -32,6 +32,7 @@ from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.evaluation.measurement import measure_checkpoints
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.models.loading import load_classifier, load_encoder
+from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.general_distillation import distill_general
 from tinybert_nb.recipes.masked_lm import train_masked_lm
 from tinybert_nb.recipes.stage_one import stage_one
@@ -39,6 +40,7 @@ from tinybert_nb.recipes.stage_two import stage_two
 from tinybert_nb.recipes.task_distillation import distill
 from tinybert_nb.studies.ablations import ablate
 from tinybert_nb.studies.demo import run_demo
+from tinybert_nb.training.optimizer import parameter_depths
 from tinybert_nb.training.settings import (
     DistillSettings, FinetuneSettings, GeneralSettings, MaskedLMSettings, StageOneSettings,
     StageTwoSettings)
@@ -146,6 +148,26 @@ def test_a_student_that_starts_at_random(tmp_path, name):
     with pytest.raises(ValueError, match="layers of .* are not laid out as BERT's.*initialization=random"):
         both_stages(tmp_path, config, **changes)
     assert sizes_of(both_stages(tmp_path, config, initialization="random", **changes).config) == (2, 16, 4, 24)
+
+
+@pytest.mark.parametrize("name", [*CUT, *ATTENTION_HIDDEN, *UNLIKE_BERT, *BOTH])
+@pytest.mark.filterwarnings("ignore")
+def test_frozen_layers_keep_their_weights_and_the_others_are_trained(tmp_path, name):
+    config = (CUT | ATTENTION_HIDDEN | UNLIKE_BERT | BOTH)[name]
+    files, folder = write_rows(tmp_path), write_teacher(tmp_path / "teacher", config)
+    settings = FinetuneSettings(steps=2, batch_size=4, frozen_layers=2, layer_decay=0.5, warmup=0.0,
+                                learning_rate=1e-2, max_length=32)
+    if name == "ALBERT":  # its layers share their weights
+        with pytest.raises(ValueError, match="no 4 layers with weights of their own"):
+            finetune(files, str(folder), tmp_path / "run", settings)
+        return
+    finetune(files, str(folder), tmp_path / "run", settings)
+    before, after = (load_classifier(each, ["bad", "good"]) for each in (folder, tmp_path / "run/last"))
+    depths, moved = parameter_depths(before), {}
+    for (_, old), (_, new) in zip(before.named_parameters(), after.named_parameters()):
+        moved.setdefault(depths.get(old, 5), []).append(not torch.equal(old, new))
+    assert {depth: any(found) for depth, found in moved.items()} == {
+        0: False, 1: False, 2: False, 3: True, 4: True, 5: True}
 
 
 @pytest.mark.parametrize("problem", ["UNLIKE_BERT", "ATTENTION_HIDDEN", "loss", "reference", "size"])

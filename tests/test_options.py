@@ -213,6 +213,20 @@ def test_shared_option_stands_in_a_settings_file_too(tmp_path):
     assert [stage.tf32 for stage in stages_of(*file, "--no-tf32")[1]] == [False, False, False]
 
 
+def test_optimizer_and_layers_are_shared_and_the_gold_terms_settings_belong_to_their_stages(said):
+    words = ["--optimizer", "bertadam", "--layer-decay", "0.9", "--stage-two.frozen-layers", "1"]
+    words += ["--finetune.class-weights", "balanced", "--finetune.label-smoothing", "0.1"]
+    recipe, stages = stages_of(*words)
+    assert {(stage.optimizer, stage.layer_decay) for stage in stages} == {("bertadam", 0.9)}
+    assert [stage.frozen_layers for stage in stages] == [0, 0, 1]
+    assert (recipe.finetune.class_weights, recipe.finetune.label_smoothing) == ("balanced", 0.1)
+    assert (recipe.stage_two.class_weights, recipe.stage_two.label_smoothing) == ("none", 0.0)
+    for name in ("finetune", "stage-two", "distill"):
+        usual, complete = said(name, "--help")[1], said(name, "--help-all")[1]
+        for option in ("optimizer", "layer-decay", "frozen-layers", "label-smoothing", "class-weights"):
+            assert option not in usual and option in complete
+
+
 def test_every_option_of_a_stage_is_still_there():
     recipe, (first, *_) = stages_of("--finetune.batch-size", "8", "--no-baseline", "--stage-two.temperature=2")
     assert (first.batch_size, recipe.baseline, recipe.stage_two.temperature) == (8, False, 2.0)
@@ -240,6 +254,10 @@ def test_misspelt_shared_option_is_answered(said, tmp_path):
         ("distill", "s.yaml", "stage-one:\n  sede: 3\n", "s.yaml:2: there is no setting stage-one.sede: did you mean stage-one.seed?"),
         ("finetune", "s.yaml", "seed: 1\nepochs: many\n", "s.yaml:2: epochs is many, and must be a whole number"),
         ("finetune", "s.yaml", "schedule: round\n", "s.yaml:1: schedule is round, and must be one of linear, constant"),
+        ("finetune", "s.yaml", "optimizer: sgd\n", "s.yaml:1: optimizer is sgd, and must be one of adamw, bertadam"),
+        ("finetune", "s.yaml", "class-weights: even\n", "s.yaml:1: class-weights is even, and must be one of none, balanced"),
+        ("finetune", "s.yaml", "layer_decay: 2\n", "layer_decay is 2.0: it must lie between 0 and 1 (with the settings of"),
+        ("distill", "s.yaml", "stage_two: {label_smoothing: 0.1}\n", "label_smoothing is 0.1, and gold_weight is 0"),
         ("finetune", "s.yaml", "settings-file: other.yaml\n", "s.yaml:1: there is no setting settings-file"),
         ("finetune", "s.yaml", "epochs: 3\n learning_rate: 1\n", "s.yaml:2: not YAML"),
         ("finetune", "s.yaml", "epochs: !!python/name:os.system x\n", "s.yaml:1: epochs is x"),

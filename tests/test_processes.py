@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import SHORT, SMALL_STUDENT, history_rows, run_command, succeeded, together
-from uneven_processes import train_unevenly
+from tinybert_nb.training.checkpoint import saved_states
+from uneven_processes import train_unevenly, train_watched
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,11 @@ def test_what_the_first_process_measures_counts_for_all(tmp_path):
     assert first == second
     measured = [row for row in history_rows(tmp_path) if row["split"] == "dev"]
     assert [(row["step"], row["loss"]) for row in measured] == [(n, 1.0) for n in (1, 2, 3, 4)]
+
+
+def test_the_watcher_of_the_first_process_ends_all(tmp_path):
+    """All end with an evaluation after the same update; all save their state if it fails."""
+    together(train_watched, tmp_path)
+    first, second = ((tmp_path / f"watched-{rank}.txt").read_text() for rank in (0, 1))
+    assert first == "('dev', 3) KeyError" and second == "('dev', 3) RuntimeError"
+    assert [path.name for path in saved_states(tmp_path / "failed")] == ["step-00000001.safetensors"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tinybert_nb.training.history import STOP
 from tinybert_nb.training.loop import Evaluation, train
 from tinybert_nb.training.processes import processes
 from tinybert_nb.training.settings import TrainingSettings
@@ -35,3 +36,28 @@ def train_unevenly(folder: Path) -> None:
     evaluation = Evaluation(measure, "loss", larger_is_better=False)
     rows = train(line, batches, settings, folder, lambda path: path.mkdir(exist_ok=True), evaluation)
     (folder / f"rank-{rank}.txt").write_text(f"{rows}\n{line.weight.item()}\n")
+
+
+def train_watched(folder: Path) -> None:
+    """Only rank 0 may watch: it ends the first run, and fails in the second."""
+    rank = processes().process_index
+    settings = TrainingSettings(epochs=4, history_every=1, learning_rate=0.1)
+    batches = [{"x": torch.ones(2, 1), "row": torch.arange(2)}] * 4
+    evaluation = Evaluation(lambda: {"loss": 1.0}, "loss", larger_is_better=False)
+    save = lambda path: path.mkdir(exist_ok=True)  # noqa: E731
+
+    def watch(row):
+        assert rank == 0
+        return STOP if row["step"] == 3 else None
+
+    def fail(row):
+        raise KeyError("accuracy")
+
+    rows = train(Line(), batches, settings, folder / "ended", save, evaluation, watch=watch)
+    try:
+        train(Line(), batches, settings, folder / "failed", save, evaluation, watch=fail)
+        raise AssertionError("the watcher has failed, and nobody says so")
+    except (KeyError, RuntimeError) as error:
+        found = type(error).__name__
+    last = rows[-1]["split"], rows[-1]["step"]
+    (folder / f"watched-{rank}.txt").write_text(f"{last} {found}")

@@ -122,7 +122,10 @@ class StudentOptions(TaskOptions):
         if not self.unlabelled:
             raise UsageError("give a training file (--train), or texts without labels "
                              "(--unlabelled) and a teacher that was fine-tuned before")
-        return label_texts(self.unlabelled, vars(self)["teacher"], self.form, eval=self.eval)
+        teacher = vars(self)["teacher"]
+        if teacher is None:
+            raise UsageError("give a training file (--train): without a teacher, nothing labels texts")
+        return label_texts(self.unlabelled, teacher, self.form, eval=self.eval)
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #710686f4
 def check_pictures() -> None:

@@ -71,7 +71,7 @@ class StageOne(Stage, StudentOptions):
 class StageTwo(Stage, StudentOptions):
     "Stage two: match the teacher's logits."
 
-    teacher: str  # the fine-tuned checkpoint folder that taught stage one
+    teacher: str | None = None  # the one that taught stage one; none: --soft-labels
     student: str = "runs/stage-one/last"  # stage one's checkpoint folder
     out: Path = Path("runs/stage-two")  # run folder: best/, last/, history.jsonl
 

@@ -172,6 +172,11 @@ class ModelRules:
         "Outputs that say what the labels are on average; None: nothing is known of that."
         return None
 
+    def class_weights(self, labels: Sequence, count: int) -> list[float]:
+        "Weights of the classes in the gold loss, as `base_rates` takes labels: all count alike."
+        counts = np.bincount(np.asarray(labels, dtype=int), minlength=count)
+        return (len(labels) / (np.count_nonzero(counts) * counts.clip(1))).tolist()
+
     def threshold(self, logits: Logits, labels: Sequence) -> float:
         "The logit above which an output predicts its class, chosen on these rows."
         return 0.0

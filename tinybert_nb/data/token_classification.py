@@ -104,6 +104,11 @@ def _words(labels: Sequence[int]) -> int:
     return sum(label != NO_LABEL for label in labels)
 
 
+def _classes(labels: Sequence[Sequence[int]]) -> list[int]:
+    "The classes of the labelled words of all rows."
+    return [label for row in labels for label in row if label != NO_LABEL]
+
+
 class TagEvaluation(EvaluationRules):
     "How tags are measured: word by word, and as entities."
 
@@ -180,8 +185,10 @@ class TokenClassification(TagEvaluation, TaskKind):
                 for number, example in enumerate(examples)]
 
     def base_rates(self, labels: Sequence, count: int) -> tuple[list[float], float]:
-        classes = [label for row in labels for label in row if label != NO_LABEL]
-        return log_frequencies(classes, count), 1.0
+        return log_frequencies(_classes(labels), count), 1.0
+
+    def class_weights(self, labels: Sequence, count: int) -> list[float]:
+        return super().class_weights(_classes(labels), count)
 
     def logit_counts(self, rows: Any) -> list[int]:
         return [_words(labels) for labels in rows["label"]]

@@ -9,7 +9,7 @@ __all__ = ['DEFAULT_MEAN', 'LOSSES', 'NEARLY_EQUAL', 'SCORE_ALGORITHMS', 'regist
            'gold_cross_entropy', 'gold_mse', 'gold_multi_label']
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #bdcdf7b0
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -409,9 +409,16 @@ def soft_multi_label(
 def gold_cross_entropy(
     student_logits: Tensor,  # (batch, classes)
     labels: Tensor,  # (batch,), class numbers from 0
+    label_smoothing: float = 0.0,  # probability that is spread over all classes
+    class_weights: Sequence[float] | None = None,  # factor of the rows of each class; None: 1
 ) -> Tensor:  # scalar, mean over the batch
     "Cross-entropy of the gold class."
-    return _mean(functional.cross_entropy(student_logits.float(), labels.long(), reduction="none"))
+    labels = labels.long()
+    each = functional.cross_entropy(student_logits.float(), labels, reduction="none",
+                                    label_smoothing=label_smoothing)
+    if class_weights is None:
+        return _mean(each)
+    return _mean(each * torch.tensor(class_weights, device=each.device)[labels])
 
 # %% ../../nbs/03_distillation/00_losses.ipynb #ccdd1aba
 @register_loss("gold", "mse")
@@ -432,7 +439,10 @@ def gold_mse(
 def gold_multi_label(
     student_logits: Tensor,  # (batch, labels)
     labels: Tensor,  # (batch, labels), 1 where the label holds, else 0
+    class_weights: Sequence[float] | None = None,  # factor of each label where it holds; None: 1
 ) -> Tensor:  # scalar, mean over batch and labels
     "Binary cross-entropy of each gold label."
+    weights = (None if class_weights is None
+               else torch.tensor(class_weights, device=student_logits.device))
     return _mean(functional.binary_cross_entropy_with_logits(
-        student_logits.float(), labels.float(), reduction="none"))
+        student_logits.float(), labels.float(), reduction="none", pos_weight=weights))

@@ -6,7 +6,6 @@
 __all__ = ['PART', 'label_texts']
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #24df4469
-import json
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -22,8 +21,8 @@ from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
 from ..data.task_form import TaskForm, rows_identity, text_form
 from ..data.task_kinds import Example
-from .predictions import answer_examples
-from ..files.storage import atomic_file, make_parts
+from .predictions import answers_of, logits_of_examples
+from ..files.storage import atomic_file, make_parts, write_json_lines
 from ..files.terminal import log_line
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_classifier, load_config
@@ -71,10 +70,13 @@ def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) 
         return load_classifier(model, names, problem=form.problem).to(processes().device)
 
     def write(examples: list[Example], path: Path) -> None:
-        answers = answer_examples(opened(), load_tokenizer(model), examples, form, max_length)
-        rows = (form.kind.to_row(form.kind.answered(*each)) for each in zip(examples, answers))
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-                        encoding="utf-8")
+        logits, rows = logits_of_examples(opened(), load_tokenizer(model), examples, form, max_length)
+        answers = answers_of(opened(), logits, rows, form)
+        found = [form.kind.to_row(form.kind.answered(*each)) for each in zip(examples, answers)]
+        if len(logits) == len(examples) and not form.kind.of_words:
+            for row, numbers in zip(found, logits.tolist()):
+                row["logits"] = dict(zip(names, numbers))
+        write_json_lines(path, found)
 
     folder = target.with_suffix(".parts")
     made = make_parts(folder, parts, write, lambda: not target.exists())

@@ -17,7 +17,7 @@ from typing import Any
 from ..data.formats import records
 from ..data.glue import glue_files, glue_form, glue_task
 from ..data.task_form import DataError, TaskForm, text_form
-from .predictions import answer_examples
+from .predictions import answers_of, logits_of_examples
 from ..files.storage import check_output, workplace
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_classifier, load_config
@@ -50,7 +50,9 @@ def answer_texts(
     labels, kind = labels_of(config), kind_of(config, TaskForm(max_unknown=max_unknown))
     model = load_classifier(folder, labels, problem=kind.problem).to(processes().device)
     examples = [kind.read_example([*each], kind.placeholder(each, labels)) for each in texts]
-    return answer_examples(model, load_tokenizer(folder), examples, kind.form, max_length, source)
+    logits, rows = logits_of_examples(model, load_tokenizer(folder), examples, kind.form, max_length,
+                                      source)
+    return answers_of(model, logits, rows)
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e
 SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others: their own name

@@ -7,9 +7,11 @@ __all__ = ['ClassifierStep', 'train_classifier', 'Phase', 'finetune', 'train_bas
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #23649ae8
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,9 +28,8 @@ from ..models.heads import labels_of, set_base_rates, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import trace_forward
-from .task_data import PhasedLoader, TaskData, fit_to_task, load_task
-from .task_data import (
-    note_labels, planned_updates, rows_seen, training_loader)
+from .task_data import (PhasedLoader, TaskData, check_stage, fit_to_task,
+    load_task, note_labels, planned_updates, rows_seen, training_loader)
 from ..training.budget import fitted_settings
 from ..training.loop import Evaluation, train
 from ..training.model_card import save_student
@@ -40,9 +41,14 @@ from ..training.settings import (
 class ClassifierStep(nn.Module):
     "The loss of a classifier with the gold labels."
 
-    def __init__(self, model: nn.Module, problem: str = "single"):
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: str = "single",
+        options: Mapping[str, Any] = MappingProxyType({}),  # of the loss: `TaskData.gold_options`
+    ):
         super().__init__()
-        self.model = model
+        self.model, self.options = model, options
         self.gold_loss = find_loss("gold", TaskForm(problem=problem).kind.gold_loss)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -50,8 +56,8 @@ class ClassifierStep(nn.Module):
         logits = trace_forward(self.model, batch, hidden_states=(), attention=()).logits
         if logits is None:
             raise ValueError(f"a {type(self.model).__name__} has no classifier to train")
-        return {"loss": self.gold_loss(*labelled(logits.float(), batch["labels"],
-                                                 batch["attention_mask"]))}
+        chosen = labelled(logits.float(), batch["labels"], batch["attention_mask"])
+        return {"loss": self.gold_loss(*chosen, **self.options)}
 
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #e230af30
 def train_classifier(
@@ -61,7 +67,7 @@ def train_classifier(
     settings: StageSettings,
     out: str | Path,  # run folder
     stage: str,  # its name in the history
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
     before: Sequence[tuple[DataLoader, int]] = (),  # batches to train on first, as `PhasedLoader`
 ) -> dict:  # best and last value of the task's metric; updates and rows
     "Run a step that trains a classifier; the task's metric selects the best checkpoint."
@@ -128,7 +134,7 @@ def finetune(
     out: str | Path = "runs/teacher",
     settings: FinetuneSettings = FinetuneSettings(),
     stage: str = "fine-tuning",  # its name in the history
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
     before: Phase | None = None,  # rows to train on before those of `files`
 ) -> Iterator:  # best and last value of the task's metric on dev
     "Train a classifier on gold labels. Checkpoints in out/best and out/last."
@@ -136,6 +142,7 @@ def finetune(
     given, files = files, ensure_dev_split(files.labelled)
     labels = scan_labels(files.train, files.form)  # first, to report a bad file before a model
     config = load_config(model)
+    check_stage(settings, config, files.form.kind)
     known = set(labels_of(config)) == set(labels)
     task = load_task(files, load_tokenizer(model), settings.max_length, model if known else None)
     note_labels(task)
@@ -153,10 +160,10 @@ def finetune(
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)
-    if not known and (rates := task.base_rates):
+    if not known and settings.class_weights == "none" and (rates := task.base_rates):
         set_base_rates(classifier, *rates)
-    yield train_classifier(ClassifierStep(classifier, problem), classifier, task, settings, out,
-                           stage, watch, phases)
+    step = ClassifierStep(classifier, problem, task.gold_options(settings))
+    yield train_classifier(step, classifier, task, settings, out, stage, watch, phases)
 
 
 def _refuse_unlabelled(files: TaskFiles) -> None:
@@ -173,7 +180,7 @@ def train_baseline(
     out: str | Path,  # run folder
     settings: DistillSettings,
     made: tuple[int | None, int | None] = (None, None),  # updates of each stage; None: as set
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict:  # as `finetune` returns it
     "Train a student on gold labels, with the rows and the number of updates of both stages."
     width, tokenizer = load_config(start).hidden_size, load_tokenizer(start)
@@ -191,5 +198,7 @@ def train_baseline(
     first = Phase(rows, StageSettings(**{name: one[name] for name in batches}))
     memory = {"accumulation": max(one["accumulation"], two["accumulation"]),
               "find_batch_size": one["find_batch_size"] or two["find_batch_size"]}
-    own = FinetuneSettings(**two | memory | {"learning_rate": rate})
+    gold = {name: getattr(settings.finetune, name) for name in ("label_smoothing", "class_weights")}
+    frozen = {"frozen_layers": min(one["frozen_layers"], two["frozen_layers"])}
+    own = FinetuneSettings(**two | memory | gold | frozen | {"learning_rate": rate})
     return finetune(later, start, out, own, "student without distillation", watch, first)

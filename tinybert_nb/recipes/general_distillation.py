@@ -153,7 +153,7 @@ def distill_general(
     out: str | Path = "runs/general",
     settings: GeneralSettings = GeneralSettings(),
     held_out: str | Path | None = None,  # text to evaluate on; None: see `open_corpus`
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last held-out loss
     "Run general distillation. Checkpoints in out/best and out/last, initial ones in out/start."
     check_pair(student, load_config(teacher), settings)

@@ -166,7 +166,7 @@ def train_masked_lm(
     out: str | Path = "runs/masked-lm",  # run folder
     settings: MaskedLMSettings = MaskedLMSettings(),
     held_out: str | Path | None = None,  # text to evaluate on; None: the packaged one, English
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last top-15 accuracy on held-out text
     "Train a masked-LM model. Checkpoints in out/best and out/last."
     tokenizer = load_tokenizer(model)

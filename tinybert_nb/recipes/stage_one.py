@@ -21,8 +21,8 @@ from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
-from .task_data import (TaskData, add_noise, fit_to_task, inference_loader,
-    load_task, planned_updates, rows_seen, training_loader, width_multiple)
+from .task_data import (TaskData, add_noise, check_stage, fit_to_task,
+    inference_loader, load_task, planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
@@ -82,10 +82,11 @@ def stage_one(
     student: str,  # a size such as tinybert-3l-312, or a checkpoint folder
     out: str | Path = "runs/stage-one",
     settings: StageOneSettings = StageOneSettings(),
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last dev loss; updates, and the rows they read
     "Match intermediate layers. Checkpoints in out/best and out/last, initial ones in out/start."
     config, *_ = check_pair(student, load_config(teacher), settings)
+    check_stage(settings, config, files.form.kind)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
     task = load_task(files, tokenizer, settings.max_length, teacher, settings.seed)
     settings = fit_to_task(settings, task, config.hidden_size)

@@ -7,37 +7,47 @@ __all__ = ['stage_two_terms', 'StageTwoStep', 'stage_one_budget', 'stage_two']
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #51b07b9e
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.batches import labelled, labelled_rows
+from ..data.encoding import fingerprint
+from ..data.labels import scan_labels
 from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
+from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import fit_to_task, load_task
-from .teacher_logits import ensemble_targets, logits_of_rows
+from .task_data import check_stage, fit_to_task, load_task
+from tinybert_nb.recipes.teacher_logits import (ensemble_targets, logits_of_rows,
+    soft_targets)
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
 from ..training.status import read_call
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #0af89b49
-def stage_two_terms(settings: StageTwoSettings, problem: str = "single") -> list[Term]:
+def stage_two_terms(
+    settings: StageTwoSettings,
+    problem: str = "single",
+    gold: Mapping[str, Any] = MappingProxyType({}),  # of the gold loss: `TaskData.gold_options`
+) -> list[Term]:
     "The loss terms that the settings select; ValueError for an unknown loss."
     kind = TaskForm(problem=problem).kind
     loss = kind.teacher_loss if settings.prediction_loss == "usual" else settings.prediction_loss
     takes_temperature = loss in ("soft_cross_entropy", "kl", "multi_label")
     options = {"temperature": settings.temperature} if takes_temperature else {}
     return [Term("prediction", settings.prediction_weight, loss, options=options),
-            Term("gold", settings.gold_weight, kind.gold_loss)]
+            Term("gold", settings.gold_weight, kind.gold_loss, options=dict(gold))]
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #b9474df2
 class StageTwoStep(nn.Module):
@@ -104,34 +114,64 @@ def stage_one_budget(
     found = json.loads((run / "result.json").read_text(encoding="utf-8")) if trained else none
     return {name: found.get(name, 0) for name in none}
 
+# %% ../../nbs/07_recipes/08_stage_two.ipynb #dd40a9c7
+def _teachers(teacher, settings: StageTwoSettings) -> list[str | Path]:
+    "The models that teach; ValueError for none, or for logits from models and from files."
+    teachers = [*([] if teacher is None else [teacher]), *settings.more_teachers]
+    if settings.soft_labels and settings.more_teachers:
+        raise ValueError("soft_labels and more_teachers are set: choose one of them")
+    if not teachers and not settings.soft_labels:
+        raise ValueError("there is no teacher: name its checkpoint folder, or set soft_labels to "
+                         "files of its predictions")
+    return teachers
+
+
+def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path | None:
+    "The model that fixes the order of the classes; None if the student has no such head yet."
+    if teachers:
+        return teachers[0]
+    known = {*labels_of(load_config(student))}
+    return student if known >= {*scan_labels(files.train, files.form)} else None
+
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")
 def stage_two(
     files: TaskFiles | Source,  # as `task_files` takes them
-    teacher: str | Path,  # the fine-tuned checkpoint folder used in stage one
+    teacher: str | Path | None,  # the fine-tuned one used in stage one; None: soft labels only
     student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
     settings: StageTwoSettings = StageTwoSettings(),
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> Iterator:  # best and last value of the dev metric; updates and rows of both stages
     "Match the teacher's logits. Checkpoints in out/best and out/last."
-    teachers = (teacher, *settings.more_teachers)
-    tokenizer, files = load_tokenizer(*teachers, student), ensure_dev_split(files)
-    task, *more = (load_task(files, own, settings.max_length, one, settings.seed)
-                   for own, one in [(tokenizer, teacher), *(
-                       (load_tokenizer(one), one) for one in settings.more_teachers)])
-    settings = fit_to_task(settings, task, load_config(student).hidden_size)
+    teachers = _teachers(teacher, settings)
+    files, config = ensure_dev_split(files), load_config(student)
+    check_stage(settings, config, files.form.kind)
+    named = _names_classes(files, teachers, student)
+    task, *more = (load_task(files, load_tokenizer(*models), settings.max_length, model, settings.seed)
+                   for models, model in [((*teachers, student), named),
+                                         *(((one,), one) for one in teachers[1:])])
+    labelled_rows = task.labelled
+    if settings.soft_labels:  # read first, to report a bad file before a run begins
+        answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
+                                     settings.soft_labels_rest, settings.soft_labels_missing)
+    settings = fit_to_task(settings, task, config.hidden_size)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
-                  "teacher": identify_model(teacher),
+                  "teacher": identify_model(teachers[0]) if teachers else None,
+                  "soft_labels": [fingerprint(path) for path in settings.soft_labels],
                   "more_teachers": [identify_model(one) for one in teachers[1:]]},
                  {"settings": settings})
     check_vocabulary(task.tokenizer, load_tokenizer(student))
     problem = task.form.problem
-    model = load_classifier(student, task.labels, problem=problem)
-    answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
-    step = StageTwoStep(model, answers, Distiller(stage_two_terms(settings, problem)),
-                        task.form.kind.logit_counts(task.train), task.labelled)
+    model = load_classifier(student, task.labels, named is None, settings.seed, problem)
+    if named is None and settings.class_weights == "none" and (rates := task.base_rates):
+        set_base_rates(model, *rates)
+    if not settings.soft_labels:
+        answers = ensemble_targets([*zip(teachers, [task, *more])], settings.precision)
+    terms = stage_two_terms(settings, problem, task.gold_options(settings))
+    step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train),
+                        labelled_rows)
     found = train_classifier(step, model, task, settings, out, "stage two", watch)
     earlier = stage_one_budget(student)
     yield found | {name: found[name] + earlier[name] for name in earlier}

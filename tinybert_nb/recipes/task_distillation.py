@@ -36,8 +36,8 @@ from .augmented_files import augment_file, out_path
 from .finetuning import finetune, train_baseline
 from .stage_one import stage_one
 from .stage_two import stage_two, stage_two_terms
-from .task_data import (
-    fit_to_task, load_task, planned_copies, planned_updates, rows_seen, training_loader)
+from .task_data import (check_stage, fit_to_task, load_task, planned_copies,
+    planned_updates, rows_seen, training_loader)
 from ..training.environment import environment
 from ..training.history import last_gain, read_history
 from ..training.intermediate import check_pair
@@ -97,7 +97,7 @@ def distill_student(
     student: str,  # size or checkpoint folder
     out: str | Path,  # folder of stage-one/, stage-two/ and baseline/
     settings: DistillSettings,
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict[str, Path]:  # system name -> checkpoint folder
     "Run both stages for one student and, unless switched off, its baseline."
     out, files = Path(out), ensure_dev_split(files)
@@ -182,7 +182,8 @@ def expected_minutes(
         "stage one": settings.stage_one, "stage two": settings.stage_two}
     if settings.finetune_teacher:
         stages = {"teacher": settings.finetune, **stages}
-    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
+    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length,
+                                None if settings.finetune_teacher else teacher)
                       for some in (files.labelled, files))
     batch = next(iter(training_loader(labelled, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
@@ -251,7 +252,7 @@ def distill(
     out: str | Path = "runs/distilled",
     settings: DistillSettings | None = None,
     test: Source = None,  # held-out file or rows for the table; None: the dev file
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> DistillResult:  # rows of the table: baselines, teacher, without distillation, distilled
     "The whole recipe; writes out/results.json. Finished stages are not repeated."
     settings, out, plain = settings or DistillSettings(), Path(out), task_files(files)
@@ -259,12 +260,8 @@ def distill(
     given = {"files": plain, "measured": measured, "teacher": teacher, "student": student,
              "settings": settings.stage_two}
     check_output(out, inputs_of(given), "results.json", ["results.json"])
-    # checked before a teacher is trained
-    check_pair(student, load_config(teacher), settings.stage_one)
-    if is_checkpoint(student):
-        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    _check_models(plain, teacher, student, settings)  # before a teacher is trained
     files = ensure_dev_split(plain)
-    stage_two_terms(settings.stage_two, files.form.problem)
     measured = files if test is None else measured
     if not (settings.augment or (out / "teacher/result.json").exists()):
         _announce(expected_minutes(files, teacher, student, settings))
@@ -286,3 +283,15 @@ def distill(
                                           "form": measured.form, **environment(),
                                           "settings": settings})
     return DistillResult(rows, out, measured, settings.finetune.max_length)
+
+
+def _check_models(files, teacher, student, settings):
+    "ValueError for models, losses and settings that do not fit each other."
+    theirs = load_config(teacher)
+    ours, *_ = check_pair(student, theirs, settings.stage_one)
+    for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
+                          (settings.stage_two, ours)):
+        check_stage(stage, config, files.form.kind)
+    if is_checkpoint(student):
+        check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
+    stage_two_terms(settings.stage_two, files.form.problem)

@@ -195,7 +195,7 @@ def train_intermediate(
     tokenizer: PreTrainedTokenizerBase,  # saved with the student
     measure: Callable[[], dict[str, float]],  # on held-out text; has `loss` among its values
     stage: str,  # its name in history rows and progress bar
-    watch: Callable[[dict], None] | None = None,  # called with every history row
+    watch: Callable[[dict], object] | None = None,  # called with every history row
 ) -> dict:  # best and last held-out loss, and the number of updates
     "Train a step, or resume; errors as `training.train`."
     projections = step.distiller.projections

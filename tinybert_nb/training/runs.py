@@ -266,7 +266,8 @@ _NAMED = ("corpus", "held_out", "model", "teacher", "student")  # arguments: fil
 def inputs_of(arguments: dict[str, Any]) -> list[str | Path]:
     "The files and models among the arguments of a recipe."
     found = [arguments.get(name) for name in _NAMED]
-    found += getattr(arguments.get("settings"), "more_teachers", ())
+    for name in ("more_teachers", "soft_labels"):
+        found += getattr(arguments.get("settings"), name, ())
     for value in arguments.values():
         found += getattr(value, "paths", ())  # of `TaskFiles`
     listed = [path for each in found for path in (each if isinstance(each, list) else [each])]

@@ -27,7 +27,7 @@ from ..files.terminal import log_line
 from ..models.trace import compile_model
 from .checkpoint import random_state, saved_states, set_random_state
 from .history import History, RunningMeans
-from .optimizer import make_optimizer, rate_factor
+from .optimizer import freeze_layers, make_optimizer, rate_factor
 from .processes import make_accelerator, shared_precision
 from .settings import TrainingSettings, peak_rate, total_updates
 
@@ -97,13 +97,14 @@ class TrainingRun:
         save: Callable[[Path], None],  # writes a checkpoint folder
         evaluation: Any,  # an `Evaluation` of the training loop
         stage: str,  # its name in history rows and messages
-        watch: Callable[[dict], None] | None = None,  # called with every history row
+        watch: Callable[[dict], object] | None = None,  # called with every history row
     ):
         self.settings, self.stage, self.save, self.evaluation = settings, stage, save, evaluation
         self.folder, self.loader, self.unwrapped, self.watch = Path(folder), loader, module, watch
         self.precision = _precision(module, settings)
         self.accelerator = make_accelerator(settings, self.precision)
         set_seed(settings.seed, device_specific=True)
+        freeze_layers(module, settings)
         module.to(self.accelerator.device)  # compilation runs the model there
         _prepare(module, loader, settings)
         self.module, self.optimizer = self.accelerator.prepare(
@@ -116,6 +117,7 @@ class TrainingRun:
         self.parts, self.saved = settings.accumulation, time.perf_counter()
         self.received: list[int] = []  # a signal that asks this process to stop
         self.save_due = self.stop_asked = False  # in any process, by the latest known `requests`
+        self.ending = self.watch_failed = False  # what the watcher of the first process answered
         # of the latest update: its number, rows, names of terms; their values, the gradient's
         # norm, and what this process asks for
         self.pending: tuple[int, list[int], list[str], Tensor] | None = None
@@ -261,7 +263,7 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
     if run.reads_at_once:
         shown = flush_terms(run)
     for group in run.optimizer.param_groups:
-        group["lr"] = run.rate()
+        group["lr"] = run.rate() * group["rate_factor"]
     run.optimizer.step()
     run.optimizer.zero_grad()
     run.step += 1
@@ -269,13 +271,14 @@ def update(run: TrainingRun, batch: dict[str, Tensor]) -> dict[str, float]:
 
 
 def _clip_gradient(run: TrainingRun) -> Tensor:  # 0 where Accelerate checks for overflow
-    "Clip the gradient of all parameters together; returns its norm before clipping."
+    "Clip all gradients together, unless BertAdam clips each; returns their norm before that."
     for parameter in run.unused or ():
         parameter.grad = None
     run.accelerator.unscale_gradients()
     limit = run.settings.max_gradient_norm
     trained = [each for each in run.module.parameters() if each.grad is not None]
     norm = nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
-    if not (run.reads_at_once and norm <= limit):  # a factor of 1 only takes time
+    within = run.reads_at_once and norm <= limit  # a factor of 1 only takes time
+    if run.settings.optimizer == "adamw" and not within:
         nn.utils.clip_grads_with_norm_(trained, limit, norm)
     return norm if run.accelerator.scaler is None else torch.zeros_like(norm)
