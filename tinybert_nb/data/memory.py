@@ -62,7 +62,9 @@ def rows_in_memory(
     if isinstance(data, Iterator):
         raise DataError(f"a {kind} can be read only once: give a list of its rows")
     if hasattr(data, "with_format"):  # of the `datasets` library
-        return (row for _, row, _ in _named_rows(data.with_format(None), data.features or {}))
+        rows = (dict(zip(batch, cells)) for batch in data.with_format(None).iter(1000)
+                for cells in zip(*batch.values()))
+        return (row for _, row, _ in _named_rows(rows, data.features or {}))
     data = data.to_list() if hasattr(data, "to_list") else data  # a column of a data frame
     if hasattr(data, "__arrow_c_stream__"):
         return _frame_rows(data)
