@@ -58,6 +58,7 @@ def tracked_files() -> list[Path]:
             "encoded",
             "general",
             "masked-lm",
+            "memory",
             "review-texts",
             "reviews",
             "splits",

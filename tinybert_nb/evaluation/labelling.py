@@ -7,7 +7,7 @@ __all__ = ['PART', 'label_texts']
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #24df4469
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from ..data.catalogue import data_folder
 from ..data.encoding import fingerprint
 from ..data.examples import valid_rows
+from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
 from ..data.task_form import TaskForm, rows_identity, text_form
 from ..data.task_kinds import Example
@@ -31,14 +32,14 @@ from ..training.runs import identify_model
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #1d872265
 def label_texts(
-    texts: str | Path | Sequence[str | Path],  # files of texts, or data sets
+    texts: Source | tuple[Source, ...],  # a file of texts, a data set or rows in memory; several
     model: str | Path,  # fine-tuned checkpoint folder
     form: TaskForm = TaskForm(),  # the columns of the files; the model knows the kind of task
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
-    eval: str | Path | None = None,  # dev file with labels; None: a tenth of the texts
+    eval: Source = None,  # dev file with labels; None: a tenth of the texts
 ) -> TaskFiles:  # its training file is in `labelled/` in the data folder
     "A task file of texts with a model's answers, made once; DataError as `read_examples`."
-    paths = [texts] if isinstance(texts, (str, Path)) else [*texts]
+    paths = as_sources(texts)
     kind = kind_of(load_config(model), form)
     reading = text_form(kind.form)
     key = fingerprint([{"texts": [*map(fingerprint, paths)], "model": identify_model(model),

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.batches import make_loader, pad_batch
 from ..data.examples import read_examples
 from ..data.labels import label_names, positive_class
+from ..data.memory import Source, as_source
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS, Example
 from .predictions import _logits, logit_metrics, open_system, predict
@@ -173,13 +174,15 @@ def read_held_out(
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #50319c30
 def measure_checkpoints(
     systems: Mapping[str, str | Path],  # name in the table -> checkpoint folder
-    path: str | Path,  # task file to evaluate on
-    train_path: str | Path | None = None,  # labels of the majority baseline; None: those of `path`
+    path: Source,  # task file to evaluate on, or rows in memory
+    train_path: Source = None,  # labels of the majority baseline; None: those of `path`
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
     seed: int = 0,  # recorded in the rows
     form: TaskForm = TaskForm(),  # columns of texts and label in the files
 ) -> list[dict]:  # rows as `system_row` gives them, the majority first
     "Measure systems on a file; ValueError naming a system that does not know its labels."
+    path = as_source(path)
+    train_path = None if train_path is None else as_source(train_path)
     known = {name for folder in systems.values() for name in labels_of(load_config(folder))}
     held = read_held_out(path, train_path, form, known)
     rows = [majority_row(held.targets(held.learnt), held.targets(held.examples), seed, held.names,

@@ -22,8 +22,8 @@ from ..augmentation.word_vectors import WordVectors, load_vectors, train_vectors
 from ..augmentation.words import find_words, is_chinese
 from ..data.encoding import UnknownTokens, fingerprint
 from ..data.examples import read_examples, valid_rows
-from ..data.formats import reader_of
-from ..data.formats import writer_of
+from ..data.formats import reader_of, writer_of
+from ..data.memory import Source, as_source
 from ..data.tables import RowWriter
 from ..data.splits import PROVENANCE
 from ..data.task_form import DataError, TaskForm, rows_identity
@@ -287,14 +287,17 @@ def _put_together(source: RowSource, folder: Path, out: Path,
 
 # %% ../../nbs/07_recipes/03_augmented_files.ipynb #6f905d13
 def augment_file(
-    path: str | Path,  # a task file, a data set, or plain lines
-    out: str | Path | None = None,  # None: aug_ before the name
+    path: Source,  # a task file, a data set, plain lines, or rows in memory
+    out: str | Path | None = None,  # None: aug_ before the name of a file
     settings: AugmentationSettings | None = None,
     form: TaskForm = TaskForm(),  # what the file contains
     provenance: bool = False,  # add a column with each row's source
     candidates: Callable | None = None,  # instead of those that the settings name
 ) -> dict:  # counts; number of words without candidates, and the most frequent ones
     "Write each row with augmented examples. Resumes after an interruption; errors as `open_rows`."
+    if out is None and not isinstance(path, (str, Path)):
+        raise DataError("rows in memory have no name: name their augmented file, NAME.jsonl")
+    path = as_source(path)
     settings, out = settings or AugmentationSettings(), out_path(path, out, form)
     check_output(out, [settings.masked_lm, settings.teacher])
     source, together = open_rows(path, form, provenance), processes()

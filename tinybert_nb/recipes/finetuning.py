@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from ..data.batches import labelled, make_loader
 from ..data.catalogue import DEFAULT_TEACHER
 from ..data.labels import scan_labels
+from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm, some_of
 from ..distillation.losses import find_loss
@@ -128,7 +129,7 @@ def _load_phase(phase: Phase, task: TaskData, eval_path: str | Path | None,
 # %% ../../nbs/07_recipes/05_finetuning.ipynb #49ffae30
 @resumable("finetune")
 def finetune(
-    files: TaskFiles,
+    files: TaskFiles | Source,  # as `task_files` takes them
     model: str | Path = DEFAULT_TEACHER,  # a teacher's name, or a student's checkpoint folder
     out: str | Path = "runs/teacher",
     settings: FinetuneSettings = FinetuneSettings(),

@@ -14,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ..data.batches import make_loader, row_lengths
+from ..data.memory import Source
 from ..data.splits import TaskFiles
 from ..distillation.distiller import Distiller
 from ..models.heads import labels_of, set_base_rates
@@ -76,7 +77,7 @@ def cache_task_traces(
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #393dbada
 @resumable("stage_one")
 def stage_one(
-    files: TaskFiles,
+    files: TaskFiles | Source,  # as `task_files` takes them
     teacher: str | Path,  # a fine-tuned checkpoint folder, such as runs/teacher/best
     student: str,  # a size such as tinybert-3l-312, or a checkpoint folder
     out: str | Path = "runs/stage-one",

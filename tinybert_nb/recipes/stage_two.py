@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..data.batches import labelled, labelled_rows
 from ..data.encoding import fingerprint
 from ..data.labels import scan_labels
+from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, Term
@@ -136,7 +137,7 @@ def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")
 def stage_two(
-    files: TaskFiles,
+    files: TaskFiles | Source,  # as `task_files` takes them
     teacher: str | Path | None,  # the fine-tuned one used in stage one; None: soft labels only
     student: str | Path,  # stage one's checkpoint folder, such as runs/stage-one/last
     out: str | Path = "runs/stage-two",
