@@ -35,7 +35,7 @@ from sources import ROOT, UNTESTED, all_modules, all_notebooks, directives, modu
 
 RUNS = ROOT / "build" / "rendered"  # where walkthroughs train when they are rendered
 DATA = Path(os.environ.get("TINYBERT_NB_DATA", ROOT / "data"))
-CACHES = ("answers", "encoded", "noisy", "splits", "traces")  # of DATA: empty for each notebook
+CACHES = ("answers", "encoded", "labelled", "memory", "noisy", "splits", "traces", "unlabelled")  # of DATA: empty for each notebook
 EXPORT = "import nbdev; nbdev.nbdev_export()"
 VARIES = re.compile(r"^#\| *varies\b[^\n]*\n", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
