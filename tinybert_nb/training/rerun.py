@@ -66,10 +66,17 @@ def settings_from_dict(
              "today's defaults are taken")
     built = {}
     for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = settings_from_dict(hints[name], value)
+        part = _dataclass_in(hints[name])
+        if part and isinstance(value, dict):
+            value = settings_from_dict(part, value)
         built[name] = tuple(value) if isinstance(value, list) else value
     return kind(**built)
+
+
+def _dataclass_in(hint: Any) -> Any:
+    "The dataclass of an annotation, such as `TaskForm | None`; None if there is none."
+    return next((kind for kind in (*get_args(hint), hint)
+                 if isinstance(kind, type) and is_dataclass(kind)), None)
 
 # %% ../../nbs/04_training/12_rerun.ipynb #502ea64b
 def rerun(
@@ -95,8 +102,7 @@ def rerun(
     check_data(folder)
     _warn_of_conditions(read_json(Path(folder) / "settings.json"), run_conditions(call))
     for name, hint in get_type_hints(function).items():
-        kind = next((kind for kind in (*get_args(hint), hint)
-                     if isinstance(kind, type) and is_dataclass(kind)), None)
+        kind = _dataclass_in(hint)
         if kind and isinstance(arguments.get(name), dict):
             arguments[name] = settings_from_dict(kind, arguments[name])
     function(**arguments, out=out)
