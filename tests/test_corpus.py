@@ -88,19 +88,19 @@ def forks(tmp_path_factory):
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, forks):
     measured = []
-    for megabytes in (8, 20):
+    for megabytes in (6, 36):
         measured += forks.answers("test_corpus.measure", megabytes, tmp_path / str(megabytes))
         print(measured[-1])
     small, large = measured
-    assert large["tokens"] > 2.4 * small["tokens"]
+    assert large["tokens"] > 5.5 * small["tokens"]
     for told in measured:
         assert told["joined"]["tokens"] == told["apart"]["tokens"] == told["tokens"]
         assert told["apart"]["given"] == told["tokens"] < told["joined"]["given"]  # separators
     # What the kernel counts as the process's own, and with all that is mapped: less than half of
-    # what the text alone would add.
+    # what the text alone would add. The same text takes a few MiB more or less each time.
     added = (large["text"] - small["text"]) / MIB
-    assert large["own_peak"] - small["own_peak"] < 0.44 * added
-    assert large["peak"] - small["peak"] < 0.44 * added
+    assert large["own_peak"] - small["own_peak"] < 0.45 * added
+    assert large["peak"] - small["peak"] < 0.45 * added
 
 
 def test_processes_that_encode_at_once_write_one_corpus(tmp_path, forks):
