@@ -1,4 +1,4 @@
-"""Models and texts that others made: label order, tokenizer, vocabulary, unknown tokens."""
+"""Models and texts that others made: label order, tokenizer, vocabulary, aligned tokens, unknown ones."""
 
 from pathlib import Path
 import json
@@ -15,10 +15,13 @@ from tinybert_nb.data.task_form import TaskForm
 from tinybert_nb.evaluation.measurement import measure_checkpoints
 from tinybert_nb.models.loading import load_classifier, save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.recipes.stage_one import stage_one
 from tinybert_nb.recipes.stage_two import stage_two
 from tinybert_nb.recipes.task_data import load_task
 from tinybert_nb.recipes.teacher_logits import ensemble_targets, cached_teacher_logits
-from tinybert_nb.training.settings import StageTwoSettings
+from tinybert_nb.recipes.task_distillation import distill
+from tinybert_nb.training.settings import (
+    DistillSettings, FinetuneSettings, StageOneSettings, StageTwoSettings)
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LABELS = ["negative", "positive"]
@@ -264,3 +267,124 @@ def test_same_vocabulary_in_another_file_is_the_same(tmp_path, model):
     main([str(word) for word in ["stage-one", "--teacher", model, "--student", text, "--out",
                                  tmp_path / "out", *rows]])
     assert (tmp_path / "out/last/model.safetensors").exists()
+
+
+# Aligned vocabularies ----------------------------------------------------------------------------
+
+ALIGNED = dict(epochs=4, max_length=32, batch_size=16, learning_rate=3e-3, history_every=1,
+               any_teacher=True, noisy_copies=0, vocabularies="aligned")
+
+
+def save_byte_level(folder: Path, size: int = 400) -> Path:
+    """A tiny classifier with a cased byte-level vocabulary of RoBERTa's kind, learnt from the sample texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator((row.text_a for row in read_examples(TRAIN)), trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False))
+    bpe.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        mask_token="<mask>", model_max_length=128, model_input_names=["input_ids", "attention_mask"])
+    torch.manual_seed(1)
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=1, id2label=dict(enumerate(LABELS)), hidden_size=16,
+                        num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    save_checkpoint(folder, BertForSequenceClassification(config), tokenizer)
+    return folder
+
+
+def losses_of(run: Path, split: str = "train") -> list[float]:
+    return [row["loss"] for row in history_rows(run) if row["split"] == split]
+
+
+@pytest.mark.parametrize("trace_cache", ["no", "float32"])
+def test_a_student_with_the_same_tokens_in_another_order_has_the_same_losses(tmp_path, model, trace_cache):
+    """The two students have the same weights but for the order of the embeddings."""
+    student = save_model(tmp_path / "student", vocabulary(), seed=1)
+    changed = save_turned(tmp_path / "changed", student)
+    runs = {"same": student, "aligned": changed}
+    for name, each in runs.items():
+        stage_one(TaskFiles(TRAIN, EVAL), model, each, tmp_path / name,
+                  StageOneSettings(**ALIGNED | {"vocabularies": name, "trace_cache": trace_cache}))
+    same, aligned = (losses_of(tmp_path / name) for name in runs)
+    assert len(same) == 16 and same[-1] < same[0]
+    assert same == pytest.approx(aligned, rel=1e-5)
+    assert load_tokenizer(tmp_path / "aligned/last").get_vocab() == load_tokenizer(changed).get_vocab()
+
+
+def write_aligned_task(folder: Path, problem: str) -> TaskFiles:
+    """Single texts with a class or several, a pair with a number."""
+    texts = [row.text_a for row in read_examples(TRAIN)][:24]
+    rows = {"single": [f"{text}\t{LABELS[n % 2]}" for n, text in enumerate(texts)],
+            "multi": [f"{text}\t{('sad', 'dark,sad', 'dark')[n % 3]}" for n, text in enumerate(texts)],
+            "regression": [f"{text}\t{texts[n - 1]}\t{n / 7:.2f}" for n, text in enumerate(texts)]}[problem]
+    for name, part in (("train.tsv", rows[:16]), ("dev.tsv", rows[16:])):
+        (folder / name).write_text("\n".join(part) + "\n", encoding="utf-8")
+    return TaskFiles(folder / "train.tsv", folder / "dev.tsv", TaskForm(problem=problem))
+
+
+@pytest.mark.parametrize("problem", ["single", "multi", "regression"])
+def test_a_student_with_other_tokens_learns_the_teachers_layers(tmp_path, problem):
+    labels = {"single": LABELS, "multi": ["dark", "sad"], "regression": ["score"]}[problem]
+    teacher = save_model(tmp_path / "teacher", vocabulary())
+    fitting = load_classifier(teacher, labels, fresh_head=True, problem=problem)
+    save_checkpoint(teacher, fitting, load_tokenizer(teacher))
+    files, student = write_aligned_task(tmp_path, problem), save_byte_level(tmp_path / "student")
+    found = {}
+    for trace_cache in ("no", "float32"):
+        run = tmp_path / trace_cache
+        stage_one(files, teacher, student, run, StageOneSettings(**ALIGNED | {
+            "max_length": 100, "epochs": 12, "trace_cache": trace_cache}))
+        found[trace_cache] = losses_of(run)
+        held_out = losses_of(run, "dev")
+        assert held_out[-1] < 0.9 * held_out[0]
+    assert found["no"] == pytest.approx(found["float32"], rel=1e-4)
+    stage_two(files, teacher, tmp_path / "no/last", tmp_path / "two", StageTwoSettings(epochs=1, max_length=64))
+    assert measure_checkpoints({"it": tmp_path / "two/best"}, files.eval, form=files.form)[1]
+
+
+def test_aligned_rows_find_their_texts_among_texts_without_labels(tmp_path, model, capsys):
+    pile = tmp_path / "pile.txt"
+    pile.write_text("".join(f"a film about {word}\n" for word in vocabulary()[5:45]), encoding="utf-8")
+    student = save_byte_level(tmp_path / "student")
+    words = ["stage-one", "--train", TRAIN, "--eval", EVAL, "--unlabelled", pile, "--unlabelled-ratio", 0.5,
+             "--teacher", model, "--student", student, "--vocabularies", "aligned", "--out", tmp_path / "out",
+             "--any-teacher", "--steps", "4", "--max-length", "20"]
+    main([str(word) for word in words])
+    said = capsys.readouterr().err
+    assert "of the student's" in said and "correspond to no token of the teacher" in said
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert result["updates"] == 4
+
+
+def test_the_recipe_runs_with_aligned_vocabularies(tmp_path, model):
+    student, brief = save_byte_level(tmp_path / "student"), dict(epochs=1, max_length=64)
+    rows = distill(TaskFiles(TRAIN, EVAL), model, student, tmp_path / "out", DistillSettings(
+        FinetuneSettings(**brief), StageOneSettings(**ALIGNED | brief), StageTwoSettings(**brief)))
+    assert [row["system"] for row in rows][-2:] == ["student baseline", "student distilled"]
+    assert load_tokenizer(tmp_path / "out/stage-two/best").cls_token == "<s>"
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("student", "1l-16-2h-32f", "a new student, 1l-16-2h-32f, has its teacher's vocabulary: leave vocabularies at same"),
+    ("max_length", 8, "more than 10%: .* Choose a larger max_length"),
+    ("problem", "tokens", "'tokens' encodes its texts in its own way: choose a student with the teacher's"),
+])
+def test_what_cannot_be_aligned_is_refused(tmp_path, model, name, value, message):
+    student, settings, form = tmp_path / "student", dict(ALIGNED), TaskForm()
+    given = [TaskFiles(TRAIN, EVAL, form), model, save_byte_level(student), tmp_path / "out"]
+    if name == "max_length":  # the teacher splits each word into letters
+        given[1:3] = save_model(tmp_path / "letters", [*SPECIAL, *[each for each in vocabulary() if len(
+            each.removeprefix("##")) == 1]]), save_model(tmp_path / "words", vocabulary())
+        settings["max_length"] = value
+    elif name == "problem":
+        given[0] = TaskFiles(TRAIN, EVAL, TaskForm(problem=value))
+    else:
+        given[2] = value
+    with pytest.raises(ValueError, match=message):
+        stage_one(*given, StageOneSettings(**settings))
+    assert not [*(tmp_path / "out").rglob("model.safetensors")]

@@ -99,7 +99,7 @@ def check_vocabulary(
             f"{tokenizer.name_or_path} and {other.name_or_path} have different vocabularies: "
             f"{len(differ):,} of {len(numbers):,} pieces have another number ({some}): both models "
             "must read the same token numbers. Only stage two does without, where each model has "
-            "its own tokenizer")
+            "its own tokenizer, and stage one with vocabularies=aligned")
 
 # %% ../../nbs/02_models/03_tokenizers.ipynb #3bb6225a
 def limit_length(

@@ -34,7 +34,7 @@ from ..models.sizes import is_checkpoint
 from ..models.tokenizers import check_vocabulary, load_tokenizer
 from .augmented_files import augment_file, out_path
 from .finetuning import finetune, train_baseline
-from .stage_one import stage_one
+from .stage_one import check_alignment, stage_one
 from .stage_two import stage_two, stage_two_terms
 from .task_data import (check_stage, fit_to_task, load_task, planned_copies,
     planned_updates, rows_seen, training_loader)
@@ -182,12 +182,16 @@ def expected_minutes(
         "stage one": settings.stage_one, "stage two": settings.stage_two}
     if settings.finetune_teacher:
         stages = {"teacher": settings.finetune, **stages}
-    labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length,
-                                None if settings.finetune_teacher else teacher)
+    given = settings.finetune.max_length, None if settings.finetune_teacher else teacher
+    labelled, task = (load_task(some, load_tokenizer(teacher), *given)
                       for some in (files.labelled, files))
-    batch = next(iter(training_loader(labelled, settings.finetune)))
+    batch = own = next(iter(training_loader(labelled, settings.finetune)))
+    if settings.stage_one.vocabularies == "aligned":  # the student reads other tokens
+        rows = load_task(files.labelled, load_tokenizer(student), *given)
+        own = next(iter(training_loader(rows, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
-    taught, learnt = (_seconds_a_row(size, batch, backward=True) for size in sizes)
+    taught, learnt = (_seconds_a_row(size, each, backward=True)
+                      for size, each in zip(sizes, (batch, own)))
     minutes, baseline = {}, 0.0
     for name, stage in stages.items():
         read = labelled if name == "teacher" else task
@@ -292,6 +296,7 @@ def _check_models(files, teacher, student, settings):
     for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
                           (settings.stage_two, ours)):
         check_stage(stage, config, files.form.kind)
-    if is_checkpoint(student):
+    check_alignment(student, files.form.kind, settings.stage_one)
+    if is_checkpoint(student) and settings.stage_one.vocabularies == "same":
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
     stage_two_terms(settings.stage_two, files.form.problem)

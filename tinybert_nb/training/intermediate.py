@@ -72,13 +72,14 @@ def make_pair(
     sample: Callable[[], Iterable[dict[str, Tensor]]],  # batches for the initialization
     settings: IntermediateSettings,
     load: Callable[[str], PreTrainedModel],  # loads a checkpoint folder
-    tokenizer: PreTrainedTokenizerBase,  # the teacher's, which encodes the texts for both
+    tokenizer: PreTrainedTokenizerBase | None,  # encodes the texts for both; None: aligned tokens
 ) -> tuple[PreTrainedModel, Distiller]:
     "A student and its distiller, new or from a checkpoint; ValueError if they do not fit."
     config, layer_map, head_map = check_pair(student, teacher.config, settings)
     checkpoint, start = is_checkpoint(student), None
     if checkpoint:
-        check_vocabulary(tokenizer, load_tokenizer(student))
+        if tokenizer is not None:
+            check_vocabulary(tokenizer, load_tokenizer(student))
         model = load(student)
     elif settings.initialization == "teacher":
         taught_by = layer_map.one_teacher_each()

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FORMAT_NAMES', 'Precision', 'Optimizer', 'RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TraceCache', 'Budget',
-           'ClassWeights', 'Baselines', 'Growing', 'TrainingSettings', 'total_updates', 'peak_rate', 'result_settings',
-           'IntermediateSettings', 'GeneralSettings', 'StageSettings', 'GoldSettings', 'FinetuneSettings',
-           'StageOneSettings', 'StageTwoSettings', 'MaskedLMSettings', 'AugmentationSettings', 'DistillSettings',
-           'BenchSettings', 'AugmentationBenchSettings', 'InitializationSettings', 'AblationSettings', 'check_seeds']
+           'ClassWeights', 'Vocabularies', 'Baselines', 'Growing', 'TrainingSettings', 'total_updates', 'peak_rate',
+           'result_settings', 'IntermediateSettings', 'GeneralSettings', 'StageSettings', 'GoldSettings',
+           'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'MaskedLMSettings', 'AugmentationSettings',
+           'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings', 'InitializationSettings',
+           'AblationSettings', 'check_seeds']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
 from dataclasses import asdict, dataclass, field, replace
@@ -196,6 +197,9 @@ class FinetuneSettings(GoldSettings):
     "Fine-tuning with the gold labels: the teacher, or a student without distillation."
 
 # %% ../../nbs/04_training/00_settings.ipynb #2f3c9868
+Vocabularies = Literal["same", "aligned"]  # of teacher and student
+
+
 @dataclass
 class StageOneSettings(IntermediateSettings, StageSettings):
     "Stage one: embeddings, hidden states and attention scores, on the task's texts."
@@ -204,6 +208,7 @@ class StageOneSettings(IntermediateSettings, StageSettings):
     learning_rate: float | None = None  # peak; none: by the student's width (authors: 5e-5)
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
     noise: float | None = None  # fraction of random tokens in these; none: by the kind of task
+    vocabularies: Vocabularies = "same"  # aligned: the student may have its own; no noisy copies
     any_teacher: bool = False  # accept a teacher that is no better than the majority baseline
 
     def __post_init__(self):
@@ -212,6 +217,13 @@ class StageOneSettings(IntermediateSettings, StageSettings):
             raise ValueError(f"noisy_copies is {self.noisy_copies}: it must be at least 0")
         if self.noise is not None and not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}: it must lie between 0 and 1")
+        _check_choice("vocabularies", self.vocabularies, Vocabularies)
+        if self.vocabularies == "aligned":
+            self.noisy_copies = 0  # a random token stands for no characters of the text
+            for name, usual in (("attention_loss", "score_mse"), ("reference", False)):
+                if getattr(self, name) != usual:
+                    raise ValueError(f"{name} is {getattr(self, name)}, which aligned "
+                                     f"vocabularies do not allow: choose {usual}")
 
 # %% ../../nbs/04_training/00_settings.ipynb #fb2ad409
 @dataclass
