@@ -6,7 +6,7 @@
 __all__ = ['TokenSpans', 'token_spans', 'align_tokens', 'pooling_matrix', 'aligned_trace', 'TokenAlignment', 'align_rows',
            'aligned_targets']
 
-# %% ../../nbs/03_distillation/07_token_alignment.ipynb #90996a68
+# %% ../../nbs/03_distillation/07_token_alignment.ipynb #c77852b6
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batches import pad_batch, row_lengths
 from ..data.task_form import DataError, TaskForm
 from ..data.task_kinds import Example
-from ..files.terminal import note
+from ..files.terminal import note, progress_bar
 from ..models.trace import Trace
 
 # %% ../../nbs/03_distillation/07_token_alignment.ipynb #f3833541
@@ -32,7 +32,7 @@ class TokenSpans:
     parts: np.ndarray  # (length,), 0 or 1: the text; negative: the role of a special token
     spans: np.ndarray  # (length, 2), the first character in the text, and the one after the last
 
-# %% ../../nbs/03_distillation/07_token_alignment.ipynb #0c35670f
+# %% ../../nbs/03_distillation/07_token_alignment.ipynb #0365e3e6
 def _parts(ids: Sequence[int], texts: Sequence[int | None], first: int | None) -> list[int]:
     "The part of each token; `texts` has the text it is from, `first` is the classification token."
     parts, seen = [], 0
@@ -41,6 +41,12 @@ def _parts(ids: Sequence[int], texts: Sequence[int | None], first: int | None) -
         special = -1 if token == first or not seen else -1 - seen
         parts.append(special if text is None else text)
     return parts
+
+
+def _without_space(text: str, begin: int, end: int) -> tuple[int, int]:
+    "A span without spaces at its beginning; for spaces only, the character after them."
+    begin += len(text[begin:end]) - len(text[begin:end].lstrip())
+    return begin, max(end, begin + 1)
 
 
 def token_spans(
@@ -56,12 +62,12 @@ def token_spans(
     encoded = TaskForm().kind.tokenize([*examples], tokenizer, truncation=True,
                                        max_length=max_length, return_offsets_mapping=True)
     found = []
-    for row, (ids, spans) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"])):
-        parts = np.array(_parts(ids, encoded.sequence_ids(row), tokenizer.cls_token_id))
-        characters = np.array(spans).reshape(-1, 2)
-        characters[characters[:, 0] == characters[:, 1], 1] += 1  # a space only: with what follows
-        characters[parts < 0] = 0, 1  # so that special tokens of one role overlap
-        found.append(TokenSpans(ids, parts, characters))
+    for row, (example, ids) in enumerate(zip(examples, encoded["input_ids"])):
+        texts = example.text_a, example.text_b or ""
+        parts = _parts(ids, encoded.sequence_ids(row), tokenizer.cls_token_id)
+        spans = [(0, 1) if part < 0 else _without_space(texts[part], *span)  # all special: alike
+                 for part, span in zip(parts, encoded["offset_mapping"][row])]
+        found.append(TokenSpans(ids, np.array(parts), np.array(spans).reshape(-1, 2)))
     return found
 
 # %% ../../nbs/03_distillation/07_token_alignment.ipynb #f70ebbc6
@@ -147,7 +153,7 @@ class TokenAlignment:
         if self.missing:
             note(f"{said}; they are given the state of the one before")
 
-# %% ../../nbs/03_distillation/07_token_alignment.ipynb #0b555c08
+# %% ../../nbs/03_distillation/07_token_alignment.ipynb #6a4ee342
 def _both_spans(examples: Iterable[Example], tokenizers: Sequence[PreTrainedTokenizerBase],
                 max_lengths: Sequence[int]) -> Iterator[tuple[TokenSpans, ...]]:
     "Each example's tokens in the vocabulary of the student, and in that of the teacher."
@@ -166,7 +172,8 @@ def align_rows(
     "Align all rows; DataError for a row that is none of the texts, ValueError as `token_spans`."
     found, missing = [np.zeros((0, 2), np.int16)], 0
     spans = _both_spans(examples, tokenizers, max_lengths)
-    for number, ids in enumerate(rows):
+    progress = progress_bar(rows, desc="aligning tokens", unit=" rows", delay=2, leave=False)
+    for number, ids in enumerate(progress):
         own = [*map(list, ids)]
         both = next((both for both in spans if [each.ids for each in both] == own), None)
         if both is None:

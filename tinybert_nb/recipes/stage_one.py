@@ -21,7 +21,7 @@ from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import text_form
 from ..data.task_kinds import Example, TaskKind
 from ..distillation.distiller import Distiller
-from ..distillation.token_alignment import align_rows, aligned_targets
+from ..distillation.token_alignment import align_rows, aligned_targets, token_spans
 from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
@@ -63,6 +63,7 @@ def make_student(
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #37bb3f1b
 def check_alignment(
+    teacher: str | Path,
     student: str,  # a size, or a checkpoint folder
     kind: TaskKind,
     settings: StageOneSettings,
@@ -78,6 +79,8 @@ def check_alignment(
     if own.tokenize is not TaskKind.tokenize or own.encode is not TaskKind.encode:
         raise ValueError(f"vocabularies is aligned, but the problem {kind.problem!r} encodes its "
                          "texts in its own way: choose a student with the teacher's vocabulary")
+    for model in (teacher, student):
+        token_spans([Example("text", None, None)], load_tokenizer(model))  # or ValueError
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #df395c86
 def load_rows(
@@ -87,7 +90,7 @@ def load_rows(
     settings: StageOneSettings,
 ) -> tuple[TaskData, TaskData | None]:  # in the student's vocabulary; aligned: the teacher's too
     "Load a task as the student reads it; errors as `check_alignment` and `load_task`."
-    check_alignment(student, files.form.kind, settings)
+    check_alignment(teacher, student, files.form.kind, settings)
     given = settings.max_length, teacher, settings.seed
     if settings.vocabularies == "same":
         tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
@@ -100,7 +103,7 @@ def _examples(files: TaskFiles, labels: list[str] | None) -> Iterator[Example]:
     "The texts of all files, in the order in which `load_task` reads them."
     files = ensure_dev_split(files)
     assert files.eval is not None
-    read = [(files.train, files.form), (files.eval, files.form)]
+    read: list[tuple] = [(files.train, files.form), (files.eval, files.form)]
     if files.text_sources:
         *_, first = next(valid_rows(files.train, labels, files.form))
         texts = 1 if first.text_b is None else 2
@@ -167,7 +170,7 @@ def stage_one(
     check_stage(settings, config, files.form.kind)
     task, taught = load_rows(files, teacher, student, settings)
     settings = fit_to_task(settings, task, config.hidden_size)
-    asked = {"teacher": identify_model(teacher)}
+    asked: dict = {"teacher": identify_model(teacher)}
     if taught:
         asked["teacher_data"] = taught.fingerprint
     yield Inputs({"stage": "stage one", **asked, "student": identify_model(student),

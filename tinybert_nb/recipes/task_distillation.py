@@ -187,8 +187,8 @@ def expected_minutes(
                       for some in (files.labelled, files))
     batch = own = next(iter(training_loader(labelled, settings.finetune)))
     if settings.stage_one.vocabularies == "aligned":  # the student reads other tokens
-        rows = load_task(files.labelled, load_tokenizer(student), *given)
-        own = next(iter(training_loader(rows, settings.finetune)))
+        own_rows = load_task(files.labelled, load_tokenizer(student), *given)
+        own = next(iter(training_loader(own_rows, settings.finetune)))
     asked = _seconds_a_row(sizes[0], batch, backward=False) * (len(task.train) + len(task.eval))
     taught, learnt = (_seconds_a_row(size, each, backward=True)
                       for size, each in zip(sizes, (batch, own)))
@@ -296,7 +296,7 @@ def _check_models(files, teacher, student, settings):
     for stage, config in ((settings.finetune, theirs), (settings.stage_one, ours),
                           (settings.stage_two, ours)):
         check_stage(stage, config, files.form.kind)
-    check_alignment(student, files.form.kind, settings.stage_one)
+    check_alignment(teacher, student, files.form.kind, settings.stage_one)
     if is_checkpoint(student) and settings.stage_one.vocabularies == "same":
         check_vocabulary(load_tokenizer(teacher), load_tokenizer(student))
     stage_two_terms(settings.stage_two, files.form.problem)
