@@ -16,7 +16,7 @@ from tinybert_nb.data.memory import as_source
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import DataError, TaskForm
 from tinybert_nb.evaluation.labelling import label_texts
-from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.evaluation.measurement import evaluate
 from tinybert_nb.recipes.augmented_files import augment_file
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.stage_one import stage_one
@@ -194,7 +194,7 @@ def test_rows_are_augmented_and_measured_as_their_file_is(small_data, small_teac
     assert (tmp_path / "file.jsonl").read_text() == (tmp_path / "memory.jsonl").read_text()
     taught = finetune(path, small_teacher, tmp_path / "run", FINETUNE).checkpoint
     systems = {"teacher": taught}
-    of_file, of_memory = (measure_checkpoints(systems, data, data)[1] for data in (path, FORMS["pyarrow"](pairs)))
+    of_file, of_memory = (evaluate(systems, data, data)[1] for data in (path, FORMS["pyarrow"](pairs)))
     assert of_file["accuracy"] == of_memory["accuracy"]
 
 

@@ -12,7 +12,7 @@ from tinybert_nb.cli.commands import main
 from tinybert_nb.data.examples import read_examples
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import TaskForm
-from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.evaluation.measurement import evaluate
 from tinybert_nb.models.loading import load_classifier, save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.stage_two import stage_two
@@ -91,12 +91,12 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 
 def test_order_of_labels_in_the_file_does_not_matter(model):
-    before = measure_checkpoints({"it": model}, EVAL)[1]["accuracy"]
+    before = evaluate({"it": model}, EVAL)[1]["accuracy"]
     logits = cached_teacher_logits(str(model), load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model)), "eval")
     rewrite_config(model, id2label={"1": "positive", "0": "negative"})
     task = load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model), model=model)
     assert task.labels == LABELS
-    assert measure_checkpoints({"it": model}, EVAL)[1]["accuracy"] == before
+    assert evaluate({"it": model}, EVAL)[1]["accuracy"] == before
     assert torch.equal(cached_teacher_logits(str(model), task, "eval"), logits)
 
 
@@ -116,7 +116,7 @@ def test_labels_that_are_numbers_in_the_configuration(tmp_path):
     file = tmp_path / "numbers.txt"
     file.write_text("a good film\t1\na bad film\t0\n")
     assert load_task(TaskFiles(file, file), load_tokenizer(folder), model=folder).labels == ["0", "1"]
-    assert 0 <= measure_checkpoints({"it": folder}, file)[1]["accuracy"] <= 1
+    assert 0 <= evaluate({"it": folder}, file)[1]["accuracy"] <= 1
 
 
 # Tokenizers --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from ..data.encoding import encode_examples
 from ..data.examples import read_examples
 from ..data.packaged_texts import movie_reviews
 from ..distillation.layer_map import uniform_map
-from ..evaluation.predictions import predict
+from ..evaluation.predictions import predict_logits
 from ..models.heads import new_student
 from ..models.loading import load_classifier
 from ..models.sizes import is_checkpoint, student_config
@@ -132,7 +132,7 @@ def compute_logits(
 ) -> None:
     "Compute the logits of all texts."
     with autocast(teacher, precision):
-        step.teacher_logits.copy_(predict(teacher, batches))
+        step.teacher_logits.copy_(predict_logits(teacher, batches))
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #be08ca85
 def compute_traces(

@@ -197,7 +197,7 @@ def run_change(
     place: Path,  # folder of these rows and this seed
     teacher: str,  # pre-trained
     settings: DistillSettings,  # with this seed
-) -> list[dict]:  # rows as of `measure_checkpoints`
+) -> list[dict]:  # rows as of `evaluate`
     "Fine-tune the teacher, distil each student, and measure all on the held-out rows."
     change, plain = CHANGES[name], ensure_dev_split(replace(files, eval=None))
     labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
