@@ -91,29 +91,41 @@ def cached_teacher_logits(
     return torch.cat([read(name) for name in parts])
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #8b9c6ba5
+_FEW = 50  # eval texts that cannot tell a teacher from a constant prediction
+
+
+def _against_constant(teacher, task: TaskData, split, precision: Precision) -> tuple[float, float]:
+    "The leading metric of the teacher, and of the best constant prediction."
+    kind, rows = task.form.kind, getattr(task, split)
+    labels = kind.row_labels(rows)
+    logits = cached_teacher_logits(teacher, task, split, precision)
+    return (kind.metrics(logits, labels, task.labels)[task.metric],
+            kind.majority(labels, labels, task.labels)[task.metric])
+
+
 def check_teacher(
     teacher: str | Path,  # fine-tuned checkpoint folder
     task: TaskData,
     precision: Precision = "auto",  # of its products
 ) -> None:
-    "ValueError for a teacher no better on the dev texts than a constant prediction; else a note."
-    kind, metric = task.form.kind, task.metric
-    labels = kind.row_labels(task.eval)
-    logits = cached_teacher_logits(teacher, task, "eval", precision)
-    reached = kind.metrics(logits, labels, task.labels)[metric]
-    constant = kind.majority(labels, labels, task.labels)[metric]
-    smaller = metric in kind.smaller_is_better
-    if not (reached < constant if smaller else reached > constant):  # NaN fails too
+    "ValueError for a teacher no better than a constant prediction; a note for a weak one."
+    smaller, count = task.metric in task.form.kind.smaller_is_better, len(task.eval)
+    reached, constant = _against_constant(teacher, task, "eval", precision)
+    results = [(reached, constant)]
+    if count < _FEW:
+        some = task.train.select(range(min(task.labelled, 500)))
+        results.append(_against_constant(teacher, replace(task, train=some), "train", precision))
+    if not any(one < other if smaller else one > other for one, other in results):  # NaN neither
         raise ValueError(
-            f"{teacher} reaches {metric} {reached:.3f} on the eval texts; a constant "
+            f"{teacher} reaches {task.metric} {reached:.3f} on the eval texts; a constant "
             f"prediction reaches {constant:.3f}. It was not fine-tuned on this task, or learned "
             "nothing, so a student cannot learn from it. Fine-tune it first (finetune), or set "
             "any_teacher to continue anyway"
         )
     if not smaller and reached - constant < 0.1 * (1 - constant):
-        note(f"{teacher} reaches {metric} {reached:.3f}, hardly more than a constant prediction "
-             f"({constant:.3f}): a student can learn little from it. More epochs, a higher "
-             "learning rate or more rows may make it better")
+        note(f"{teacher} reaches {task.metric} {reached:.3f} on {count} eval texts, and a constant "
+             f"prediction {constant:.3f}: a student can learn little from it. More epochs, a "
+             "higher learning rate or more rows may make it better")
 
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #71bdd285
