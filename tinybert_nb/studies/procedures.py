@@ -185,7 +185,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #5006495e
-PARTS = ("data", "teacher", "student", "losses", "backward", "optimiser")
+PARTS = ("data", "teacher", "student", "losses", "backward", "optimizer")
 
 
 class Clock:
@@ -247,7 +247,7 @@ def train_pass(
         nn.utils.clip_grad_norm_(procedure.step.parameters(), 1.0)
         procedure.optimizer.step()
         procedure.optimizer.zero_grad()
-        mark("optimiser")
+        mark("optimizer")
     synchronize(procedure.device)
     for hook in hooks:
         hook.remove()
