@@ -15,14 +15,14 @@ from transformers import PreTrainedModel
 
 from ..data.batches import make_loader, row_lengths
 from ..data.memory import Source
-from ..data.splits import TaskFiles
+from ..data.splits import TaskFiles, ensure_dev_split
 from ..distillation.distiller import Distiller
 from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import load_tokenizer
 from .task_data import (TaskData, add_noise, check_stage, fit_to_task,
-    inference_loader, load_task, planned_updates, rows_seen, training_loader, width_multiple)
+    inference_loader, knows_classes, load_task, planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
@@ -88,14 +88,19 @@ def stage_one(
     config, *_ = check_pair(student, load_config(teacher), settings)
     check_stage(settings, config, files.form.kind)
     tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
-    task = load_task(files, tokenizer, settings.max_length, teacher, settings.seed)
+    files = ensure_dev_split(files)
+    fresh = settings.any_teacher and not knows_classes(teacher, files)
+    task = load_task(files, tokenizer, settings.max_length, None if fresh else teacher,
+                     settings.seed)
     settings = fit_to_task(settings, task, config.hidden_size)
     yield Inputs({"stage": "stage one", "teacher": identify_model(teacher),
                   "student": identify_model(student), "data": task.fingerprint,
                   **result_settings(settings)}, {"settings": settings})
     if not settings.any_teacher:
         check_teacher(teacher, task, settings.precision)
-    model = load_classifier(teacher, task.labels, problem=task.form.problem)
+    model = load_classifier(teacher, task.labels, fresh, settings.seed, task.form.problem)
+    if fresh and (rates := task.base_rates):
+        set_base_rates(model, *rates)
     step = make_step(*make_student(student, model, task, settings), model, settings)
     task = add_noise(task, settings)
     dev_loader = NumberedFrom(make_loader(task.eval, task.tokenizer, settings.batch_size,

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from ..data.batches import labelled, labelled_rows
 from ..data.encoding import fingerprint
-from ..data.labels import scan_labels
 from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
@@ -29,7 +28,7 @@ from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import check_stage, fit_to_task, load_task
+from .task_data import check_stage, fit_to_task, knows_classes, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows, soft_targets
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
@@ -124,8 +123,7 @@ def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path 
     "The model that fixes the order of the classes; None if the student has no such head yet."
     if teachers:
         return teachers[0]
-    known = {*labels_of(load_config(student))}
-    return student if known >= {*scan_labels(files.train, files.form)} else None
+    return student if knows_classes(student, files) else None
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")

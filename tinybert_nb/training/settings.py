@@ -204,7 +204,7 @@ class StageOneSettings(IntermediateSettings, StageSettings):
     learning_rate: float | None = None  # peak; none: by the student's width (authors: 5e-5)
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
     noise: float | None = None  # fraction of random tokens in these; none: by the kind of task
-    any_teacher: bool = False  # accept a teacher that is no better than the majority baseline
+    any_teacher: bool = False  # accept one no better than the majority, or not fine-tuned
 
     def __post_init__(self):
         super().__post_init__()
