@@ -100,7 +100,7 @@ class Change:
     stage_one: Scale = Scale()
     stage_two: Scale = Scale()
     texts: int = 0  # texts without labels that the student reads beside the training rows
-    soft_labels: bool = False  # layers of the pre-trained teacher, a file of the fine-tuned one's
+    soft_labels: bool = False  # pre-trained teacher in stage one, a file of the tuned one's in two
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #65fd7ab5
 CHANGES = {
@@ -177,14 +177,14 @@ def distill_changed(
     texts = f"-texts-{change.texts}" if change.texts else ""
     first = taught / student / f"{_folder('one', change.stage_one)}{texts}"
     second = first / _folder("two", change.stage_two)
-    tuned = taught / "best"
-    guide, of_one = tuned, changed_settings(settings.stage_one, change.stage_one, task, size)
-    answers, of_two = tuned, changed_settings(settings.stage_two, change.stage_two, task, size)
+    of_one = changed_settings(settings.stage_one, change.stage_one, task, size)
+    of_two = changed_settings(settings.stage_two, change.stage_two, task, size)
+    tuned, layers = taught / "best", teacher if change.soft_labels else taught / "best"
+    one = stage_one(files, layers, student, first, of_one)
     if change.soft_labels:
         soft = label_texts(files.train, tuned, files.form, of_two.max_length).train
-        guide, answers, of_two = teacher, None, replace(of_two, soft_labels=(str(soft),))
-    one = stage_one(files, guide, student, first, of_one)
-    both = stage_two(files, answers, first / "last", second, of_two)
+        of_two = replace(of_two, soft_labels=(str(soft),))
+    both = stage_two(files, None if change.soft_labels else tuned, first / "last", second, of_two)
     made = one["updates"], both["updates"] - one["updates"]
     start = "-pre-trained" if change.soft_labels else ""
     alone = taught / student / f"baseline-{made[0]}-{made[1]}{start}"
