@@ -29,7 +29,7 @@ from transformers import (
 from conftest import tinybert_nb
 from tinybert_nb.analysis.alignment import read_text
 from tinybert_nb.data.splits import TaskFiles
-from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.evaluation.measurement import evaluate
 from tinybert_nb.evaluation.submission import answer_texts
 from tinybert_nb.models.loading import load_classifier, load_encoder
 from tinybert_nb.recipes.finetuning import finetune
@@ -223,7 +223,7 @@ def test_a_student_of_fewer_positions_sets_the_limit(tmp_path):
     stage_two(files, str(teacher), str(tmp_path / "one/last"), tmp_path / "two", StageTwoSettings(**brief))
     saved = json.loads((tmp_path / "two/best/tokenizer_config.json").read_text(encoding="utf-8"))
     assert saved["model_max_length"] == 20
-    rows = measure_checkpoints({"teacher": teacher, "student": tmp_path / "two/best"}, files.eval)
+    rows = evaluate({"teacher": teacher, "student": tmp_path / "two/best"}, files.eval)
     assert len(rows) == 3
 
 

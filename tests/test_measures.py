@@ -15,7 +15,7 @@ from tinybert_nb.cli.commands import parse_arguments
 from tinybert_nb.data.glue import glue_form
 from tinybert_nb.data.splits import TaskFiles, ensure_dev_split
 from tinybert_nb.data.task_form import TaskForm
-from tinybert_nb.evaluation.measurement import measure_checkpoints, training_record
+from tinybert_nb.evaluation.measurement import evaluate, training_record
 from tinybert_nb.evaluation.scoreboard import Entry, score, scoreboard
 from tinybert_nb.models.loading import save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
@@ -66,7 +66,7 @@ def test_f1_is_of_the_same_class_by_files_and_by_the_hub(duplicates):
     for name, (path, form), kind in (("files", files, "files"), ("hub", hub, "hub"), ("sorted", hub, "sorted"),
                                      ("unstated", (hub[0], unstated), "sorted")):
         [row] = score([Entry(duplicates / kind / "best", kind)], path, form)
-        majority, measured = measure_checkpoints({kind: duplicates / kind / "best"}, path, form=form)
+        majority, measured = evaluate({kind: duplicates / kind / "best"}, path, form=form)
         assert measured["f1"] == row["f1"] and measured["positive_class"] == row["positive_class"]
         assert majority["f1"] == 0.0  # three in four are no duplicates
         found[name] = row["f1"], row["low"], row["high"]
@@ -78,7 +78,7 @@ def test_f1_is_of_the_same_class_by_files_and_by_the_hub(duplicates):
 def test_an_unknown_positive_class_is_told_with_the_choices(duplicates):
     form = replace(glue_form("MRPC", duplicates), positive_class="duplicate")
     with pytest.raises(ValueError, match="positive_class is 'duplicate': choose one of 0, 1"):
-        measure_checkpoints({"files": duplicates / "files/best"}, duplicates / "dev.tsv", form=form)
+        evaluate({"files": duplicates / "files/best"}, duplicates / "dev.tsv", form=form)
 
 
 # The same budget ---------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_a_data_sets_own_order_outlives_the_split(duplicates):
     """The parts of a split are files; which class was the second is not to be guessed from them."""
     files = ensure_dev_split(TaskFiles(f"{duplicates}/hub[train]", form=TaskForm(metric="f1")))
     assert files.form.positive_class == "equivalent" and Path(files.eval).is_file()
-    row = measure_checkpoints({"hub": duplicates / "sorted/best"}, files.eval, form=files.form)[1]
+    row = evaluate({"hub": duplicates / "sorted/best"}, files.eval, form=files.form)[1]
     assert row["positive_class"] == "equivalent"
 
 

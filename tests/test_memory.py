@@ -15,8 +15,8 @@ from tinybert_nb.data.examples import read_examples
 from tinybert_nb.data.memory import as_source
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import DataError, TaskForm
-from tinybert_nb.evaluation.labelling import label_texts
-from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.evaluation.labelling import label_texts, predict
+from tinybert_nb.evaluation.measurement import evaluate
 from tinybert_nb.recipes.augmented_files import augment_file
 from tinybert_nb.recipes.finetuning import finetune
 from tinybert_nb.recipes.stage_one import stage_one
@@ -194,8 +194,25 @@ def test_rows_are_augmented_and_measured_as_their_file_is(small_data, small_teac
     assert (tmp_path / "file.jsonl").read_text() == (tmp_path / "memory.jsonl").read_text()
     taught = finetune(path, small_teacher, tmp_path / "run", FINETUNE).checkpoint
     systems = {"teacher": taught}
-    of_file, of_memory = (measure_checkpoints(systems, data, data)[1] for data in (path, FORMS["pyarrow"](pairs)))
-    assert of_file["accuracy"] == of_memory["accuracy"]
+    measured = [evaluate(systems, data, data)[1] for data in (path, *(form(pairs) for form in FORMS.values()))]
+    assert len({(row["accuracy"], row["macro_f1"]) for row in measured}) == 1
+    assert evaluate(taught, path)[1]["accuracy"] == measured[0]["accuracy"]
+
+
+def test_a_model_answers_for_texts_in_memory_as_for_their_file(small_data, small_teacher, data_folder, tmp_path):
+    pairs = pairs_of(small_data["train"])
+    taught = finetune(pairs, small_teacher, tmp_path / "run", FINETUNE).checkpoint
+    texts = [text for text, _ in pairs]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    of_file = predict(taught, tmp_path / "texts.txt")
+    assert [row["text"] for row in of_file] == texts
+    for data in (texts, pandas.DataFrame({"text": texts}), Dataset.from_dict({"text": texts}), (texts[:9], texts[9:])):
+        assert [row["label"] for row in predict(taught, data)] == [row["label"] for row in of_file]
+    assert predict(taught, texts) == of_file
+    with pytest.raises(DataError, match="a generator can be read only once: give a list"):
+        predict(taught, (text for text in texts))
+    with pytest.raises(DataError, match="none has a usual name of the text"):
+        predict(taught, pandas.DataFrame({"body": texts, "stars": texts}))
 
 
 def test_tags_and_answers_may_be_in_memory(data_folder):

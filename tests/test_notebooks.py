@@ -648,6 +648,11 @@ def test_tracked_files_are_small():
     assert [name_of(path) for path in tracked_files() if path.stat().st_size >= 2**20] == []
 
 
+def test_no_data_set_is_tracked():
+    samples = {"eval.txt", "train.txt", "pairs_eval.txt", "pairs_train.txt", "README.md"}
+    assert {str(path.relative_to(ROOT / "data")) for path in tracked_files() if path.is_relative_to(ROOT / "data")} == samples
+
+
 def test_tracked_files_hold_no_machine_paths_and_no_registry_hosts():
     unwanted = re.compile(r"(?<![\w.<>}{)~-])/(?:root|home|work|Users)/\w|py(?:pi|thonhosted)\.org")
     found = []

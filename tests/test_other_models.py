@@ -12,7 +12,7 @@ from tinybert_nb.cli.commands import main
 from tinybert_nb.data.examples import read_examples
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.data.task_form import TaskForm
-from tinybert_nb.evaluation.measurement import measure_checkpoints
+from tinybert_nb.evaluation.measurement import evaluate
 from tinybert_nb.models.loading import load_classifier, save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
 from tinybert_nb.recipes.stage_one import stage_one
@@ -94,12 +94,12 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 
 def test_order_of_labels_in_the_file_does_not_matter(model):
-    before = measure_checkpoints({"it": model}, EVAL)[1]["accuracy"]
+    before = evaluate({"it": model}, EVAL)[1]["accuracy"]
     logits = cached_teacher_logits(str(model), load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model)), "eval")
     rewrite_config(model, id2label={"1": "positive", "0": "negative"})
     task = load_task(TaskFiles(TRAIN, EVAL), load_tokenizer(model), model=model)
     assert task.labels == LABELS
-    assert measure_checkpoints({"it": model}, EVAL)[1]["accuracy"] == before
+    assert evaluate({"it": model}, EVAL)[1]["accuracy"] == before
     assert torch.equal(cached_teacher_logits(str(model), task, "eval"), logits)
 
 
@@ -119,7 +119,7 @@ def test_labels_that_are_numbers_in_the_configuration(tmp_path):
     file = tmp_path / "numbers.txt"
     file.write_text("a good film\t1\na bad film\t0\n")
     assert load_task(TaskFiles(file, file), load_tokenizer(folder), model=folder).labels == ["0", "1"]
-    assert 0 <= measure_checkpoints({"it": folder}, file)[1]["accuracy"] <= 1
+    assert 0 <= evaluate({"it": folder}, file)[1]["accuracy"] <= 1
 
 
 # Tokenizers --------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_a_student_with_other_tokens_learns_the_teachers_layers(tmp_path, proble
         assert held_out[-1] < 0.9 * held_out[0]
     assert found["no"] == pytest.approx(found["float32"], rel=1e-4)
     stage_two(files, teacher, tmp_path / "no/last", tmp_path / "two", StageTwoSettings(epochs=1, max_length=64))
-    assert measure_checkpoints({"it": tmp_path / "two/best"}, files.eval, form=files.form)[1]
+    assert evaluate({"it": tmp_path / "two/best"}, files.eval, form=files.form)[1]
 
 
 def test_aligned_rows_find_their_texts_among_texts_without_labels(tmp_path, model, capsys):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.encoding import PART, join_rows, row_parts
+from ..data.encoding import ROWS_AT_ONCE, join_rows, row_parts
 
 # %% ../../nbs/06_augmentation/04_noise.ipynb #986e7f3c
 def replace_tokens(
@@ -42,7 +42,7 @@ def with_noisy_copies(
         yield from row_parts(rows)
         for copy in range(1, copies + 1):
             for number, part in enumerate(row_parts(rows)):
-                generator = np.random.default_rng([seed, copy, number * PART])
+                generator = np.random.default_rng([seed, copy, number * ROWS_AT_ONCE])
                 yield _noisy_part(part, noise, special, generator)
 
     return join_rows(tables(), rows.features, path)

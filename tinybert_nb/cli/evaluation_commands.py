@@ -43,10 +43,10 @@ class Evaluate(Table, Formed):
     def run(self) -> None:
         "Evaluate, and print the table."
         from tinybert_nb.training.environment import hardware
-        from tinybert_nb.evaluation.measurement import measure_checkpoints
+        from tinybert_nb.evaluation.measurement import evaluate
         from tinybert_nb.evaluation.tables import results_table
 
-        rows = measure_checkpoints({name: name for name in self.checkpoints}, self.eval,
+        rows = evaluate({name: name for name in self.checkpoints}, self.eval,
                                    self.train, self.max_length, form=self.form)
         show(f"{results_table(rows)}\n\nmeasured on {self.eval}, {hardware()}")
         self.keep(rows)

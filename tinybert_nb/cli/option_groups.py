@@ -9,7 +9,7 @@ __all__ = ['FilePath', 'FolderPath', 'Table', 'FromFile', 'Formed', 'TaskOptions
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated
@@ -91,11 +91,14 @@ class Formed:
 class TaskOptions(Formed):
     "For commands on a task: its files."
 
-    train: Path  # training file: text<TAB>label, text_a<TAB>text_b<TAB>label, CSV, JSON lines
+    train: FilePath  # training file: text<TAB>label, text_a<TAB>text_b<TAB>label, CSV, JSON lines
     eval: FilePath = None  # chooses the best checkpoint (else a tenth of the training rows does)
 
-    @property
-    def files(self) -> "TaskFiles":
+    def files(
+        self,
+        teacher: str | None = None,  # labels the texts, where nothing else does
+        max_length: int = 128,  # tokens of a text that it labels
+    ) -> "TaskFiles":
         "The files as the recipes take them."
         from tinybert_nb.data.splits import TaskFiles
 
@@ -103,31 +106,27 @@ class TaskOptions(Formed):
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #ead4e5ac
 @dataclass(kw_only=True)
-class StudentOptions(Formed):
+class StudentOptions(TaskOptions):
     "For commands that train a student: texts that only its teacher labels, too."
 
     train: FilePath = None  # training file; none: texts without labels, and a fine-tuned teacher
-    eval: FilePath = None  # chooses the best checkpoint (else a tenth of the training rows does)
     unlabelled: tuple[str, ...] = ()  # files of texts without labels, for the student
     unlabelled_ratio: float | None = None  # so many of these for each training row; none: all
 
-    @property
-    def files(self) -> "TaskFiles":
+    def files(self, teacher: str | None = None, max_length: int = 128) -> "TaskFiles":
         "The files as the recipes take them; UsageError if there is nothing to read."
-        from tinybert_nb.data.splits import TaskFiles
         from tinybert_nb.evaluation.labelling import label_texts
 
         if self.train is not None:
-            return TaskFiles(self.train, self.eval, self.form, unlabelled=self.unlabelled,
-                             unlabelled_ratio=self.unlabelled_ratio)
+            return replace(super().files(), unlabelled=self.unlabelled,
+                           unlabelled_ratio=self.unlabelled_ratio)
         if not self.unlabelled:
             raise UsageError("give a training file (--train), or texts without labels "
                              "(--unlabelled) and a teacher that was fine-tuned before")
-        teacher = vars(self)["teacher"]
         if teacher is None:
             raise UsageError("give a training file (--train): without a teacher, nothing labels "
                              "texts")
-        return label_texts(self.unlabelled, teacher, self.form, eval=self.eval)
+        return label_texts(self.unlabelled, teacher, self.form, max_length, self.eval)
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #710686f4
 def check_pictures() -> None:

@@ -38,7 +38,7 @@ class Initializations(Table, FromFile, TaskOptions):
             compare_initializations, initialization_table)
 
         tests = {self.task: self.test} if self.test else {}
-        rows = compare_initializations({self.task: self.files}, self.corpus, self.out, settings,
+        rows = compare_initializations({self.task: self.files()}, self.corpus, self.out, settings,
                                        self.teacher, tests)
         show(initialization_table(rows))
         self.keep(rows)
@@ -60,7 +60,7 @@ class Ablate(Table, FromFile, TaskOptions):
         from tinybert_nb.studies.ablations import ablate, ablation_table, plot_ablations
 
         check_pictures()
-        rows = ablate(self.files, self.teacher, self.student, self.out, settings, self.test)
+        rows = ablate(self.files(), self.teacher, self.student, self.out, settings, self.test)
         show(ablation_table(rows))
         figure = plot_ablations(rows).figure.figure  # a whole one
         figure.savefig(self.out / "ablations.png", dpi=150)

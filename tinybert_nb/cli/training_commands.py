@@ -16,7 +16,6 @@ from ..data.catalogue import DEFAULT_TEACHER, data_folder
 from ..files.terminal import show
 
 if TYPE_CHECKING:
-    from tinybert_nb.data.splits import TaskFiles
     from tinybert_nb.training.settings import (
         DistillSettings, GeneralSettings, MaskedLMSettings, StageSettings)
 
@@ -27,30 +26,27 @@ def _print_best(measured: str, result: dict, out: Path, decimals: int = 4) -> No
         f"{name} {result[name]:.{decimals}f} in {out / name}" for name in ("best", "last")))
 
 
-class Stage(FromFile):
+class Stage(FromFile, TaskOptions):
     "For commands that run one stage: `function` of the task recipe, with `settings`."
 
+    teacher: str | None  # folder or model id
     out: Path  # run folder
     function: ClassVar[str]  # MODULE:NAME
     settings: ClassVar[str]
-
-    @property
-    def files(self) -> "TaskFiles":
-        "The files that the options of a subclass name."
-        raise NotImplementedError
 
     def run(self, settings: "StageSettings") -> None:
         "Run the stage, and print its development metric."
         models = [getattr(self, name) for name in ("teacher", "student") if hasattr(self, name)]
         from tinybert_nb.evaluation.tables import metric_label
 
-        result = resolve_name(self.function)(self.files, *models, self.out, settings)
+        files = self.files(self.teacher, settings.max_length)
+        result = resolve_name(self.function)(files, *models, self.out, settings)
         metric = metric_label(result["metric"], result.get("positive_class", ""))
         _print_best(f"dev {metric}", result, self.out)
 
 # %% ../../nbs/11_cli/05_training_commands.ipynb #7f691af2
 @dataclass
-class Finetune(TaskOptions, Stage):
+class Finetune(Stage):
     "Fine-tune a teacher (or train any checkpoint) on a task with its gold labels."
 
     teacher: str = DEFAULT_TEACHER  # folder or model id to fine-tune
@@ -146,7 +142,8 @@ class Distill(Table, FromFile, StudentOptions):
 
         if self.train is None:  # the teacher labels the texts
             settings = replace(settings, finetune_teacher=False)
-        rows = distill(self.files, self.teacher, self.student, self.out, settings, self.test)
+        files = self.files(self.teacher, settings.stage_one.max_length)
+        rows = distill(files, self.teacher, self.student, self.out, settings, self.test)
         show(results_table(rows))
         print(f"\nrows: {self.out / 'results.json'}   student: {self.out / 'stage-two/best'}   "
               f"{training_format(self.out)}")

@@ -17,7 +17,8 @@ import numpy as np
 
 from .examples import valid_rows
 from .formats import reader_of
-from .task_form import DataError, TaskForm, find_columns, some_of, text_form
+from .task_form import (
+    PAIRS, TEXTS, DataError, TaskForm, find_columns, some_of, text_form)
 from .task_kinds import Example
 
 # %% ../../nbs/01_data/24_soft_labels.ipynb #cc10052c
@@ -129,7 +130,8 @@ def text_finder(
     "How the text of a row is found: in the row, by its `id`, or by its place in the file."
     kind = form.kind
     others = [name for name in first if name not in (*SCALES, *names, "id", "label", "teacher")]
-    if others:
+    usual = {*TEXTS, *PAIRS.values(), form.text, form.text_b}
+    if others and ("id" not in first or any(str(name).lower() in usual for name in others)):
         keys = find_columns(others, text_form(form), path)
 
         def in_row(row: Mapping) -> Example:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMPARED', 'teacher_targets', 'average_teachers', 'Schedule', 'value_at', 'Term', 'attention_parts', 'state_parts',
            'Distiller', 'needed_layers', 'score_layers', 'counts_padding', 'truncate_encoder', 'with_bf16_layers',
-           'deepest_layer', 'reference_distiller']
+           'deepest_layer', 'DistillerStep', 'reference_distiller']
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #0166f8a4
 import copy
@@ -383,6 +383,22 @@ def with_bf16_layers(
 def deepest_layer(record: dict) -> int:  # record: as `needed_layers` gives it
     "The number of layers to compute for what is recorded."
     return max([*record["hidden_states"], *(layer + 1 for layer in record["attention"])], default=0)
+
+# %% ../../nbs/03_distillation/05_distiller.ipynb #b77de487
+class DistillerStep(nn.Module):
+    "A student and its distiller as one module to train; subclasses define `forward`."
+
+    def __init__(self, student: PreTrainedModel, distiller: Distiller):
+        super().__init__()
+        self.student, self.distiller = student, distiller
+
+    def set_progress(self, share: float) -> None:
+        "Set the fraction of training that is done, for schedules."
+        self.distiller.progress = share
+
+    def set_share(self, share: Callable[..., float] | None) -> None:
+        "Set the fraction of the batch that the next micro-batch is; None: a whole batch."
+        self.distiller.share = share
 
 # %% ../../nbs/03_distillation/05_distiller.ipynb #a7dc4fbd
 def reference_distiller(

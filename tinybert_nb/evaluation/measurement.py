@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['spread', 'median_milliseconds', 'latency', 'measure_model', 'system_row', 'majority_row', 'training_record',
-           'HeldOut', 'read_held_out', 'measure_checkpoints']
+           'HeldOut', 'read_held_out', 'evaluate']
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #81d2a1c9
 import json
@@ -25,7 +25,7 @@ from ..data.labels import label_names, positive_class
 from ..data.memory import Source, as_source
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS, Example
-from .predictions import _logits, logit_metrics, open_system, predict
+from .predictions import _logits, logit_metrics, open_system, predict_logits
 from ..models.heads import labels_of
 from ..models.loading import load_config
 from ..models.sizes import count_parameters, forward_flops
@@ -59,7 +59,7 @@ def median_milliseconds(
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #fb7fe3d9
 @torch.inference_mode()
 def latency(
-    model: nn.Module,  # as `predict` takes it
+    model: nn.Module,  # as `predict_logits` takes it
     rows: Sequence[dict],  # encoded rows; `batch_size` of them, evenly spread by length, are used
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int,
@@ -85,7 +85,7 @@ def measure_model(
     "Metrics, size (in megabytes, of float32 weights) and speed of one classifier."
     speed = {f"latency_ms_batch_{size}": latency(model, rows, tokenizer, size) for size in (1, 32)}
     begin = time.perf_counter()
-    logits = predict(model, make_loader(rows, tokenizer, 32))
+    logits = predict_logits(model, make_loader(rows, tokenizer, 32))
     speed["texts_per_second"] = len(rows) / (time.perf_counter() - begin)
     metrics, parameters = logit_metrics(model, logits, rows, form), count_parameters(model)
     embeddings = sum(each.weight.numel() for each in model.modules()
@@ -172,8 +172,8 @@ def read_held_out(
 
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #50319c30
-def measure_checkpoints(
-    systems: Mapping[str, str | Path],  # name in the table -> checkpoint folder
+def evaluate(
+    systems: Mapping[str, str | Path] | str | Path,  # name -> checkpoint folder; or one folder
     path: Source,  # task file to evaluate on, or rows in memory
     train_path: Source = None,  # labels of the majority baseline; None: those of `path`
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
@@ -181,6 +181,8 @@ def measure_checkpoints(
     form: TaskForm = TaskForm(),  # columns of texts and label in the files
 ) -> list[dict]:  # rows as `system_row` gives them, the majority first
     "Measure systems on a file; ValueError naming a system that does not know its labels."
+    if not isinstance(systems, Mapping):
+        systems = {str(systems): systems}
     path = as_source(path)
     train_path = None if train_path is None else as_source(train_path)
     known = {name for folder in systems.values() for name in labels_of(load_config(folder))}

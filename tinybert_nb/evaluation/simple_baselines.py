@@ -25,7 +25,7 @@ from ..data.task_form import TaskForm
 from ..data.task_kinds import NO_LABEL, Example, TaskKind
 from .measurement import (HeldOut, latency, median_milliseconds,
                                                 read_held_out, spread)
-from .predictions import predict
+from .predictions import predict_logits
 from ..models.loading import load_encoder
 from ..models.sizes import count_parameters
 from ..models.tokenizers import limit_length, load_tokenizer
@@ -90,7 +90,7 @@ class FrozenFeatures:
 
     def __call__(self, sides: list[list[dict]]) -> np.ndarray:  # (rows or words, features)
         "The features of encoded rows, or of each of their words."
-        found = [predict(self.model, make_loader(rows, self.tokenizer, 32)).numpy()
+        found = [predict_logits(self.model, make_loader(rows, self.tokenizer, 32)).numpy()
                  for rows in sides]
         if len(found) == 1:
             return found[0]
@@ -201,7 +201,7 @@ def simple_rows(
     seed: int = 0,  # recorded in the rows; the baselines draw no random numbers
     form: TaskForm = TaskForm(),  # columns of texts and label in the files
     tuned: bool = False,  # choose the regularisation by cross-validation
-) -> list[dict]:  # as `measure_checkpoints`; tags have no bag of words, answer spans nothing
+) -> list[dict]:  # as `evaluate`; tags have no bag of words, answer spans nothing
     "Learn and measure the simple baselines; DataError for unreadable files."
     held = read_held_out(path, train_path, form)
     if not form.kind.linear_model:

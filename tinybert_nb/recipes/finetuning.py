@@ -23,7 +23,7 @@ from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm, some_of
 from ..distillation.losses import find_loss
-from ..evaluation.predictions import predict
+from ..evaluation.predictions import predict_logits
 from ..models.heads import labels_of, set_base_rates, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
@@ -75,7 +75,7 @@ def train_classifier(
     found: dict[str, float] = {}  # threshold of the last evaluation; none yet in a resumed run
 
     def measure() -> dict[str, float]:
-        logits = predict(model, make_loader(task.eval, task.tokenizer, 64))
+        logits = predict_logits(model, make_loader(task.eval, task.tokenizer, 64))
         labels = kind.row_labels(task.eval)
         found["threshold"] = kind.threshold(logits, labels)
         return kind.metrics(logits - found["threshold"], labels, task.labels)

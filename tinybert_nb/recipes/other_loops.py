@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from ..data.batches import labelled
 from ..data.task_kinds import MODEL_INPUTS
-from ..distillation.distiller import Distiller, needed_layers, teacher_targets
+from ..distillation.distiller import (
+    Distiller, DistillerStep, needed_layers, teacher_targets)
 from ..distillation.losses import count_real
 from ..distillation.plan import plan_problems
 from ..models.trace import Trace, trace_forward
@@ -222,7 +223,7 @@ class DistillationTrainer(_EvaluatedTrainer):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 # %% ../../nbs/07_recipes/10_other_loops.ipynb #00a3318e
-class DistillationStep(nn.Module):
+class DistillationStep(DistillerStep):
     "Any terms for a student and a teacher that is asked for each batch; ValueError if unlike."
 
     def __init__(
@@ -231,20 +232,11 @@ class DistillationStep(nn.Module):
         distiller: Distiller,
         teacher: PreTrainedModel,  # is set to eval mode; its weights never change
     ):
-        super().__init__()
+        super().__init__(student, distiller)
         if problems := plan_problems(teacher, student, distiller.terms):
             raise ValueError("; ".join(problems))
-        self.student, self.distiller = student, distiller
         self.record = needed_layers(distiller, "student")
         self.targets = teacher_targets(teacher, **needed_layers(distiller, "teacher"))
-
-    def set_progress(self, share: float) -> None:
-        "Set the fraction of training that is done."
-        self.distiller.progress = share
-
-    def set_share(self, share: Callable[..., float] | None) -> None:
-        "Set the weights of the next micro-batch in its update; None: it is a whole one."
-        self.distiller.share = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "Terms by name, weighted and not, and their sum, `loss`."

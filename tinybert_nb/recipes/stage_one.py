@@ -26,8 +26,9 @@ from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import limit_length, load_tokenizer
-from .task_data import (TaskData, add_noise, check_stage, fit_to_task,
-    inference_loader, load_task, planned_updates, rows_seen, training_loader, width_multiple)
+from tinybert_nb.recipes.task_data import (TaskData, add_noise, check_stage, fit_to_task,
+    inference_loader, knows_classes, load_task, planned_updates, rows_seen, training_loader,
+    width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
@@ -88,10 +89,11 @@ def load_rows(
     teacher: str | Path,  # a fine-tuned checkpoint folder
     student: str,  # a size, or a checkpoint folder
     settings: StageOneSettings,
+    fresh: bool = False,  # the teacher was not fine-tuned on the task
 ) -> tuple[TaskData, TaskData | None]:  # in the student's vocabulary; aligned: the teacher's too
     "Load a task as the student reads it; errors as `check_alignment` and `load_task`."
     check_alignment(teacher, student, files.form.kind, settings)
-    given = settings.max_length, teacher, settings.seed
+    given = settings.max_length, None if fresh else teacher, settings.seed
     if settings.vocabularies == "same":
         tokenizer = load_tokenizer(teacher, *([student] if is_checkpoint(student) else []))
         return load_task(files, tokenizer, *given), None
@@ -168,7 +170,9 @@ def stage_one(
     "Match intermediate layers. Checkpoints in out/best and out/last, initial ones in out/start."
     config, *_ = check_pair(student, load_config(teacher), settings)
     check_stage(settings, config, files.form.kind)
-    task, taught = load_rows(files, teacher, student, settings)
+    files = ensure_dev_split(files)
+    fresh = settings.any_teacher and not knows_classes(teacher, files)
+    task, taught = load_rows(files, teacher, student, settings, fresh)
     settings = fit_to_task(settings, task, config.hidden_size)
     asked: dict = {"teacher": identify_model(teacher)}
     if taught:
@@ -177,7 +181,9 @@ def stage_one(
                   "data": task.fingerprint, **result_settings(settings)}, {"settings": settings})
     if not settings.any_teacher:
         check_teacher(teacher, taught or task, settings.precision)
-    model = load_classifier(teacher, task.labels, problem=task.form.problem)
+    model = load_classifier(teacher, task.labels, fresh, settings.seed, task.form.problem)
+    if fresh and (rates := task.base_rates):
+        set_base_rates(model, *rates)
     step = make_step(*make_student(student, model, task, settings), model, settings)
     if taught:
         align_step(step, files, task, taught, settings)

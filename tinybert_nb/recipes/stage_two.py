@@ -14,21 +14,21 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..data.batches import labelled, labelled_rows
 from ..data.encoding import fingerprint
-from ..data.labels import scan_labels
 from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
-from ..distillation.distiller import Distiller, Term
+from ..distillation.distiller import Distiller, DistillerStep, Term
 from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import check_stage, fit_to_task, load_task
+from .task_data import check_stage, fit_to_task, knows_classes, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows, soft_targets
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import StageTwoSettings, result_settings
@@ -49,7 +49,7 @@ def stage_two_terms(
             Term("gold", settings.gold_weight, kind.gold_loss, options=dict(gold))]
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #b9474df2
-class StageTwoStep(nn.Module):
+class StageTwoStep(DistillerStep):
     "The distiller's terms for a student and stored teacher logits."
 
     teacher_logits: Tensor  # (lines, classes)
@@ -57,25 +57,17 @@ class StageTwoStep(nn.Module):
 
     def __init__(
         self,
-        student: nn.Module,
+        student: PreTrainedModel,
         teacher_logits: Tensor,  # (lines, classes), as `ensemble_targets` returns them
         distiller: Distiller,
         counts: Sequence[int] | None = None,  # lines of each row; None: one
         labelled_rows: int | None = None,  # that many have gold labels, the later ones none
     ):
-        super().__init__()
-        self.student, self.distiller, self.labelled_rows = student, distiller, labelled_rows
+        super().__init__(student, distiller)
+        self.labelled_rows = labelled_rows
         lines = None if counts is None else torch.tensor(counts)
         self.register_buffer("teacher_logits", teacher_logits, persistent=False)
         self.register_buffer("counts", lines, persistent=False)
-
-    def set_progress(self, share: float) -> None:
-        "Set the fraction of training that is done, for schedules."
-        self.distiller.progress = share
-
-    def set_share(self, share: Callable[..., float] | None) -> None:
-        "Set the fraction of the batch that the next micro-batch is; None: a whole batch."
-        self.distiller.share = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "Terms by name and `loss`, their sum; ValueError without a classifier or row numbers."
@@ -131,8 +123,7 @@ def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path 
     "The model that fixes the order of the classes; None if the student has no such head yet."
     if teachers:
         return teachers[0]
-    known = {*labels_of(load_config(student))}
-    return student if known >= {*scan_labels(files.train, files.form)} else None
+    return student if knows_classes(student, files) else None
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")

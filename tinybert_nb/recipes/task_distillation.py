@@ -22,7 +22,7 @@ from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split, task_files
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS
-from ..evaluation.measurement import measure_checkpoints
+from ..evaluation.measurement import evaluate
 from ..evaluation.scoreboard import find_entries, score, scoreboard
 from ..evaluation.simple_baselines import simple_rows
 from ..evaluation.tables import results_table
@@ -70,7 +70,7 @@ def measure_once(
     seed: int,  # recorded in the rows
     quiet: bool = False,  # do not report that the result was recorded before
     encoder: str | Path | None = None,  # not fine-tuned: measure the simple baselines with it, too
-) -> list[dict]:  # as `measure_checkpoints`
+) -> list[dict]:  # as `evaluate`
     "Evaluate checkpoints once and record the rows; errors as `run_once`."
     path = files.eval
     if path is None:
@@ -83,7 +83,7 @@ def measure_once(
 
     def measure() -> dict:
         about = max_length, seed, files.form
-        rows = measure_checkpoints(systems, path, files.train, *about)
+        rows = evaluate(systems, path, files.train, *about)
         if encoder is not None:
             rows[1:1] = simple_rows(path, files.train, encoder, *about)
         return {"rows": rows}
@@ -277,7 +277,7 @@ def distill(
     systems = {"teacher": taught}
     systems |= distill_student(files, taught, student, out, settings, watch)
     about = settings.finetune.max_length, settings.finetune.seed, measured.form
-    rows = measure_checkpoints(systems, measured.eval, measured.train, *about)
+    rows = evaluate(systems, measured.eval, measured.train, *about)
     if settings.baselines != "none":
         rows[1:1] = simple_rows(measured.eval, measured.train, teacher, *about,
                                 tuned=settings.baselines == "all")

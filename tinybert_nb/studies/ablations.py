@@ -125,7 +125,7 @@ def ablate(
     out: str | Path = "runs/ablations",
     settings: AblationSettings | None = None,
     test: str | Path | None = None,  # held-out file for the table; None: the dev file
-) -> list[dict]:  # rows as of `measure_checkpoints`; `system` is the variant
+) -> list[dict]:  # rows as of `evaluate`; `system` is the variant
     "Run all variants and seeds; resumable. Writes out/rows.json."
     settings, out, rows = settings or AblationSettings(), Path(out), []
     names = chosen_variants(settings)

@@ -31,7 +31,7 @@ from ..data.encoding import encode_examples
 from ..data.examples import read_examples
 from ..data.packaged_texts import movie_reviews
 from ..distillation.layer_map import uniform_map
-from ..evaluation.predictions import predict
+from ..evaluation.predictions import predict_logits
 from ..models.heads import new_student
 from ..models.loading import load_classifier
 from ..models.sizes import is_checkpoint, student_config
@@ -132,7 +132,7 @@ def compute_logits(
 ) -> None:
     "Compute the logits of all texts."
     with autocast(teacher, precision):
-        step.teacher_logits.copy_(predict(teacher, batches))
+        step.teacher_logits.copy_(predict_logits(teacher, batches))
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #be08ca85
 def compute_traces(
@@ -185,7 +185,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 # %% ../../nbs/10_studies/04_procedures.ipynb #5006495e
-PARTS = ("data", "teacher", "student", "losses", "backward", "optimiser")
+PARTS = ("data", "teacher", "student", "losses", "backward", "optimizer")
 
 
 class Clock:
@@ -247,7 +247,7 @@ def train_pass(
         nn.utils.clip_grad_norm_(procedure.step.parameters(), 1.0)
         procedure.optimizer.step()
         procedure.optimizer.zero_grad()
-        mark("optimiser")
+        mark("optimizer")
     synchronize(procedure.device)
     for hook in hooks:
         hook.remove()

@@ -23,6 +23,7 @@ from ..data.examples import read_examples
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import LABELS
 from ..data.task_kinds import label_classes
+from ..evaluation.labelling import label_texts
 from ..evaluation.tables import metric_label, with_spread
 from ..files.storage import as_json, check_output, read_own_record
 from ..files.storage import write_json, write_json_lines
@@ -99,12 +100,15 @@ class Change:
     stage_one: Scale = Scale()
     stage_two: Scale = Scale()
     texts: int = 0  # texts without labels that the student reads beside the training rows
+    soft_labels: bool = False  # pre-trained teacher in stage one, a file of the tuned one's in two
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #65fd7ab5
 CHANGES = {
     "defaults": Change(),
     "500 texts without labels": Change(texts=500),
     "4000 texts without labels": Change(texts=4000),
+    "soft labels from a file": Change(
+        stage_one=Scale(other={"any_teacher": True}), soft_labels=True),
     "teacher: half the rate": Change(teacher=Scale(rate=0.5)),
     "teacher: twice the rate": Change(teacher=Scale(rate=2.0)),
     "teacher: twice the length": Change(teacher=Scale(length=2.0)),
@@ -163,6 +167,7 @@ def distill_changed(
     files: TaskFiles,  # with a dev file
     student: str,  # a size
     change: Change,
+    teacher: str,  # pre-trained
     taught: Path,  # run folder of the fine-tuned teacher
     settings: DistillSettings,
     task: TaskData,  # of the files
@@ -172,12 +177,17 @@ def distill_changed(
     texts = f"-texts-{change.texts}" if change.texts else ""
     first = taught / student / f"{_folder('one', change.stage_one)}{texts}"
     second = first / _folder("two", change.stage_two)
-    one = stage_one(files, taught / "best", student, first,
-                    changed_settings(settings.stage_one, change.stage_one, task, size))
-    both = stage_two(files, taught / "best", first / "last", second,
-                     changed_settings(settings.stage_two, change.stage_two, task, size))
+    of_one = changed_settings(settings.stage_one, change.stage_one, task, size)
+    of_two = changed_settings(settings.stage_two, change.stage_two, task, size)
+    tuned, layers = taught / "best", teacher if change.soft_labels else taught / "best"
+    one = stage_one(files, layers, student, first, of_one)
+    if change.soft_labels:
+        soft = label_texts(files.train, tuned, files.form, of_two.max_length).train
+        of_two = replace(of_two, soft_labels=(str(soft),))
+    both = stage_two(files, None if change.soft_labels else tuned, first / "last", second, of_two)
     made = one["updates"], both["updates"] - one["updates"]
-    alone = taught / student / f"baseline-{made[0]}-{made[1]}"
+    start = "-pre-trained" if change.soft_labels else ""
+    alone = taught / student / f"baseline-{made[0]}-{made[1]}{start}"
     train_baseline(files.labelled, files.labelled, first / "start", alone, settings, made)
     return {f"{student} baseline": alone / "best", f"{student} distilled": second / "best"}
 
@@ -197,7 +207,7 @@ def run_change(
     place: Path,  # folder of these rows and this seed
     teacher: str,  # pre-trained
     settings: DistillSettings,  # with this seed
-) -> list[dict]:  # rows as of `measure_checkpoints`
+) -> list[dict]:  # rows as of `evaluate`
     "Fine-tune the teacher, distil each student, and measure all on the held-out rows."
     change, plain = CHANGES[name], ensure_dev_split(replace(files, eval=None))
     labelled, task = (load_task(some, load_tokenizer(teacher), settings.finetune.max_length)
@@ -207,7 +217,7 @@ def run_change(
         settings.finetune, change.teacher, labelled, load_config(teacher).hidden_size))
     systems = {"teacher": taught / "best"}
     for student in students:
-        systems |= distill_changed(plain, student, change, taught, settings, task)
+        systems |= distill_changed(plain, student, change, teacher, taught, settings, task)
     encoder = teacher if name == "defaults" else None  # simple baselines: once
     folder = "-".join(["measured", name.replace(": ", "-").replace(" ", "-"), *students])
     return measure_once(place / folder, systems, replace(plain, eval=files.eval),

@@ -130,7 +130,9 @@ class _Run(Protocol):
     stage: str
     step: int  # updates done
     total_steps: int
+    best: float | None  # value of the metric that chooses the best checkpoint
     settings: TrainingSettings
+    evaluation: Any  # names that metric
 
     @property
     def precision(self) -> str: ...
@@ -173,7 +175,7 @@ class Progress:
         run = self.run
         about = {"stage": run.stage, "step": run.step, "total_steps": run.total_steps,
                  "from_step": self.from_step, "epoch": run.epoch, "epochs": run.settings.epochs,
-                 "precision": run.precision,
+                 "precision": run.precision, "metric": run.evaluation.metric, "best": run.best,
                  "tokens_per_second": self.rate(), "seconds": time.perf_counter() - self.start,
                  "pid": os.getpid(), "host": platform.node(), "updated": time.time(),
                  "state": state, "message": message}

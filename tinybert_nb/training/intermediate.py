@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..distillation.distiller import (Distiller, Term, deepest_layer, needed_layers,
-    teacher_targets, truncate_encoder, with_bf16_layers)
+from ..distillation.distiller import (Distiller, DistillerStep, Term,
+    deepest_layer, needed_layers, teacher_targets, truncate_encoder, with_bf16_layers)
 from ..distillation.head_map import HeadMap, parse_head_map
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..distillation.plan import plan_problems
@@ -118,7 +118,7 @@ def switch_off_dropout(model: nn.Module) -> None:
             module.p = 0.0
 
 # %% ../../nbs/04_training/08_intermediate.ipynb #427e3711
-class IntermediateStep(nn.Module):
+class IntermediateStep(DistillerStep):
     "The distiller's terms for a student and a frozen teacher."
 
     def __init__(
@@ -129,8 +129,8 @@ class IntermediateStep(nn.Module):
         compile: bool = False,  # the teacher; the training loop compiles the student
         precision: Literal["no", "bf16", "fp16"] = "no",  # of the teacher's products
     ):
-        super().__init__()
-        self.student, self.distiller, self.precision = student, distiller, precision
+        super().__init__(student, distiller)
+        self.precision = precision
         self.record = needed_layers(distiller, "student")
         needed = needed_layers(distiller, "teacher")
         encoder = truncate_encoder(teacher, deepest_layer(needed))
@@ -142,14 +142,6 @@ class IntermediateStep(nn.Module):
         # asks the teacher; or reads its stored traces, see `cache_traces`
         self.targets: Callable[[dict[str, Tensor]], Trace] = teacher_targets(
             encoder, NUMBER_FORMATS[precision], **needed)
-
-    def set_progress(self, share: float) -> None:
-        "Set the fraction of training that is done."
-        self.distiller.progress = share
-
-    def set_share(self, share: Callable[..., float] | None) -> None:
-        "Set the weights of the next micro-batch in its batch; None: it is a whole batch."
-        self.distiller.share = share
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "Terms by name, weighted and not, and their sum, `loss`."

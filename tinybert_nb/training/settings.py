@@ -209,7 +209,7 @@ class StageOneSettings(IntermediateSettings, StageSettings):
     noisy_copies: int = 3  # of each text, at most; epochs read the text and these in turn
     noise: float | None = None  # fraction of random tokens in these; none: by the kind of task
     vocabularies: Vocabularies = "same"  # aligned: the student may have its own; no noisy copies
-    any_teacher: bool = False  # accept a teacher that is no better than the majority baseline
+    any_teacher: bool = False  # accept one no better than the majority, or not fine-tuned
 
     def __post_init__(self):
         super().__post_init__()

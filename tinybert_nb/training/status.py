@@ -8,7 +8,6 @@ __all__ = ['SILENT_AFTER', 'read_json', 'read_call', 'complete_rows', 'saved_ste
 
 # %% ../../nbs/04_training/09_status.ipynb #4063a4e9
 import json
-import math
 import platform
 import time
 from pathlib import Path
@@ -114,16 +113,6 @@ def _duration(seconds) -> str:
     return f"{int(minutes)} min {int(seconds) % 60:02d} s" if minutes >= 1 else f"{seconds:.0f} s"
 
 # %% ../../nbs/04_training/09_status.ipynb #07deb8bb
-def _best(rows, result) -> tuple[str | None, float | None]:
-    "The metric that chooses the best checkpoint, and its best value so far."
-    names = [result.get("metric"), "accuracy", "loss"]
-    metric = next((name for name in names if name and any(name in row for row in rows)), None)
-    values = [row[metric] for row in rows if metric in row and math.isfinite(row[metric])]
-    if metric and metric == result.get("metric"):
-        return metric, result["best"]
-    return metric, (min if metric == "loss" else max)(values, default=None)
-
-
 def _stage_name(folder, progress, settings) -> str:
     call = settings.get("call") or {}
     return (progress.get("stage") or settings["made_from"].get("stage") or call.get("function")
@@ -136,7 +125,7 @@ def _status_row(folder) -> dict:
                                 read_json(folder / "progress.json"), complete_rows(folder))
     dev, train = ([row for row in rows if row["split"] == split] for split in ("dev", "train"))
     state, last = run_state(folder, progress), rows[-1] if rows else {}
-    metric, best = _best(dev, read_json(folder / "result.json"))
+    chosen = read_json(folder / "result.json") or progress  # what chooses the best checkpoint
     step, total = progress.get("step", last.get("step")), progress.get("total_steps")
     done = step - progress.get("from_step", 0) if step else 0  # updates of this process
     left = (progress["seconds"] / done * (total - step)
@@ -148,7 +137,7 @@ def _status_row(folder) -> dict:
         "epoch": progress.get("epoch", last.get("epoch")), "epochs": progress.get("epochs"),
         "tokens_per_second": progress.get("tokens_per_second"), "remaining_seconds": left,
         "number_format": FORMAT_NAMES.get(progress.get("precision", "")),
-        "metric": metric, "best": best, "dev": dev[-1] if dev else None,
+        "metric": chosen.get("metric"), "best": chosen.get("best"), "dev": dev[-1] if dev else None,
         "loss": train[-1].get("loss") if train else None,
         "updated": progress.get("updated"), "resume": _advice(folder, state, progress),
     }
@@ -176,7 +165,7 @@ def status_table(rows: list[dict]) -> str:  # rows as `run_status` gives them
         updates = cell(row, "step", str) + cell(row, "total_steps", lambda n: f" of {n}")
         share = cell(row, "share", lambda share: f" ({100 * share:.0f} %)")
         metric = row["metric"]
-        latest = row["dev"][metric] if row["dev"] and metric else None
+        latest = (row["dev"] or {}).get(metric)
         lines.append([
             row["stage"], row["folder"], row["state"], updates + share,
             cell(row, "epoch", lambda epoch: f"{epoch:.2f}"),
