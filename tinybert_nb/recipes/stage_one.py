@@ -26,9 +26,9 @@ from ..models.heads import labels_of, set_base_rates
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import limit_length, load_tokenizer
-from tinybert_nb.recipes.task_data import (TaskData, add_noise, check_stage, fit_to_task,
-    inference_loader, knows_classes, load_task, planned_updates, rows_seen, training_loader,
-    width_multiple)
+from .task_data import TaskData, add_noise, check_stage, fit_to_task
+from .task_data import (inference_loader, knows_classes, load_task,
+    planned_updates, rows_seen, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
