@@ -181,8 +181,9 @@ def _frozen_row(held: HeldOut, name: str | Path, max_length: int, tuned: bool) -
     "The frozen encoder, under a linear model learnt from the training rows."
     kind, features = held.form.kind, FrozenFeatures(name, held, max_length)
     learnt, measured = features.rows(held.learnt), features.rows(held.examples)
-    model = LinearModel(kind, _outputs(held), 0.03, tuned)
-    model.fit(features(learnt), _flat(kind, [row["label"] for row in learnt[0]]))
+    targets = _flat(kind, [row["label"] for row in learnt[0]])
+    model = LinearModel(kind, _outputs(held), max(0.03, 15 / len(targets)), tuned)
+    model.fit(features(learnt), targets)
     parameters = count_parameters(features.model) + model.parameters
     labels = [row["label"] for row in measured[0]]
     return {"system": "frozen teacher", "parameters": parameters,
