@@ -1,6 +1,6 @@
 """What a smaller vocabulary costs: a student of the movie reviews, trimmed in several ways.
 
-    .venv/bin/python scripts/study_trimming.py FOLDER [--minimums 1,2,5] [--sizes 8000,6000,4000]
+    .venv/bin/python scripts/study_trimming.py FOLDER [--minimums 1,2,5] [--sizes 7900,6000,4000]
         [--seeds 0,1,2] [--ways trimmed,again,teacher] [--student tinybert-3l-192] [--tiny]
 
 Of each seed, the whole recipe is run with the whole vocabulary. Then, for each vocabulary,
@@ -101,7 +101,7 @@ class Study:
         read = compare_tokenizers(read_texts(self.test), load_tokenizer(DEFAULT_TEACHER),
                                   load_tokenizer(student), shown=0)
         return row | {"way": way, "vocabulary": " ".join(map(str, vocabulary or ("whole",))),
-                      "pieces": load_config(student).vocab_size,
+                      "vocabulary_size": load_config(student).vocab_size,
                       "tokens_per_text": read["tokens"][1] / read["texts"],
                       "changed_texts": read["changed_texts"] / read["texts"]}
 
@@ -137,7 +137,7 @@ def table(rows: list[dict]) -> str:
                  for row in some if row["seed"] in whole]
         values, differences = zip(*pairs)
         lines.append((way, vocabulary, *(f"{mean(row[name] for row in some):{form}}" for name, form
-                                         in (("pieces", ",.0f"), ("parameters", ",.0f"),
+                                         in (("vocabulary_size", ",.0f"), ("parameters", ",.0f"),
                                              ("tokens_per_text", ".1f"), ("changed_texts", ".0%"))),
                       with_spread(*mean_interval(values), ".3f"),
                       with_spread(*mean_interval(differences), "+.3f"), len(some)))
@@ -150,7 +150,7 @@ def main() -> None:
     """Run the study, and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
-    for name, default in (("minimums", "1,2,5"), ("sizes", "8000,6000,4000"), ("seeds", "0,1,2"),
+    for name, default in (("minimums", "1,2,5"), ("sizes", "7900,6000,4000"), ("seeds", "0,1,2"),
                           ("ways", ",".join(WAYS)), ("student", "tinybert-3l-192")):
         parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--tiny", action="store_true")

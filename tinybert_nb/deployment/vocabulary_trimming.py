@@ -282,7 +282,7 @@ def _card(model: str | Path, card: str | None, record: dict[str, Any]) -> str:
                                  license_name=licence.get("license_name"),
                                  base_model=source.base, library_name="transformers")
         card = f"---\n{metadata.to_yaml()}\n---\n\n# {Path(model).name}\n"
-    before, after = record["pieces"]
+    before, after = record["vocabulary"]
     return (f"{card.rstrip()}\n\n## Vocabulary\n\nAfter all that is said above, the vocabulary was "
             f"trimmed from {before:,} to {after:,} tokens, by {record['texts']:,} texts. The other "
             "weights are unchanged. A text whose tokens are all kept gets the same logits as "
@@ -314,7 +314,7 @@ def trim_vocabulary(
     after, trimmed = trimmed_tokenizer(before, kept), trimmed_model(opened, kept)
     sizes = [count_parameters(each) for each in (opened, trimmed)]
     record = compare_tokenizers(read_texts(paths, form), before, after) | {
-        "pieces": [len(counts), len(kept)], "required": len(required), "parameters": sizes,
+        "vocabulary": [len(counts), len(kept)], "required": len(required), "parameters": sizes,
         "megabytes": [count * 4 / 1e6 for count in sizes],
         "call": {"model": str(model), "texts": [*map(str, paths)], "minimum": minimum,
                  "size": size, "form": form}, **environment()}
@@ -333,7 +333,7 @@ def trim_table(
 ) -> str:  # Markdown
     "What trimming changed, as a table, and a table of words that are segmented anew."
     texts, changed = record["texts"], record["changed_texts"]
-    lines = [("tokens in the vocabulary", *(f"{each:,}" for each in record["pieces"])),
+    lines = [("tokens in the vocabulary", *(f"{each:,}" for each in record["vocabulary"])),
              ("parameters", *(f"{each:,}" for each in record["parameters"])),
              ("megabytes", *(f"{each:.1f}" for each in record["megabytes"])),
              ("tokens per text", *(f"{each / texts:.2f}" for each in record["tokens"])),
