@@ -15,7 +15,7 @@ INTRODUCTION = """\
 
 # Architecture
 
-Eleven wings, one direction. A module imports only from wings before its own, and inside its wing
+Twelve wings, one direction. A module imports only from wings before its own, and inside its wing
 only from rooms with a smaller number; a test holds it to that. A room is one notebook,
 `nbs/<nn>_<wing>/<nn>_<room>.ipynb`, which exports one module, `tinybert_nb.<wing>.<room>`.
 
@@ -32,6 +32,7 @@ RULES = """\
 * `training` is handed a step (a batch in, named loss terms out) and drives every stage with it; it
   knows no task.
 * `recipes` put these together: they take files and names, and leave run folders behind.
+* `deployment` takes a finished checkpoint and makes it smaller; it trains nothing.
 * `analysis` and `studies` read what recipes have left. Pictures and widgets are imported from
   `analysis` on; everything before runs without them.
 * `cli` turns words into calls and has no logic of its own.

@@ -32,6 +32,7 @@ _PUBLIC = {
     "distill": "tinybert_nb.recipes.task_distillation:distill",
     "distill_general": "tinybert_nb.recipes.general_distillation:distill_general",
     "augment_file": "tinybert_nb.recipes.augmented_files:augment_file",
+    "trim_vocabulary": "tinybert_nb.deployment.vocabulary_trimming:trim_vocabulary",
     "AttentionExplorer": "tinybert_nb.analysis.explorer:AttentionExplorer",
 }
 

@@ -41,6 +41,7 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "align": "tinybert_nb.cli.evaluation_commands:Align",
     "rerun": "tinybert_nb.cli.evaluation_commands:Rerun",
     "status": "tinybert_nb.cli.evaluation_commands:Status",
+    "trim": "tinybert_nb.cli.deployment_commands:Trim",
     "demo": "tinybert_nb.cli.study_commands:Demo",
     "bench": "tinybert_nb.cli.study_commands:Bench",
     "bench-augmentation": "tinybert_nb.cli.study_commands:BenchAugmentation",
@@ -80,6 +81,9 @@ OVERVIEW = {  # topic -> command -> what it does
             "Write a page that shows how teacher and student attend, and the figures behind it.",
         "rerun": "Repeat a finished run from its recorded call, and compare the histories.",
         "status": "Show progress, speed and quality of runs, and how to resume unfinished ones.",
+    },
+    "Deploy": {
+        "trim": "Keep the tokens that texts use, and cut tokenizer and embedding together.",
     },
     "Studies": {
         "demo": "The whole recipe on real movie reviews, with a table and a page of pictures.",
