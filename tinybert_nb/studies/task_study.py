@@ -100,15 +100,14 @@ class Change:
     stage_one: Scale = Scale()
     stage_two: Scale = Scale()
     texts: int = 0  # texts without labels that the student reads beside the training rows
-    soft_labels: bool = False  # pre-trained teacher in stage one, a file of the tuned one's in two
+    soft_labels: bool = False  # all that is known of the teacher is a file of its logits
 
 # %% ../../nbs/10_studies/09_task_study.ipynb #65fd7ab5
 CHANGES = {
     "defaults": Change(),
     "500 texts without labels": Change(texts=500),
     "4000 texts without labels": Change(texts=4000),
-    "soft labels from a file": Change(
-        stage_one=Scale(other={"any_teacher": True}), soft_labels=True),
+    "soft labels from a file": Change(soft_labels=True),
     "teacher: half the rate": Change(teacher=Scale(rate=0.5)),
     "teacher: twice the rate": Change(teacher=Scale(rate=2.0)),
     "teacher: twice the length": Change(teacher=Scale(length=2.0)),
@@ -174,20 +173,21 @@ def distill_changed(
 ) -> dict[str, Path]:  # system -> checkpoint folder
     "Run both stages with the change, and the baseline with as many updates."
     size = check_pair(student, load_config(taught / "best"), settings.stage_one)[0].hidden_size
-    texts = f"-texts-{change.texts}" if change.texts else ""
-    first = taught / student / f"{_folder('one', change.stage_one)}{texts}"
-    second = first / _folder("two", change.stage_two)
+    more = f"-texts-{change.texts}" if change.texts else "-soft" if change.soft_labels else ""
+    first = taught / student / f"{_folder('one', change.stage_one)}{more}"
     of_one = changed_settings(settings.stage_one, change.stage_one, task, size)
     of_two = changed_settings(settings.stage_two, change.stage_two, task, size)
-    tuned, layers = taught / "best", teacher if change.soft_labels else taught / "best"
+    layers = answers = taught / "best"
+    if change.soft_labels:  # the pre-trained teacher learns them first, for stage one
+        file = label_texts(files.train, answers, files.form, of_two.max_length).train
+        soft, of_two = (replace(each, soft_labels=(str(file),))
+                        for each in (settings.stage_two, of_two))
+        layers = stage_two(files, None, teacher, taught / "soft", soft).checkpoint
     one = stage_one(files, layers, student, first, of_one)
-    if change.soft_labels:
-        soft = label_texts(files.train, tuned, files.form, of_two.max_length).train
-        of_two = replace(of_two, soft_labels=(str(soft),))
-    both = stage_two(files, None if change.soft_labels else tuned, first / "last", second, of_two)
+    second = first / _folder("two", change.stage_two)
+    both = stage_two(files, None if change.soft_labels else answers, first / "last", second, of_two)
     made = one["updates"], both["updates"] - one["updates"]
-    start = "-pre-trained" if change.soft_labels else ""
-    alone = taught / student / f"baseline-{made[0]}-{made[1]}{start}"
+    alone = taught / student / f"baseline-{made[0]}-{made[1]}{'-soft' * change.soft_labels}"
     train_baseline(files.labelled, files.labelled, first / "start", alone, settings, made)
     return {f"{student} baseline": alone / "best", f"{student} distilled": second / "best"}
 
