@@ -45,6 +45,19 @@ def test_public_name_can_be_imported_and_modules_stay_reachable():
     assert in_fresh_process(program) == [False, True]
 
 
+def test_kinds_of_tasks_and_files_are_read_without_torch():
+    """A deployed model is used where neither torch nor transformers is installed."""
+    program = (
+        "import tinybert_nb.data.examples, tinybert_nb.data.labels\n"
+        "from tinybert_nb.data.task_form import known_kinds\n"
+        "names = [*known_kinds()]\n"
+        "print(json.dumps([names, [name for name in ('torch', 'transformers', 'sklearn', 'scipy')"
+        " if name in sys.modules]]))"
+    )
+    names, loaded = in_fresh_process(program)
+    assert len(names) == 5 and loaded == []
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'tinybert_nb' has no attribute 'no_such_name'"):
         tinybert_nb.no_such_name  # noqa: B018

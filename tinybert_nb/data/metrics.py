@@ -12,19 +12,18 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from torch import Tensor
 
-from .task_kinds import NO_LABEL
+from .task_kinds import NO_LABEL, Logits
 
 # %% ../../nbs/01_data/07_metrics.ipynb #177a9e2d
 def classification_metrics(
-    logits: Tensor | np.ndarray,  # (rows, classes)
+    logits: Logits,  # (rows, classes)
     labels: Sequence[int],  # one class a row
     positive: int | None = None,  # number of the class whose F1 is reported; None: of no class
 ) -> dict[str, float]:
     "Accuracy, macro F1 and Matthews correlation; ValueError if the numbers of rows differ."
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
     answers = np.asarray(logits).argmax(-1)
     if len(answers) != len(labels):
         raise ValueError(f"{len(answers)} answers for {len(labels)} labels")
@@ -43,10 +42,12 @@ def classification_metrics(
 
 # %% ../../nbs/01_data/07_metrics.ipynb #259c8526
 def multi_label_metrics(
-    logits: Tensor | np.ndarray,  # (rows, classes)
+    logits: Logits,  # (rows, classes)
     labels: Sequence[Sequence[float]],  # a row of 0 and 1, one a class
 ) -> dict[str, float]:
     "Micro and macro F1, and the fraction of rows whose classes are all right."
+    from sklearn.metrics import f1_score
+
     answers, gold = np.asarray(logits) > 0, np.asarray(labels) > 0.5
     f1 = {kind: float(np.nan_to_num(f1_score(gold, answers, average=kind, zero_division=np.nan)))
           for kind in ("micro", "macro")}  # nan: a class that does not occur is left out
@@ -55,10 +56,12 @@ def multi_label_metrics(
 
 # %% ../../nbs/01_data/07_metrics.ipynb #e482d46d
 def regression_metrics(
-    logits: Tensor | np.ndarray,  # (rows, 1)
+    logits: Logits,  # (rows, 1)
     labels: Sequence[float],
 ) -> dict[str, float]:
     "Pearson's and Spearman's correlation, their mean, and the mean squared error."
+    from scipy.stats import pearsonr, spearmanr
+
     answers, gold = np.asarray(logits, dtype=float)[:, 0], np.asarray(labels, dtype=float)
     constant = np.ptp(answers) == 0 or np.ptp(gold) == 0
     pearson, spearman = (0.0 if constant else float(measure(answers, gold).statistic)
@@ -68,7 +71,7 @@ def regression_metrics(
 
 # %% ../../nbs/01_data/07_metrics.ipynb #362bbf70
 def split_predictions(
-    logits: Tensor | np.ndarray,  # (words, classes), as `predict` gives them
+    logits: Logits,  # (words, classes), as `predict` gives them
     labels: Sequence[Sequence[int]],  # classes of each row's tokens, with NO_LABEL
 ) -> np.ndarray:  # (rows,) of arrays (words of the row, classes)
     "Split logits by text; ValueError if their number is not that of the words."
@@ -100,7 +103,7 @@ def entity_counts(
 
 # %% ../../nbs/01_data/07_metrics.ipynb #957cded1
 def tag_counts(
-    logits: Tensor | np.ndarray,  # (words, classes)
+    logits: Logits,  # (words, classes)
     labels: Sequence[Sequence[int]],  # classes of each row's tokens, with NO_LABEL
     names: Sequence[str],  # of the classes
 ) -> dict[str, np.ndarray]:  # metric -> (rows, 2): numerator and denominator, to be summed
@@ -118,7 +121,7 @@ def tag_counts(
 
 # %% ../../nbs/01_data/07_metrics.ipynb #b1622a94
 def tag_metrics(
-    logits: Tensor | np.ndarray,  # (words, classes), as `tag_counts` takes them
+    logits: Logits,  # (words, classes), as `tag_counts` takes them
     labels: Sequence[Sequence[int]],
     names: Sequence[str],
 ) -> dict[str, float]:

@@ -16,16 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError, TaskForm
 from .text_io import _whole_text
 from .tables import RowWriter
 from .task_kinds import (EvaluationRules, Example, Logits, TaskKind,
                                          register_kind)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 # %% ../../nbs/01_data/10_question_answering.ipynb #36288069
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def encode_questions(
     questions: Sequence[str],
     contexts: Sequence[str],
     answers: Sequence[Answers],
-    tokenizer: PreTrainedTokenizerBase,  # a fast one, which gives character offsets
+    tokenizer: "Tokenizer",  # a fast one, which gives character offsets
     max_length: int,  # tokens of a window, the question's included
     first_row: int = 0,  # number of the first row
 ) -> dict[str, list]:  # columns, with one entry for each window
@@ -344,7 +346,7 @@ class QuestionAnswering(AnswerEvaluation, TaskKind):
     def target(self, label: Any, classes: dict[str, int] | list[str]) -> Answers:
         return label
 
-    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase,
+    def encode(self, examples: list[Example], tokenizer: "Tokenizer",
                classes: dict[str, int], max_length: int,
                first_row: int = 0) -> tuple[dict[str, list], int]:
         questions, contexts, answers = ([getattr(each, name) for each in examples]

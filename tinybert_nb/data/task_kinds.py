@@ -11,14 +11,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from .task_form import KINDS, DataError, TaskForm, known_kinds, some_of
 from .tables import RowWriter
+
+if TYPE_CHECKING:  # a deployed model is used without either
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #f1d929fa
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def in_order(names: Iterable[str]) -> list[str]:
         return sorted(names)
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #f02987c7
-Logits = Tensor | np.ndarray  # lines of logits, in the order of the rows
+Logits: TypeAlias = "Tensor | np.ndarray"  # lines of logits, in the order of the rows
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #4ad40e20
 class ReadingRules:
@@ -198,7 +200,7 @@ class EncodingRules:
     more_features: dict[str, str | list[str]] = {}  # further columns on disk
     has_classes = True  # a label consists of classes
 
-    def tokenize(self, examples: list[Example], tokenizer: Tokenizer, **options: Any) -> Any:
+    def tokenize(self, examples: list[Example], tokenizer: "Tokenizer", **options: Any) -> Any:
         "Tokenize single texts or pairs, without an attention mask."
         pairs = None if examples[0].text_b is None else [each.text_b for each in examples]
         return tokenizer([each.text_a for each in examples], pairs, return_attention_mask=False,
@@ -219,7 +221,7 @@ class EncodingRules:
     def encode(
         self,
         examples: list[Example],
-        tokenizer: Tokenizer,
+        tokenizer: "Tokenizer",
         classes: dict[str, int],  # name -> class id
         max_length: int,  # tokens, special ones included
         first_row: int = 0,
@@ -233,7 +235,7 @@ class EncodingRules:
                     "row": list(range(first_row, first_row + len(examples)))}
         return columns, self.count_truncated(full, tokenizer, max_length)
 
-    def count_truncated(self, examples: list[Example], tokenizer: Tokenizer, most: int) -> int:
+    def count_truncated(self, examples: list[Example], tokenizer: "Tokenizer", most: int) -> int:
         "Count the examples that have more than `most` tokens."
         ids = self.tokenize(examples, tokenizer)["input_ids"] if examples else []
         return sum(len(each) > most for each in ids)

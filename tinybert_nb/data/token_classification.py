@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from .task_form import DataError, TaskForm
 from .text_io import text_lines
@@ -24,6 +23,9 @@ from .task_kinds import (NO_LABEL, EvaluationRules, Example, Logits, Tags,
                                          TaskKind, class_name, register_kind)
 from .metrics import split_predictions, tag_counts, tag_metrics
 from .sequence_classification import log_frequencies
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 # %% ../../nbs/01_data/09_token_classification.ipynb #a80f1afe
 def words_text(words: Sequence[str]) -> str:
@@ -173,7 +175,7 @@ class TokenClassification(TagEvaluation, TaskKind):
     def to_row(self, example: Example) -> dict:
         return {"tokens": example.text_a.split(" "), "tags": example.label}
 
-    def tokenize(self, examples: list[Example], tokenizer: Tokenizer, **options: Any) -> Any:
+    def tokenize(self, examples: list[Example], tokenizer: "Tokenizer", **options: Any) -> Any:
         return tokenizer([each.text_a.split(" ") for each in examples], is_split_into_words=True,
                          return_attention_mask=False, verbose=False, **options)
 
