@@ -22,13 +22,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpus import read_documents
 from ..data.download import teacher_source
-from ..data.examples import valid_rows
+from ..data.examples import stream_examples
 from ..data.memory import Source, as_sources
 from ..data.task_form import DataError, TaskForm, text_form
+from ..data.task_kinds import Example
 from ..files.storage import CHECKPOINT_RECORD, as_json, check_output
 from ..files.table_styles import format_table
 from ..files.terminal import note, progress_bar
-from ..models.heads import _with_activation
+from ..models.heads import with_activation
 from ..models.loading import (
     load_config, load_encoder, load_projections, save_checkpoint)
 from ..models.sizes import count_parameters
@@ -39,14 +40,14 @@ from ..training.model_card import hub_licence, stated_licence
 from ..training.runs import load_trained
 
 # %% ../../nbs/08_deployment/00_vocabulary_trimming.ipynb #3ab6f919
-def _rows(path: str | Path, form: TaskForm) -> Iterator:
-    "The rows of a source; labels are read only in tables without a header, which have them last."
+def _examples(path: str | Path, form: TaskForm) -> Iterator[Example]:
+    "The texts of a source; labels are read only in tables without a header, which have them last."
     reading, names = text_form(replace(form, classes="")), ["not read"]
     try:
-        next(valid_rows(path, names, reading))
+        next(stream_examples([path], names, reading))
     except DataError:  # perhaps text<TAB>label
-        return valid_rows(path, form=replace(form, unlabelled_rows="use"))
-    return valid_rows(path, names, reading)
+        return stream_examples([path], form=replace(form, unlabelled_rows="use"))
+    return stream_examples([path], names, reading)
 
 
 def read_texts(
@@ -59,7 +60,7 @@ def read_texts(
             for document in read_documents(path):
                 yield from document
             continue
-        for *_, example in _rows(path, form):
+        for example in _examples(path, form):
             yield from filter(None, (example.text_a, example.text_b))
 
 # %% ../../nbs/08_deployment/00_vocabulary_trimming.ipynb #18b6512a
@@ -222,7 +223,7 @@ def trimmed_model(
             raise ValueError(f"a {type(model).__name__} counts positions from its padding token, "
                              f"number {padding}, which would become {numbers.get(padding)}")
     with torch.random.fork_rng(devices=[]):  # its first weights are not used
-        trimmed = _with_activation(type(model)(_trimmed_config(model.config, numbers)))
+        trimmed = with_activation(type(model)(_trimmed_config(model.config, numbers)))
     shapes = {name: tensor.shape for name, tensor in trimmed.state_dict().items()}
     rows = torch.tensor(kept)
     trimmed.load_state_dict({

@@ -9,14 +9,14 @@ __all__ = ['predict', 'label_texts']
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.catalogue import data_folder
 from ..data.encoding import ROWS_AT_ONCE, fingerprint
-from ..data.examples import valid_rows
+from ..data.examples import stream_examples
 from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
 from ..data.task_form import TaskForm, rows_identity, text_form
@@ -48,11 +48,6 @@ def _answer(
     return rows
 
 
-def _texts_of(paths, names: list[str], form: TaskForm) -> Iterator[Example]:
-    "The texts of files, with labels that say nothing."
-    every = chain.from_iterable(valid_rows(path, names, form) for path in paths)
-    return (example for *_, example in every)
-
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #86359187
 def predict(
     model: str | Path,  # fine-tuned checkpoint folder
@@ -63,7 +58,7 @@ def predict(
     "The model's answer to each text; DataError as `read_examples`."
     config = load_config(model)
     names, reading = labels_of(config), text_form(kind_of(config, form).form)
-    examples = [*_texts_of(as_sources(texts), names, reading)]
+    examples = [*stream_examples(as_sources(texts), names, reading)]
     opened = load_classifier(model, names, problem=reading.problem).to(processes().device)
     return _answer(opened, load_tokenizer(model), examples, reading, max_length)
 
@@ -94,7 +89,7 @@ def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) 
     names = labels_of(load_config(model))
 
     def parts() -> Iterator[list[Example]]:
-        examples = _texts_of(paths, names, form)
+        examples = stream_examples(paths, names, form)
         return iter(lambda: [*islice(examples, ROWS_AT_ONCE)], [])
 
     @cache

@@ -25,7 +25,7 @@ from ..data.catalogue import DEFAULT_TEACHER
 from ..data.download import teacher_source
 from ..data.task_form import TaskForm
 from ..files.storage import refuse_pointer, atomic_folder
-from .heads import _with_activation, head_class, kind_of, labels_of
+from .heads import head_class, kind_of, labels_of, with_activation
 from .sizes import _width_name
 
 # %% ../../nbs/02_models/02_loading.ipynb #55983f22
@@ -143,7 +143,7 @@ def _open(kind, name, seed, **options):
         torch.manual_seed(seed)
         model, info = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True,
                                            **options)
-    return _with_activation(model), info
+    return with_activation(model), info
 
 
 @contextmanager

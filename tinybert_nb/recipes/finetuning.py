@@ -24,7 +24,7 @@ from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm, some_of
 from ..distillation.losses import find_loss
 from ..evaluation.predictions import predict_logits
-from ..models.heads import labels_of, set_base_rates, threshold_at_zero
+from ..models.heads import labels_of, threshold_at_zero
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import trace_forward
@@ -160,8 +160,8 @@ def finetune(
     problem = task.form.problem
     classifier = load_classifier(model, task.labels, fresh_head=True, seed=settings.seed,
                                  problem=problem)
-    if not known and settings.class_weights == "none" and (rates := task.base_rates):
-        set_base_rates(classifier, *rates)
+    if not known and settings.class_weights == "none":
+        task.begin_at_base_rates(classifier)
     step = ClassifierStep(classifier, problem, task.gold_options(settings))
     yield train_classifier(step, classifier, task, settings, out, stage, watch, phases)
 

@@ -15,20 +15,18 @@ from transformers import PreTrainedModel
 
 from ..data.batches import make_loader, row_lengths
 from ..data.encoding import row_parts
-from ..data.examples import valid_rows
 from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
-from ..data.task_form import text_form
 from ..data.task_kinds import Example, TaskKind
 from ..distillation.distiller import Distiller
 from ..distillation.token_alignment import align_rows, aligned_targets, token_spans
-from ..models.heads import labels_of, set_base_rates
+from ..models.heads import labels_of
 from ..models.loading import load_classifier, load_config
 from ..models.sizes import is_checkpoint
 from ..models.tokenizers import limit_length, load_tokenizer
 from .task_data import TaskData, add_noise, check_stage, fit_to_task
 from .task_data import (inference_loader, knows_classes, load_task,
-    planned_updates, rows_seen, training_loader, width_multiple)
+    planned_updates, rows_seen, task_examples, training_loader, width_multiple)
 from .teacher_logits import check_teacher
 from ..training.intermediate import (
     IntermediateStep, check_pair, make_pair, make_step, mean_terms, train_intermediate)
@@ -58,8 +56,8 @@ def make_student(
         new_head = settings.initialization == "random"  # otherwise it is made from the teacher's
     tokenizer = task.tokenizer if settings.vocabularies == "same" else None
     model, distiller = make_pair(student, teacher, sample, settings, load, tokenizer)
-    if new_head and (rates := task.base_rates):
-        set_base_rates(model, *rates)
+    if new_head:
+        task.begin_at_base_rates(model)
     return model, distiller
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #37bb3f1b
@@ -101,20 +99,6 @@ def load_rows(
     return task, taught
 
 # %% ../../nbs/07_recipes/07_stage_one.ipynb #79167c42
-def _examples(files: TaskFiles, labels: list[str] | None) -> Iterator[Example]:
-    "The texts of all files, in the order in which `load_task` reads them."
-    files = ensure_dev_split(files)
-    assert files.eval is not None
-    read: list[tuple] = [(files.train, files.form), (files.eval, files.form)]
-    if files.text_sources:
-        *_, first = next(valid_rows(files.train, labels, files.form))
-        texts = 1 if first.text_b is None else 2
-        form = text_form(files.unlabelled_form or files.form, texts)
-        read[1:1] = [(path, form) for path in files.text_sources]
-    for path, form in read:
-        yield from (example for *_, example in valid_rows(path, labels, form))
-
-
 def align_step(
     step: IntermediateStep,  # its targets are replaced
     files: TaskFiles,
@@ -131,7 +115,7 @@ def align_step(
 
     both = task.tokenizer, taught.tokenizer
     lengths = [limit_length(settings.max_length, tokenizer) for tokenizer in both]
-    texts = _examples(files, task.labels if task.form.kind.has_classes else None)
+    texts = task_examples(files, task.labels if task.form.kind.has_classes else None)
     alignment = align_rows(zip(ids(task), ids(taught), strict=True), texts, both, lengths)
     alignment.check()
     step.targets = aligned_targets(step.targets, alignment,
@@ -182,8 +166,8 @@ def stage_one(
     if not settings.any_teacher:
         check_teacher(teacher, taught or task, settings.precision)
     model = load_classifier(teacher, task.labels, fresh, settings.seed, task.form.problem)
-    if fresh and (rates := task.base_rates):
-        set_base_rates(model, *rates)
+    if fresh:
+        task.begin_at_base_rates(model)
     step = make_step(*make_student(student, model, task, settings), model, settings)
     if taught:
         align_step(step, files, task, taught, settings)

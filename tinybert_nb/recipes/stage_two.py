@@ -23,7 +23,7 @@ from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, DistillerStep, Term
-from ..models.heads import labels_of, set_base_rates
+from ..models.heads import labels_of
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import Trace, trace_forward
@@ -154,8 +154,8 @@ def stage_two(
                  {"settings": settings})
     problem, fresh = task.form.problem, {*labels_of(config)} != {*task.labels}
     model = load_classifier(student, task.labels, fresh, settings.seed, problem)
-    if fresh and settings.class_weights == "none" and (rates := task.base_rates):
-        set_base_rates(model, *rates)
+    if fresh and settings.class_weights == "none":
+        task.begin_at_base_rates(model)
     if not settings.soft_labels:
         own = [(one, load_task(files, load_tokenizer(one, student), settings.max_length, one,
                                settings.seed)) for one in teachers]
