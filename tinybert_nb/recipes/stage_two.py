@@ -28,10 +28,12 @@ from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
 from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
-from .task_data import check_stage, fit_to_task, knows_classes, load_task
+from .task_data import TaskData, check_stage, fit_to_task
+from .task_data import knows_classes, load_task
 from .teacher_logits import ensemble_targets, logits_of_rows, soft_targets
+from ..training.budget import usual_rate
 from ..training.runs import Inputs, identify_model, resumable
-from ..training.settings import StageTwoSettings, result_settings
+from ..training.settings import FinetuneSettings, StageTwoSettings, result_settings
 from ..training.status import read_call
 
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #0af89b49
@@ -125,6 +127,14 @@ def _names_classes(files: TaskFiles, teachers: Sequence, student) -> str | Path 
         return teachers[0]
     return student if knows_classes(student, files) else None
 
+
+def _fitted(settings: StageTwoSettings, task: TaskData, width: int, fresh: bool):
+    "The settings with length and learning rate; a pre-trained model, with a new head, has another."
+    if fresh and settings.learning_rate is None:
+        rate = usual_rate(FinetuneSettings, width, task.form.kind.training_factor)
+        settings = replace(settings, learning_rate=rate)
+    return fit_to_task(settings, task, width)
+
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")
 def stage_two(
@@ -145,14 +155,14 @@ def stage_two(
     if settings.soft_labels:  # read first, to report a bad file before a run begins
         answers, task = soft_targets(settings.soft_labels, files, task, settings.max_length,
                                      settings.soft_labels_rest, settings.soft_labels_missing)
-    settings = fit_to_task(settings, task, config.hidden_size)
+    problem, fresh = task.form.problem, {*labels_of(config)} != {*task.labels}
+    settings = _fitted(settings, task, config.hidden_size, fresh)
     yield Inputs({"stage": "stage two", "student": identify_model(student),
                   "data": task.fingerprint, **result_settings(settings),
                   "teacher": identify_model(teachers[0]) if teachers else None,
                   "soft_labels": [fingerprint(path) for path in settings.soft_labels],
                   "more_teachers": [identify_model(one) for one in teachers[1:]]},
                  {"settings": settings})
-    problem, fresh = task.form.problem, {*labels_of(config)} != {*task.labels}
     model = load_classifier(student, task.labels, fresh, settings.seed, problem)
     if fresh and settings.class_weights == "none":
         task.begin_at_base_rates(model)
