@@ -150,7 +150,7 @@ def write_graph(
     if size > _LARGEST:
         raise ValueError(f"the {name} has {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
     probe = random_batches(model, inputs, 16)[1]
-    graph, values = _Graph(model, inputs, attention), tuple(probe.values())
+    graph, values = _Graph(model, inputs, attention).eval(), tuple(probe.values())
     with plain_attention(model), torch.no_grad(), _quiet_exporter():
         more = {"output_attentions": True} if attention else {}
         outputs = [*named_outputs(model(**probe, **more))]
