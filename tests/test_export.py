@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from transformers import (
-    AlbertConfig, BertConfig, BertTokenizer, DistilBertConfig, ElectraConfig, ModernBertConfig,
+    AlbertConfig, BertConfig, DistilBertConfig, ElectraConfig, ModernBertConfig,
     RobertaConfig, RobertaTokenizer)
 
 import tinybert_nb as package
@@ -22,8 +22,8 @@ from tinybert_nb.deployment.onnx_export import (
     OnnxModel, check_graph, export_onnx, graph_inputs, import_onnx, largest_difference,
     random_batches, write_graph)
 from tinybert_nb.deployment.quantisation import (
-    answer_agreement, int8_instructions, quantise_lookups, quantise_onnx, quantise_rows,
-    quantised_table, write_quantised)
+    answer_agreement, calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
+    quantise_rows, quantised_table, write_quantised)
 from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.evaluation.predictions import answers_of, logits_of_examples, predict_logits
 from tinybert_nb.models.heads import new_student
@@ -361,6 +361,22 @@ def test_bad_texts_and_methods_are_refused(exported, tmp_path):
             quantise_onnx(folder, **options)
     with pytest.raises(ValueError, match="holds no exported model"):
         quantise_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_calibration_texts_are_not_used(exported, kind):
+    _, folder, file = exported(kind)
+    names = json.loads((folder / "export.json").read_text())["labels"]
+    form = TaskForm(problem=kind)
+    assert calibration_examples(file, [*names, "other"], form)
+    if kind == "tokens":
+        changed = file.with_name("other.conll")
+        changed.write_text(file.read_text().replace("neutral", "unheard-of"))
+        assert quantise_onnx(folder, "static", calibration=changed)["texts"] == 2
+    if kind == "single":
+        lines = "A fine film.\tunheard-of\nDull.\tpositive\n"
+        (file.parent / "rows.txt").write_text(lines)
+        assert quantise_onnx(folder, calibration=file.parent / "rows.txt")["texts"] == 2
 
 
 def test_seven_bits_are_weights_of_at_most_64(exported, tmp_path):

@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -158,6 +159,16 @@ def write_quantised(
 CALIBRATION_TEXTS = 300
 
 
+def _relabelled(example: Example, name: str) -> Example:
+    "The example with a class that the model knows: it is encoded, but never used."
+    label = example.label
+    if isinstance(label, str):
+        return replace(example, label=name)
+    if isinstance(label, tuple):  # of several classes, or of a word each
+        return replace(example, label=type(label)([name] * len(label)))
+    return example
+
+
 def calibration_examples(
     path: str | Path,  # a file of texts, or a task file
     labels: Sequence[str],  # of the model
@@ -167,11 +178,11 @@ def calibration_examples(
     "Read texts, with labels or without; DataError as `valid_rows`."
     try:
         found = [each for *_, each in valid_rows(path, labels, text_form(form))]
-    except DataError as error:
+    except DataError as error:  # perhaps text<TAB>label
         try:
-            found = read_examples(path, labels, form)
-        except DataError:
-            raise error from None
+            found = [_relabelled(each, labels[0]) for each in read_examples(path, form=form)]
+        except DataError as second:
+            raise DataError(f"{error}; read as a file with labels: {second}") from None
     return spread(found, most) if len(found) > most else found
 
 # %% ../../nbs/08_deployment/02_quantisation.ipynb #d5500822
