@@ -56,7 +56,7 @@ class Export(Table, Formed):
     to: Literal["onnx"] = "onnx"  # the format
     attention: bool = False  # attention probabilities of each layer as outputs too
     quantise: Literal["none", "dynamic", "static"] = "none"  # add an int8 graph, too
-    calibration: FilePath = None  # texts such as it will read: needed by --quantise static
+    calibration: FilePath = None  # texts such as it will read; the static method needs them
     eval: FilePath = None  # task file with labels: metric and agreement of the int8 graph
     refuse: bool = False  # write no int8 graph that loses more than the thresholds; else warn
 

@@ -43,7 +43,7 @@ def import_onnx(*names: str) -> list[Any]:  # the modules, or what they define
         raise ImportError(f"ONNX graphs need packages that are not installed ({error}): "
                           "pip install 'tinybert_nb[onnx]'") from error
 
-
+# %% ../../nbs/08_deployment/01_onnx_export.ipynb #c50be575
 def graph_inputs(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

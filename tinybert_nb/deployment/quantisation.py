@@ -271,8 +271,8 @@ def _keep(folder: Path, exported: dict[str, Any], record: dict[str, Any]) -> Non
     card = path.read_text(encoding="utf-8").partition(title)[0].rstrip()
     with atomic_file(path) as unfinished:
         unfinished.write_text(
-            f"{card}\n{title}\n`onnx/model_quantized.onnx` has int8 matrices, with a scale for each "
-            "column, and int8 tables, with a scale for each row.\n\n"
+            f"{card}\n{title}\n`onnx/model_quantized.onnx` has int8 matrices, with a scale for "
+            "each column, and int8 tables, with a scale for each row.\n\n"
             f"{quantised_table(record)}\n", encoding="utf-8", newline="\n")
 
 
@@ -312,14 +312,16 @@ def quantise_onnx(
     plain, target = folder / "onnx/model.onnx", folder / "onnx/model_quantized.onnx"
     if not exported or not plain.is_file():
         raise ValueError(f"{folder} holds no exported model: `export_onnx` writes one")
-    rows, has = _encoded(folder, exported, {"calibration": calibration, "eval": eval},
-                         form), int8_instructions()
-    record = {"method": method, "int8_instructions": has, "reduce_range":
-              has not in INT8_INSTRUCTIONS if reduce_range is None else reduce_range}
+    has, sources = int8_instructions(), {"calibration": calibration, "eval": eval}
+    rows = _encoded(folder, exported, sources, form)
+    if reduce_range is None:
+        reduce_range = has not in INT8_INSTRUCTIONS
+    record: dict[str, Any] = {"method": method, "int8_instructions": has,
+                              "reduce_range": reduce_range}
     with TemporaryDirectory() as place:
         made = Path(place) / "model.onnx"
         record["tables"] = write_quantised(plain, made, method, rows.get("calibration", ()),
-                                           record["reduce_range"])
+                                           reduce_range)
         record["megabytes"] = [each.stat().st_size / 1e6 for each in (plain, made)]
         if rows:
             kind, tokenizer = kind_of(load_config(folder), form), load_tokenizer(folder)

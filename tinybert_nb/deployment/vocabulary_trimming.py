@@ -288,8 +288,8 @@ def _begun_card(model: str | Path, card: str | None) -> str:
 def _card(model: str | Path, card: str | None, record: dict[str, Any]) -> str:
     "The model's card, or a new one, with a section on the vocabulary."
     before, after = record["vocabulary"]
-    return (f"{_begun_card(model, card).rstrip()}\n\n## Vocabulary\n\nAfter all that is said above, "
-            f"the vocabulary was trimmed from {before:,} to {after:,} tokens, by "
+    return (f"{_begun_card(model, card).rstrip()}\n\n## Vocabulary\n\nAfter all that is said "
+            f"above, the vocabulary was trimmed from {before:,} to {after:,} tokens, by "
             f"{record['texts']:,} texts. The other weights are unchanged. A text whose tokens are "
             "all kept gets the same logits as before; other texts are read as more and smaller "
             "tokens.\n")
