@@ -74,8 +74,9 @@ class Export(Table, Formed):
         from tinybert_nb.deployment.quantisation import quantise_onnx, quantised_table
 
         record = export_onnx(self.checkpoint, self.out, self.attention)
-        show(f"onnx/model.onnx: {record['megabytes']:.1f} MB, operator set {record['opset']}, at "
-             f"most {record['difference']:.0e} from PyTorch's logits\nexported model: {self.out}")
+        show(f"onnx/model.onnx: {record['megabytes']:.1f} MB, operator set {record['opset']}; "
+             f"its outputs differ from PyTorch's by up to {record['difference']:.1e}\n"
+             f"exported model: {self.out}")
         if self.quantise != "none":
             record["quantisation"] = quantise_onnx(
                 self.out, self.quantise, self.calibration, self.eval, self.form, self.refuse)

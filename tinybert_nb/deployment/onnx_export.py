@@ -262,7 +262,7 @@ def _onnx_card(card: str, record: dict[str, Any]) -> str:
     names = ", ".join(f"`{name}`" for name in record["inputs"])
     return (f"{card.rstrip()}\n\n## ONNX\n\n`onnx/model.onnx` (operator set {record['opset']}, "
             f"float32) takes {names}, each int64, (batch, length), and gives {outputs}. On random "
-            f"batches its outputs differ from PyTorch's by at most {record['difference']:.0e}.\n")
+            f"batches its outputs differ from PyTorch's by up to {record['difference']:.1e}.\n")
 
 
 def _opened(checkpoint: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

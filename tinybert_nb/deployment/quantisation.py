@@ -264,6 +264,14 @@ def quantised_table(
             f"{record['int8_instructions']}")
 
 # %% ../../nbs/08_deployment/02_quantisation.ipynb #f96cc506
+def _record_of(folder: Path) -> dict[str, Any]:
+    "The record of an exported folder; ValueError for another folder."
+    exported = read_json(folder / "export.json")
+    if not exported or not (folder / "onnx/model.onnx").is_file():
+        raise ValueError(f"{folder} holds no exported model: `export_onnx` writes one")
+    return exported
+
+
 def _keep(folder: Path, exported: dict[str, Any], record: dict[str, Any]) -> None:
     "Add the record to export.json, and a section to the model card, in place of earlier ones."
     write_json(folder / "export.json", exported | {"quantisation": record})
@@ -307,11 +315,8 @@ def quantise_onnx(
     reduce_range: bool | None = None,  # weights of 7 bits; None: where this machine needs them
 ) -> dict[str, Any]:  # the record; for pairs of values, float32 and int8
     "Add an int8 graph to an exported folder; ValueError, or DataError for texts, if impossible."
-    folder = Path(folder)
-    exported = read_json(folder / "export.json")
+    folder, exported = Path(folder), _record_of(Path(folder))
     plain, target = folder / "onnx/model.onnx", folder / "onnx/model_quantized.onnx"
-    if not exported or not plain.is_file():
-        raise ValueError(f"{folder} holds no exported model: `export_onnx` writes one")
     has, sources = int8_instructions(), {"calibration": calibration, "eval": eval}
     rows = _encoded(folder, exported, sources, form)
     if reduce_range is None:
@@ -324,10 +329,10 @@ def quantise_onnx(
                                            reduce_range)
         record["megabytes"] = [each.stat().st_size / 1e6 for each in (plain, made)]
         if rows:
-            kind, tokenizer = kind_of(load_config(folder), form), load_tokenizer(folder)
             record |= compare_graphs(
                 [OnnxModel(plain), OnnxModel(made)], rows.get("eval") or rows["calibration"],
-                tokenizer, kind, exported["labels"], labelled="eval" in rows)
+                load_tokenizer(folder), kind_of(load_config(folder), form), exported["labels"],
+                labelled="eval" in rows)
             record["measured_on"] = _place_of(calibration if eval is None else eval)
         said = quantisation_losses(record)
         if refuse and said:
