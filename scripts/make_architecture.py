@@ -32,7 +32,8 @@ RULES = """\
 * `training` is handed a step (a batch in, named loss terms out) and drives every stage with it; it
   knows no task.
 * `recipes` put these together: they take files and names, and leave run folders behind.
-* `deployment` takes a finished checkpoint and makes it smaller; it trains nothing.
+* `deployment` takes a finished checkpoint, makes it smaller or writes it for other runtimes, and
+  trains nothing.
 * `analysis` and `studies` read what recipes have left. Pictures and widgets are imported from
   `analysis` on; everything before runs without them.
 * `cli` turns words into calls and has no logic of its own.

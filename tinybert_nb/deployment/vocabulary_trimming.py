@@ -272,22 +272,28 @@ def _read_beside(source: str | Path) -> dict[str, str]:
             for path in Path(source).glob(pattern) if path.is_file()}
 
 
-def _card(model: str | Path, card: str | None, record: dict[str, Any]) -> str:
-    "The model's card, or a new one with its licence and origin, and a section on the vocabulary."
-    if card is None:
-        from huggingface_hub import ModelCardData
+def _begun_card(model: str | Path, card: str | None) -> str:
+    "The model's card, or a new one with its licence and origin."
+    if card is not None:
+        return card
+    from huggingface_hub import ModelCardData
 
-        source = ModelSource("first weights", str(model))
-        licence = hub_licence([stated_licence(source.place)])
-        metadata = ModelCardData(license=licence["license"], tags=["tinybert_nb"],
-                                 license_name=licence.get("license_name"),
-                                 base_model=source.base, library_name="transformers")
-        card = f"---\n{metadata.to_yaml()}\n---\n\n# {Path(model).name}\n"
+    source = ModelSource("first weights", str(model))
+    licence = hub_licence([stated_licence(source.place)])
+    metadata = ModelCardData(license=licence["license"], tags=["tinybert_nb"],
+                             license_name=licence.get("license_name"),
+                             base_model=source.base, library_name="transformers")
+    return f"---\n{metadata.to_yaml()}\n---\n\n# {Path(model).name}\n"
+
+
+def _card(model: str | Path, card: str | None, record: dict[str, Any]) -> str:
+    "The model's card, or a new one, with a section on the vocabulary."
     before, after = record["vocabulary"]
-    return (f"{card.rstrip()}\n\n## Vocabulary\n\nAfter all that is said above, the vocabulary was "
-            f"trimmed from {before:,} to {after:,} tokens, by {record['texts']:,} texts. The other "
-            "weights are unchanged. A text whose tokens are all kept gets the same logits as "
-            "before; other texts are read as more and smaller tokens.\n")
+    return (f"{_begun_card(model, card).rstrip()}\n\n## Vocabulary\n\nAfter all that is said "
+            f"above, the vocabulary was trimmed from {before:,} to {after:,} tokens, by "
+            f"{record['texts']:,} texts. The other weights are unchanged. A text whose tokens are "
+            "all kept gets the same logits as before; other texts are read as more and smaller "
+            "tokens.\n")
 
 # %% ../../nbs/08_deployment/00_vocabulary_trimming.ipynb #51935e8e
 def _opened(model: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
