@@ -410,6 +410,20 @@ class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules):
     def __init__(self, form: TaskForm = TaskForm()):
         self.form = form
 
+    def answered_rows(
+        self,
+        examples: Sequence[Example],
+        answers: Sequence,  # of `answers`, in the order of the examples
+        logits: Logits,
+        names: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        "Rows of a task file: the texts with a model's answers, and its logits where each has some."
+        rows = [self.to_row(self.answered(*each)) for each in zip(examples, answers)]
+        if len(logits) == len(examples) and not self.of_words:
+            for row, numbers in zip(rows, logits.tolist()):
+                row["logits"] = dict(zip(names, numbers))
+        return rows
+
 # %% ../../nbs/01_data/06_task_kinds.ipynb #1aaaba24
 def register_kind(kind: type[TaskKind]) -> type[TaskKind]:
     """Class decorator that makes a kind known by its `problem`; ValueError for a name in use.
