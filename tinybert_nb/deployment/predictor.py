@@ -115,7 +115,7 @@ def usable_cores(
     has_affinity = hasattr(os, "sched_getaffinity")
     return max(1, min(most, len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1))
 
-# %% ../../nbs/08_deployment/03_predictor.ipynb #1dd7c8bc
+# %% ../../nbs/08_deployment/03_predictor.ipynb #6c555b28
 class OnnxModel:
     "A graph in ONNX Runtime; ImportError without it, ValueError for a file that is no graph."
 
@@ -134,6 +134,7 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads, options.log_severity_level = 1, 4  # what fails is raised
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options,
                                                         providers=["CPUExecutionProvider"])
