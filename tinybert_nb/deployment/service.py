@@ -20,10 +20,10 @@ from ..data.task_form import DataError
 from .predictor import Predictor
 from ..files.terminal import log_line
 
-# %% ../../nbs/08_deployment/04_service.ipynb #8b8a604e
+# %% ../../nbs/08_deployment/04_service.ipynb #99aec3c6
 @dataclass(frozen=True)
 class ServiceLimits:
-    "What a request may ask for, and how much may wait; ValueError for a limit that is not positive."
+    "What a request may ask for, and how much may wait; ValueError for a limit of 0 or less."
 
     body_bytes: int = 1 << 20  # size of a request (else 413)
     request_texts: int = 256  # texts of a request (else 422)
