@@ -34,6 +34,7 @@ _PUBLIC = {
     "augment_file": "tinybert_nb.recipes.augmented_files:augment_file",
     "trim_vocabulary": "tinybert_nb.deployment.vocabulary_trimming:trim_vocabulary",
     "export": "tinybert_nb.deployment.onnx_export:export_onnx",
+    "Predictor": "tinybert_nb.deployment.predictor:Predictor",
     "AttentionExplorer": "tinybert_nb.analysis.explorer:AttentionExplorer",
 }
 

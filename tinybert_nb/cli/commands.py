@@ -43,6 +43,8 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "status": "tinybert_nb.cli.evaluation_commands:Status",
     "trim": "tinybert_nb.cli.deployment_commands:Trim",
     "export": "tinybert_nb.cli.deployment_commands:Export",
+    "predict": "tinybert_nb.cli.deployment_commands:Predict",
+    "serve": "tinybert_nb.cli.deployment_commands:Serve",
     "demo": "tinybert_nb.cli.study_commands:Demo",
     "bench": "tinybert_nb.cli.study_commands:Bench",
     "bench-augmentation": "tinybert_nb.cli.study_commands:BenchAugmentation",
@@ -86,6 +88,8 @@ OVERVIEW = {  # topic -> command -> what it does
     "Deploy": {
         "trim": "Keep the tokens that texts use, and cut tokenizer and embedding together.",
         "export": "Export a checkpoint to ONNX, compared with PyTorch, and quantise it to int8.",
+        "predict": "Answer texts of files or of a pipe: a line of JSON for each, in order.",
+        "serve": "Answer texts over HTTP, with limits on size, number and time of requests.",
     },
     "Studies": {
         "demo": "The whole recipe on real movie reviews, with a table and a page of pictures.",

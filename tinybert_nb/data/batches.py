@@ -9,7 +9,6 @@ __all__ = ['MASKED_LOGIT', 'LengthGroupedSampler', 'padding_fraction', 'pad_batc
 # %% ../../nbs/01_data/15_batches.ipynb #fe033e8e
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from .task_form import DataError
-from .task_kinds import NO_LABEL
+from .task_kinds import NO_LABEL, pad_rows, round_lengths
 
 # %% ../../nbs/01_data/15_batches.ipynb #a4c8f5b7
 def _budget_cuts(lengths: np.ndarray, tokens: int) -> list[int]:
@@ -98,13 +97,6 @@ def padding_fraction(
     return float(1 - sum(lengths[row] for batch in batches for row in batch) / places)
 
 # %% ../../nbs/01_data/15_batches.ipynb #7e28af71
-def _widths(lengths, multiple_of: int, limit: int | None):
-    "Round lengths up to a multiple, but not above the limit."
-    rounded = -(-lengths // multiple_of) * multiple_of
-    most = np.iinfo(np.int32).max  # no limit, in effect; some tokenizers have 10**30
-    return np.maximum(lengths, np.minimum(rounded, min(limit or most, most)))
-
-
 def pad_batch(
     rows: list[dict],  # as from `encode_examples`
     pad_token_id: int = 0,  # the tokenizer's padding token
@@ -112,25 +104,12 @@ def pad_batch(
     limit: int | None = None,  # but not above this
 ) -> dict[str, torch.Tensor]:
     """Pad rows on the right to the longest of them and stack them as int64 tensors."""
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    filled = np.arange(_widths(lengths.max(), multiple_of, limit)) < lengths[:, None]
-
-    def padded(name, filler):
-        places = np.full(filled.shape, filler, dtype=np.int64)
-        tokens = chain.from_iterable(row[name] for row in rows)
-        places[filled] = np.fromiter(tokens, dtype=np.int64)
-        return torch.from_numpy(places)
-
-    batch = {"input_ids": padded("input_ids", pad_token_id),
-             "attention_mask": torch.from_numpy(filled.astype(np.int64))}
-    if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = padded("token_type_ids", 0)
-    of_pieces = isinstance(rows[0]["label"], list) and "begins" not in rows[0] and isinstance(
-        rows[0]["label"][0], int)
-    batch["labels"] = (padded("label", NO_LABEL) if of_pieces else
-                       torch.tensor([row["label"] for row in rows]))
-    if of_pieces:  # a mean over words weights each text by its number of words
+    arrays = pad_rows(rows, pad_token_id, multiple_of, limit)
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if "labels" in batch:  # a mean over words weights each text by its number of words
         batch["weight"] = (batch["labels"] != NO_LABEL).sum(-1)
+    else:
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
     batch["row"] = torch.tensor([row["row"] for row in rows])
     return batch
 
@@ -166,7 +145,7 @@ def make_loader(
     if multiple_of < 1:
         raise DataError(f"multiple_of is {multiple_of}; it must be at least 1")
     width = {"multiple_of": multiple_of, "limit": tokenizer.model_max_length}
-    widths = _widths(row_lengths(rows), **width)[:len(rows) // versions]
+    widths = round_lengths(row_lengths(rows), **width)[:len(rows) // versions]
     sampler = LengthGroupedSampler(widths, batch_size, seed, tokens=tokens, versions=versions)
     padding = partial(pad_batch, pad_token_id=tokenizer.pad_token_id, **width)
     return DataLoader(rows, batch_sampler=sampler, collate_fn=padding, pin_memory=pin_memory,

@@ -228,11 +228,11 @@ def _write_encoded(path, text: str, tokenizer, classes, max_length: int, folder:
           progress_bar(desc="encoding", unit=" rows", delay=2, leave=False) as progress):
         made = Path(place) / "made"
         made.mkdir()
-        with ArrowWriter(path=str(made / "rows.arrow"),
-                         features=_features(tokenizer, kind)) as writer:
+        features = _features(tokenizer, kind)
+        with ArrowWriter(path=str(made / "rows.arrow"), features=features) as writer:
             while chunk := list(islice(examples, 1000)):
                 encoded, longer = kind.encode(chunk, tokenizer, classes, max_length, rows)
-                writer.write_batch(encoded)
+                writer.write_batch({name: encoded[name] for name in features})
                 _count_unknown(unknown, encoded, chunk, tokenizer)
                 rows += len(encoded["row"])
                 counts["cut"] += longer

@@ -18,6 +18,7 @@ from .task_form import DataError, TaskForm, some_of
 from .task_kinds import Tags
 from .task_kinds import Example, label_classes
 from .formats import located_rows
+from .text_io import STANDARD_INPUT
 
 # %% ../../nbs/01_data/12_examples.ipynb #283dd470
 def _fault(texts: Iterable, label, labels) -> str | None:
@@ -57,6 +58,8 @@ def valid_rows(
         except DataError as error:
             found["bad"] += 1
             shown += [f"{where}: {error}"] if found["bad"] <= 10 else []
+            if str(path) == STANDARD_INPUT and form.bad_rows != "skip":
+                break  # a pipe may never end
             continue
         if form.bad_rows == "skip" or not shown:
             found["good"] += 1

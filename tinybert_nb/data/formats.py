@@ -16,7 +16,8 @@ from typing import Any
 
 from .task_form import DataError, TaskForm, TextForm, find_columns
 from .task_form import _is_position, some_of
-from .text_io import _open, _whole_text, content_name, text_lines
+from .text_io import STANDARD_INPUT, _open, _whole_text
+from .text_io import content_name, text_lines
 from .tables import (
     _EMPTY, RowWriter, _csv_rows, _delimiter, _tab_rows, table_writer)
 from .task_kinds import TaskKind
@@ -147,6 +148,30 @@ def open_dataset(
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         raise DataError(f"{source!r} could not be loaded as a data set ({reason})") from error
 
+# %% ../../nbs/01_data/11_formats.ipynb #3f1b1a00
+def _piped_rows(source, form: TaskForm):
+    "Yield (line, row, fault) of standard input: JSON objects if the first line is one, or texts."
+    lines = text_lines(source, form.encoding)
+    first = [*islice(lines, 1)]
+    as_json = bool(first) and (first[0][0] or "").lstrip().startswith("{")
+    for number, (line, fault) in enumerate(chain(first, lines), start=1):
+        row: dict | None = None
+        if line is not None and as_json:
+            row, fault = _json_object(line)
+        elif line is not None:
+            row, fault = (_plain_row(line, form), None) if line.strip() else (None, _EMPTY)
+        yield number, row, fault
+
+
+def _plain_row(line: str, form: TaskForm) -> dict:
+    "A line of text as a row: its words, or its cells, under the names that the kind expects."
+    kind: TaskKind = form.kind
+    if kind.of_words:
+        return {0: line.split()}
+    named = kind.with_columns(_piped_rows)
+    names = (named.text, named.text_b) if kind.texts == 2 else range(line.count("\t") + 1)
+    return dict(zip(names, line.split("\t")))
+
 # %% ../../nbs/01_data/11_formats.ipynb #7f8c3c52
 _READERS = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".json": _json_rows,
             ".parquet": _parquet_rows}
@@ -160,6 +185,8 @@ def reader_of(
 
     Returns a function of source and form that yields (line, row, fault).
     """
+    if str(source) == STANDARD_INPUT:
+        return _piped_rows
     if _DATASET.fullmatch(str(source)) and not Path(source).exists():
         return _dataset_rows
     kind: TaskKind = form.kind

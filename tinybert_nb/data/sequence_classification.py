@@ -192,6 +192,9 @@ class ClassSetEvaluation(EvaluationRules):
         return {row: tuple(name for name, logit in zip(names, each) if logit > 0)
                 for row, each in enumerate(np.asarray(logits))}
 
+    def probabilities(self, logits: Logits) -> np.ndarray:
+        return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=float)))
+
 # %% ../../nbs/01_data/08_sequence_classification.ipynb #2bb4e439
 @register_kind
 class SeveralClasses(ClassSetEvaluation, TaskKind):

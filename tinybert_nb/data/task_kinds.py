@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['NO_LABEL', 'Logits', 'MODEL_INPUTS', 'Example', 'Tags', 'class_name', 'label_classes', 'in_order', 'ReadingRules',
-           'ExampleRules', 'ModelRules', 'EncodingRules', 'EvaluationRules', 'TaskKind', 'register_kind']
+           'ExampleRules', 'ModelRules', 'EncodingRules', 'round_lengths', 'pad_rows', 'lines_by_row', 'ResultRules',
+           'EvaluationRules', 'TaskKind', 'register_kind']
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #26614126
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -86,6 +88,7 @@ class ReadingRules:
     augmented_texts = -1  # the columns before this one are augmented: all but the label
     takes_provenance = True  # augmented rows may have one more column
     one_class = False  # a text has exactly one class, and each class one logit
+    texts = 0  # of a row: 1, or 2 where a second one is needed; 0: a text or a pair
 
     def with_columns(self, reader: Callable) -> TaskForm:
         "The form with the usual columns of a reader's files, where it names none."
@@ -233,7 +236,12 @@ class EncodingRules:
         columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
         columns |= {"label": self.targets(examples, classes, encoded), "length": lengths,
                     "row": list(range(first_row, first_row + len(examples)))}
+        columns |= self.columns_in_memory(examples, encoded)
         return columns, self.count_truncated(full, tokenizer, max_length)
+
+    def columns_in_memory(self, examples: list[Example], encoded: Any) -> dict[str, list]:
+        "Columns that rows have in memory only, not on disk."
+        return {}
 
     def count_truncated(self, examples: list[Example], tokenizer: "Tokenizer", most: int) -> int:
         "Count the examples that have more than `most` tokens."
@@ -248,11 +256,98 @@ class EncodingRules:
         "Whether line after line of logits is of the same text, word or token."
         return self.logit_counts(rows) == self.logit_counts(others)
 
-# %% ../../nbs/01_data/06_task_kinds.ipynb #44cef1bf
-class EvaluationRules:
-    "How predictions are measured."
+# %% ../../nbs/01_data/06_task_kinds.ipynb #bf9b8804
+def round_lengths(
+    lengths: Any,  # a number or an array
+    multiple_of: int,
+    limit: int | None,  # not above this; None: no limit
+) -> Any:  # as lengths
+    "Round lengths up to a multiple, but not above the limit."
+    rounded = -(-lengths // multiple_of) * multiple_of
+    most = np.iinfo(np.int32).max  # no limit, in effect; some tokenizers have 10**30
+    return np.maximum(lengths, np.minimum(rounded, min(limit or most, most)))
+
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #bd55f893
+def pad_rows(
+    rows: Sequence[dict],  # encoded
+    pad_token_id: int = 0,  # the tokenizer's padding token
+    multiple_of: int = 1,  # the width is rounded up to a multiple of this
+    limit: int | None = None,  # but not above this
+) -> dict[str, np.ndarray]:  # (batch, length) each, int64
+    "Pad rows on the right to the longest of them; labels too, where each token has one."
+    lengths = np.array([len(row["input_ids"]) for row in rows])
+    filled = np.arange(round_lengths(lengths.max(), multiple_of, limit)) < lengths[:, None]
+
+    def padded(name, filler):
+        places = np.full(filled.shape, filler, dtype=np.int64)
+        tokens = chain.from_iterable(row[name] for row in rows)
+        places[filled] = np.fromiter(tokens, dtype=np.int64)
+        return places
+
+    batch = {"input_ids": padded("input_ids", pad_token_id),
+             "attention_mask": filled.astype(np.int64)}
+    if "token_type_ids" in rows[0]:
+        batch["token_type_ids"] = padded("token_type_ids", 0)
+    label = rows[0]["label"]
+    if isinstance(label, list) and label and "begins" not in rows[0] and isinstance(label[0], int):
+        batch["labels"] = padded("label", NO_LABEL)
+    return batch
+
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #e39273b3
+def lines_by_row(
+    logits: Any,  # (batch, classes) or (batch, length, classes), of NumPy or torch
+    batch: Mapping[str, Any],  # attention_mask, and labels where each token has one
+) -> list:  # for each row (its lines, classes)
+    "The lines of logits of each row: of the text, of its words, or of all its tokens."
+    if logits.ndim == 2:
+        return [logits[row:row + 1] for row in range(len(logits))]
+    labels = batch.get("labels")
+    of_words = labels is not None and labels.shape == logits.shape[:2]
+    chosen: Any = labels != NO_LABEL if of_words else batch["attention_mask"] != 0
+    return [lines[positions] for lines, positions in zip(logits, chosen)]
+
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #ccd86174
+class ResultRules:
+    "What a program is told of predictions."
 
     form: TaskForm
+    softmax: bool  # as in `ModelRules`
+    one_class: bool  # as in `ReadingRules`
+
+    def probabilities(self, logits: Logits) -> np.ndarray | None:
+        "The probability of each class in each line of logits; None: the logits give none."
+        if not self.softmax:
+            return None
+        numbers = np.asarray(logits, dtype=float)
+        powers = np.exp(numbers - numbers.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    def results(
+        self,
+        examples: Sequence[Example],
+        answers: Sequence,  # of `answers`, in the order of the examples
+        logits: Logits,
+        rows: Sequence[dict],  # encoded in memory
+        names: Sequence[str],
+    ) -> list[dict[str, Any]]:  # of JSON types
+        "What a program is told of each example: the label, and the probabilities if any."
+        found: list[dict[str, Any]] = [
+            {"label": [*each] if isinstance(each, tuple) else each} for each in answers]
+        probabilities = self.probabilities(logits)
+        if probabilities is not None:
+            for result, numbers in zip(found, probabilities.tolist()):
+                if self.one_class:
+                    result["probability"] = max(numbers)
+                result["probabilities"] = dict(zip(names, numbers))
+        return found
+
+# %% ../../nbs/01_data/06_task_kinds.ipynb #44cef1bf
+class EvaluationRules(ResultRules):
+    "How predictions are measured."
+
     smaller_is_better: tuple[str, ...] = ()  # metrics of errors
     discrete = True  # two predictions are the same, or are not
 
@@ -314,6 +409,20 @@ class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules):
 
     def __init__(self, form: TaskForm = TaskForm()):
         self.form = form
+
+    def answered_rows(
+        self,
+        examples: Sequence[Example],
+        answers: Sequence,  # of `answers`, in the order of the examples
+        logits: Logits,
+        names: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        "Rows of a task file: the texts with a model's answers, and its logits where each has some."
+        rows = [self.to_row(self.answered(*each)) for each in zip(examples, answers)]
+        if len(logits) == len(examples) and not self.of_words:
+            for row, numbers in zip(rows, logits.tolist()):
+                row["logits"] = dict(zip(names, numbers))
+        return rows
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #1aaaba24
 def register_kind(kind: type[TaskKind]) -> type[TaskKind]:

@@ -135,6 +135,20 @@ class TagEvaluation(EvaluationRules):
         return {row: tuple(names[best] for best in each.argmax(-1))
                 for row, each in enumerate(split_predictions(logits, labels))}
 
+    def results(self, examples: Sequence[Example], answers: Sequence, logits: Logits,
+                rows: Sequence[dict], names: Sequence[str]) -> list[dict[str, Any]]:
+        "The words with their tags and the tags' probabilities; None for words cut off."
+        found, numbers = [], np.asarray(self.probabilities(logits))
+        lines = split_predictions(numbers, self.row_labels(rows))
+        for example, tags, each, row in zip(examples, answers, lines, rows):
+            words = example.text_a.split(" ")
+            seen = [word for word in row["words"] if word is not None]
+            known = dict(zip(seen, zip(tags, each.max(-1).tolist())))
+            tagged = [known.get(place, (None, None)) for place in range(len(words))]
+            found.append({"tokens": words, "tags": [tag for tag, _ in tagged],
+                          "probabilities": [number for _, number in tagged]})
+        return found
+
     def reorder(self, label: Any, order: Sequence[int]) -> Any:
         return [one if one == NO_LABEL else order.index(one) for one in label]
 
@@ -145,7 +159,7 @@ class TokenClassification(TagEvaluation, TaskKind):
 
     problem, pipeline = "tokens", "token-classification"
     auto_class = "AutoModelForTokenClassification"
-    linear_model, training_factor, of_words = "LogisticRegression", 2.0, True
+    linear_model, training_factor, of_words, texts = "LogisticRegression", 2.0, True, 1
     readers = {"": _word_rows}
     writers = {_word_rows: RowWriter(_word_lines)}
     takes_provenance = False
@@ -185,6 +199,10 @@ class TokenClassification(TagEvaluation, TaskKind):
     def targets(self, examples: list[Example], classes: dict[str, int], encoded: Any) -> list:
         return [align_word_labels(self.target(example.label, classes), encoded.word_ids(number))
                 for number, example in enumerate(examples)]
+
+    def columns_in_memory(self, examples: list[Example], encoded: Any) -> dict[str, list]:
+        every = map(encoded.word_ids, range(len(examples)))
+        return {"words": [[*dict.fromkeys(words)] for words in every]}  # that have a token
 
     def base_rates(self, labels: Sequence, count: int) -> tuple[list[float], float]:
         return log_frequencies(_classes(labels), count), 1.0

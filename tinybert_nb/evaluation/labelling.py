@@ -40,13 +40,8 @@ def _answer(
 ) -> list[dict]:
     "Rows of a task file: the texts, with the model's answers and logits."
     logits, encoded = logits_of_examples(model, tokenizer, examples, form, max_length)
-    answers, names = answers_of(model, logits, encoded, form), labels_of(model.config)
-    rows = [form.kind.to_row(form.kind.answered(*each)) for each in zip(examples, answers)]
-    if len(logits) == len(examples) and not form.kind.of_words:
-        for row, numbers in zip(rows, logits.tolist()):
-            row["logits"] = dict(zip(names, numbers))
-    return rows
-
+    answers = answers_of(model, logits, encoded, form)
+    return form.kind.answered_rows(examples, answers, logits, labels_of(model.config))
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #86359187
 def predict(

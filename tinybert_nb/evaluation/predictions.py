@@ -19,8 +19,7 @@ from ..data.batches import make_loader
 from ..data.encoding import encode_examples
 from ..data.labels import label_names
 from ..data.task_form import TaskForm
-from ..data.task_kinds import MODEL_INPUTS, Example
-from ..data.task_kinds import NO_LABEL
+from ..data.task_kinds import MODEL_INPUTS, Example, lines_by_row
 from ..models.heads import kind_of, labels_of, logits_of
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import limit_length, load_tokenizer
@@ -40,7 +39,7 @@ def predict_logits(
     for batch in loader:
         inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
         logits = _logits(model, inputs).float().cpu()
-        found.update(zip(batch["row"].tolist(), _by_row(logits, batch)))
+        found.update(zip(batch["row"].tolist(), lines_by_row(logits, batch)))
     model.train(was_training)
     return torch.cat([found[row] for row in sorted(found)]).clone()
 
@@ -51,15 +50,6 @@ def _logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     if logits is None:
         raise ValueError(f"a {type(model).__name__} has no head that gives logits")
     return logits
-
-
-def _by_row(logits, batch) -> list[Tensor]:  # each (predictions of the row, classes)
-    "The logits of each text, of its words, or of all its positions."
-    if logits.dim() == 2:
-        return list(logits.split(1))
-    of_words = batch["labels"].shape == logits.shape[:2]
-    chosen = (batch["labels"] != NO_LABEL) if of_words else batch["attention_mask"].bool()
-    return [row_logits[positions] for row_logits, positions in zip(logits, chosen)]
 
 # %% ../../nbs/05_evaluation/00_predictions.ipynb #aa0b6999
 def logit_metrics(

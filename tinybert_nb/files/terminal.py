@@ -15,9 +15,10 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tqdm import tqdm
+if TYPE_CHECKING:  # a deployed model is used without it
+    from tqdm import tqdm
 
 # %% ../../nbs/00_files/00_terminal.ipynb #b5731ec7
 def in_notebook() -> bool:
@@ -28,7 +29,11 @@ def in_notebook() -> bool:
 # %% ../../nbs/00_files/00_terminal.ipynb #796a0b9b
 def log_line(message: str) -> None:
     "Write a line beside progress bars: to standard error, in a notebook to the cell's output."
-    tqdm.write(message, file=sys.stdout if in_notebook() else sys.stderr)
+    stream, bars = sys.stdout if in_notebook() else sys.stderr, sys.modules.get("tqdm")
+    if bars is None:  # so there is no bar
+        print(message, file=stream, flush=True)
+    else:
+        bars.tqdm.write(message, file=stream)
 
 # %% ../../nbs/00_files/00_terminal.ipynb #6fb0e37a
 class Note(UserWarning):
@@ -111,8 +116,10 @@ _LOG_FORMAT = ("{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remain
                "{rate_fmt}{postfix}]")
 
 
-def progress_bar(*arguments: Any, **options: Any) -> tqdm:  # as tqdm's
+def progress_bar(*arguments: Any, **options: Any) -> "tqdm":  # as tqdm's
     "Return a tqdm bar that suits the output: redrawn in place, or one line per interval in a log."
+    from tqdm import tqdm
+
     if os.environ.get("RANK", "0") != "0":  # of processes that work together, only the first
         options |= {"disable": True}
     elif in_notebook():
