@@ -98,14 +98,14 @@ def character_classes() -> dict[str, str]:
     "The characters that BERT's tokenizer removes, strips as accents, and takes for punctuation."
     options = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False,
                    lowercase=False)
-    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     between = "\U0001F600"  # neither removed nor the part of another character
+    codes = [code for code in range(0x110000)
+             if not 0xD800 <= code < 0xE000 and chr(code) != between]
     text = between.join(map(chr, codes))
 
     def vanishing(step: str) -> str:
         kept = BertNormalizer(**options | {step: True}).normalize_str(text).split(between)
-        empty = [code for code, rest in zip(codes, kept) if not rest]
-        return _ranges(code for code in empty if code != ord(between))
+        return _ranges(code for code, rest in zip(codes, kept, strict=True) if not rest)
 
     words = BertPreTokenizer().pre_tokenize_str("x".join(map(chr, codes)))
     alone = sorted({ord(word) for word, _ in words if len(word) == 1} - {ord("x")})

@@ -42,6 +42,7 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "rerun": "tinybert_nb.cli.evaluation_commands:Rerun",
     "status": "tinybert_nb.cli.evaluation_commands:Status",
     "trim": "tinybert_nb.cli.deployment_commands:Trim",
+    "page": "tinybert_nb.cli.deployment_commands:Page",
     "demo": "tinybert_nb.cli.study_commands:Demo",
     "bench": "tinybert_nb.cli.study_commands:Bench",
     "bench-augmentation": "tinybert_nb.cli.study_commands:BenchAugmentation",
@@ -84,6 +85,8 @@ OVERVIEW = {  # topic -> command -> what it does
     },
     "Deploy": {
         "trim": "Keep the tokens that texts use, and cut tokenizer and embedding together.",
+        "page":
+            "Write one HTML file in which a student reads what is typed, without any server.",
     },
     "Studies": {
         "demo": "The whole recipe on real movie reviews, with a table and a page of pictures.",

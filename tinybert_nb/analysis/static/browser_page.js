@@ -72,7 +72,7 @@ class Side {
       if (at < 0) return element("li", { text: `${word} –` });
       const { best } = answersOf({ ...this, meaning: "class" }, logits.subarray(at, at + count));
       return element("li", {}, element("span", { text: word }), " ", element("b", { text: best.name }),
-        ` ${(100 * best.share).toFixed(0)} %`);
+        ` ${(100 * best.share).toFixed(0)}%`);
     }));
   }
 }
@@ -82,7 +82,7 @@ function bar({ name, share }, chosen) {
   fill.style.width = `${100 * share}%`;
   return element("li", { class: chosen && "chosen" }, element("span", { class: "class", text: name }),
     element("span", { class: "track", "aria-hidden": "true" }, fill),
-    element("span", { class: "percent", text: `${(100 * share).toFixed(1)} %` }));
+    element("span", { class: "percent", text: `${(100 * share).toFixed(1)}%` }));
 }
 
 // The attention of one layer and head, as attention_view.js takes it; head 0 is the mean of all.
