@@ -1,10 +1,12 @@
-"""How long the browser page of a student takes to load, to read a text, and to draw it.
+"""How long the browser page of a student takes to load, to read a text, and to draw it; its labels.
 
-    .venv/bin/python scripts/time_page.py [--onnxruntime FOLDER]    # writes nbs/browser/page.json
+    .venv/bin/python scripts/time_page.py [--parts speed labels] [--onnxruntime FOLDER]
 
-Random weights, which take as long as trained ones: the student TinyBERT-3L-192 of the packaged
-teacher, whole and with the tokens that 2,000 movie reviews use twice, and both models together.
-FOLDER is an unpacked npm package of onnxruntime-web, whose size is put beside that of the page.
+Writes nbs/browser/page.json. Speed: random weights, which take as long as trained ones, of the
+student TinyBERT-3L-192 of the packaged teacher, whole and with the tokens that 2,000 movie reviews
+use twice, and of both models together. Labels: a student that was fine-tuned on these reviews for
+200 updates, in the page and in PyTorch before its weights were rounded, on 1,000 others. FOLDER is
+an unpacked npm package of onnxruntime-web, whose size is put beside that of the page.
 """
 
 from pathlib import Path
@@ -20,11 +22,16 @@ from system_packages import chromium
 from tinybert_nb.analysis.browser_page import SCRIPTS, _static, browser_page
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.data.packaged_texts import movie_reviews
+from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.deployment.vocabulary_trimming import trim_vocabulary
+from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.models.heads import new_student
-from tinybert_nb.models.loading import load_config, save_checkpoint
+from tinybert_nb.models.initialization import student_from_teacher
+from tinybert_nb.models.loading import load_config, load_encoder, save_checkpoint
 from tinybert_nb.models.sizes import student_config
 from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.recipes.finetuning import finetune
+from tinybert_nb.training.settings import FinetuneSettings
 
 DATA = ROOT / "nbs" / "browser" / "page.json"
 VIEW = "#attention[data-drawn]"
@@ -53,6 +60,40 @@ TYPE = """async text => {  // milliseconds from a key to the drawing, for the la
     }
     return times;
 }"""
+
+
+LABELS = """texts => texts.map(text => {
+    const {student} = tinybert, {logits} = student.model.forward(student.encode(text));
+    return student.labels[logits.indexOf(Math.max(...logits))];
+})"""
+
+
+def compare_labels(opened, folder: Path) -> dict:
+    """Accuracy in the page and in PyTorch, and how many labels are the same."""
+    for name, count in (("train", 2000), ("dev", 300), ("test", 1000)):
+        lines = movie_reviews()[name].read_text(encoding="utf-8").splitlines()[:count]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    texts, gold = zip(*(line.rsplit("\t", 1) for line in lines))
+    teacher, tokenizer = load_encoder(DEFAULT_TEACHER), load_tokenizer(DEFAULT_TEACHER)
+    sample = dict(tokenizer([*texts[:64]], truncation=True, max_length=64, padding=True, return_tensors="pt"))
+    student, _ = student_from_teacher(teacher, student_config("tinybert-3l-192", teacher.config),
+                                      (2, 4, 6), [sample])
+    save_checkpoint(folder / "initial", student, tokenizer)
+    run = finetune(TaskFiles(folder / "train.txt", folder / "dev.txt"), folder / "initial",
+                   folder / "run", FinetuneSettings(steps=200, max_length=64, learning_rate=1e-3))
+    before = [row["label"] for row in predict(run.checkpoint, [*zip(texts, gold)], max_length=64)]
+    browser_page(run.checkpoint, folder / "labels.html")
+    tab = opened.new_page()
+    tab.goto((folder / "labels.html").as_uri())
+    tab.wait_for_selector(VIEW)
+    shown = tab.evaluate(LABELS, [*texts])
+    tab.close()
+
+    def same(some, others) -> int:
+        return sum(one == other for one, other in zip(some, others, strict=True))
+
+    return {"texts": len(texts), "same": same(shown, before), "right in the page": same(shown, gold),
+            "right before rounding": same(before, gold)}
 
 
 def save_models(folder: Path) -> dict[str, tuple[Path, Path | None]]:
@@ -86,23 +127,31 @@ def measure(opened, name: str, models: tuple[Path, Path | None], page: Path) -> 
     return row, keys
 
 
+def time_pages(opened, folder: Path) -> dict:
+    """The rows of all pages, the times from key to drawing, and on what they were measured."""
+    found = {name: measure(opened, name, models, folder / f"{name}.html")
+             for name, models in save_models(folder).items()}
+    keys = found["student"][1]
+    hardware = (f"Chromium {opened.version.split('.')[0]}, {os.cpu_count()} CPU cores, which other "
+                f"programs used too, load {os.getloadavg()[0]:.1f}")
+    return {"pages": [row for row, _ in found.values()], "hardware": hardware,
+            "key": {"median": median(keys), "most": max(keys), "keys": len(keys)}}
+
+
 def main() -> None:
     """Measure, print, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--onnxruntime", type=Path, help="folder `package` of the npm package")
+    parser.add_argument("--parts", nargs="+", choices=["speed", "labels"], default=["speed", "labels"],
+                        help="what to measure; the rest is kept")
     given = parser.parse_args()
-    before = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    measured = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    measured["scripts"] = sum(len(_static(name).encode()) for name in SCRIPTS)
     with TemporaryDirectory() as temporary, chromium() as opened:
-        found = {name: measure(opened, name, models, Path(temporary) / f"{name}.html")
-                 for name, models in save_models(Path(temporary)).items()}
-        version = opened.version
-    keys = found["student"][1]
-    measured = {
-        "pages": [row for row, _ in found.values()],
-        "key": {"median": median(keys), "most": max(keys), "keys": len(keys)},
-        "scripts": sum(len(_static(name).encode()) for name in SCRIPTS),
-        "hardware": f"Chromium {version.split('.')[0]}, a CPU of {os.cpu_count()} cores",
-        "onnxruntime-web": before.get("onnxruntime-web")}
+        if "speed" in given.parts:
+            measured |= time_pages(opened, Path(temporary))
+        if "labels" in given.parts:
+            measured["labels"] = compare_labels(opened, Path(temporary))
     if given.onnxruntime:
         about = json.loads((given.onnxruntime / "package.json").read_text(encoding="utf-8"))
         measured["onnxruntime-web"] = {"version": about["version"], "wasm": min(

@@ -15,11 +15,11 @@ from transformers import (
     DistilBertForSequenceClassification, PreTrainedTokenizerFast)
 
 from browser import Watched
-from conftest import EVAL, TEACHER, TRAIN, small_tokenizer, succeeded, tinybert_nb
+from conftest import EVAL, ROOT, TEACHER, TRAIN, small_tokenizer, succeeded, tinybert_nb
 from tinybert_nb.analysis.alignment import attention_pair
-from tinybert_nb.analysis.browser_page import browser_page, with_quantised_rows
-from tinybert_nb.data.task_form import TaskForm
+from tinybert_nb.analysis.browser_page import SCRIPTS, browser_page, with_quantised_rows
 from tinybert_nb.deployment.vocabulary_trimming import trim_vocabulary
+from tinybert_nb.distillation.layer_map import explicit_map
 from tinybert_nb.models.heads import new_student
 from tinybert_nb.models.initialization import save_random_model
 from tinybert_nb.models.loading import load_encoder, save_checkpoint
@@ -33,7 +33,7 @@ ODD = ("", " ", "\t\n", "[MASK] [CLS][SEP] [mask] [UNK]", "a\u0000b\u200bc\ufffd
        "İstanbul ΣΑΣ ς ß ﬁ Å", "n\u0303 a\u0300\u0301 \u0301 \u0344", "1\u2009000,5 €/m²", "好a好 𠀀𪜀 ｶﾀｶﾅ 한국어",
        "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪", "שָׁלוֹם مَرْحَبًا", "हिन्दी ไทย", "“quoted” — …‽ ¡olé!", "a_b-c.d@e #f $1 ^2 `3` ~4 |5",
        "\u2028line\u2029paragraph\u0085next\u00a0space\u3000wide", "\ud7fb\ue000\U000f0000\U0001fae8", "ǅ Ǆ ǆ ŉ ﬃ")
-SCRIPTS = ("abcdefghijklmnopqrstuvwxyz ABCDEFGHIJ .,!?'-", "éèüñçåøÉÜŐřžłİıßẞσς ", "房中國文好电影，。！？ ", "аяжЖЯ ёЁй ",
+LETTERS = ("abcdefghijklmnopqrstuvwxyz ABCDEFGHIJ .,!?'-", "éèüñçåøÉÜŐřžłİıßẞσς ", "房中國文好电影，。！？ ", "аяжЖЯ ёЁй ",
            "😀😂👍🏽❤️🎬👩‍💻🇫🇷 ", "אבג שלום ", "かなカナ漢字ー ", "한국어 영화 ", "\u0000\u0007\u200b\u200d\ufeff\u00ad\u0300\u0301 ab",
            "()[]{}<>@#$%^&*_+=~`|\\/\"«»—…€£ ")
 
@@ -45,7 +45,7 @@ def thousand_texts() -> list[str]:
              for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [*ODD, *lines]
     while len(texts) < 1000:
-        letters = chance.choice(SCRIPTS) + (chance.choice(SCRIPTS) if chance.random() < 0.6 else "")
+        letters = chance.choice(LETTERS) + (chance.choice(LETTERS) if chance.random() < 0.6 else "")
         made = "".join(chance.choices(letters, k=chance.randint(1, 150)))
         texts.append(f"{chance.choice(lines)} {made}" if chance.random() < 0.3 else made)
     return texts
@@ -54,10 +54,12 @@ def thousand_texts() -> list[str]:
 def wide_tokenizer(**options) -> BertTokenizer:
     """The samples' tokens, and pieces of the other scripts, some with capitals and accents."""
     pieces = [*small_tokenizer().get_vocab()]
-    letters = dict.fromkeys("".join(SCRIPTS[:8]) + "".join(SCRIPTS[:8]).lower())
+    letters = dict.fromkeys("".join(LETTERS[:8]) + "".join(LETTERS[:8]).lower())
     pieces += [mark + letter for letter in letters if letter.strip() for mark in ("", "##")]
     pieces += ["Film", "The", "##É", "cafe", "café", "电影", "##文"]
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    cased = options.get("do_lower_case") is False
+    kept = dict.fromkeys(piece for piece in pieces if cased or piece == piece.lower() or piece.startswith("["))
+    vocabulary = {piece: number for number, piece in enumerate(kept)}
     return BertTokenizer(vocab=vocabulary, model_max_length=256, **options)
 
 
@@ -209,8 +211,6 @@ def test_attention_is_that_of_pytorch(watched, tmp_path):
     page = opened(watched, tmp_path / "page.html")
     page.wait_for_selector("[data-side='teacher'] .chosen")
     models = [with_quantised_rows(load_encoder(folder)) for folder in (teacher, student)]
-    from tinybert_nb.distillation.layer_map import explicit_map
-
     pair = attention_pair(*models, tokenizer, text, layer_map=explicit_map(4, [1, 4]))
     shown = "all => all.map(one => Number(one.textContent.replace('−', '-')))"
     page.focus(f"{VIEW} [data-place='0']")
@@ -410,10 +410,6 @@ def test_page_reads_a_run_and_says_what_it_wrote(teacher_run, tmp_path):
 
 
 def test_the_files_of_the_page_are_in_the_package():
-    from conftest import ROOT
-    from tinybert_nb.analysis.browser_page import SCRIPTS
-
     assert '"tinybert_nb.analysis": ["static/*"]' in (ROOT / "setup.py").read_text(encoding="utf-8")
     static = ROOT / "tinybert_nb/analysis/static"
     assert all((static / name).is_file() for name in (*SCRIPTS, "browser_page.html", "browser_page.css"))
-    assert TaskForm().kind.problem == "single"

@@ -20,7 +20,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -29,7 +28,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..distillation.layer_map import parse_layer_map
 from ..files.storage import atomic_file, check_output
-from ..models.heads import find_classifier, kind_of, labels_of
+from ..models.heads import kind_of, labels_of
 from ..models.loading import load_config
 from ..models.sizes import count_parameters
 from ..training.runs import load_trained
@@ -82,7 +81,7 @@ def packed_weights(
 def _ranges(
     codes: Iterable[int],  # code points, in order
 ) -> str:
-    "Code points as the inside of a JavaScript character class."
+    "Code points, as JavaScript writes them between the brackets of a character class."
     found: list[list[int]] = []
     for code in codes:
         if found and found[-1][1] == code - 1:

@@ -8,8 +8,9 @@
 //   prefix, unknown, longestWord  "##", "[UNK]", and how many letters a word may have
 //   cleanText, spaceChinese, stripAccents, lowerCase  what is normalized
 //   added       tokens that are found in a text before all else, such as [MASK]
-//   first, last the ids around a text: [CLS], [SEP]
+//   first, last the ids around a text: [CLS], [SEP]; secondSegment is the type of a second text
 //   maxLength   tokens of a text or pair, special ones included
+//   byWord      whether what stands between white space is to be kept together, for tags
 // `characters` are three classes as the library has them, which knows an older Unicode than a
 // browser: what is removed, accents (marks that take no room), punctuation.
 
@@ -98,12 +99,8 @@ class Tokenizer {
   // word each token is (-1: of none), `dropped` how many tokens did not fit.
   encode(text, second = null) {
     const words = text.split(SPACE).filter(word => word);
-    const firstIds = [], wordOf = [];
-    if (this.byWord) {
-      words.forEach((word, place) => {
-        for (const id of this.idsOf(word)) firstIds.push(id), wordOf.push(place);
-      });
-    } else firstIds.push(...this.idsOf(text));
+    const byWord = this.byWord ? words.map(word => this.idsOf(word)) : [this.idsOf(text)];
+    const firstIds = byWord.flat(), wordOf = byWord.flatMap((ids, place) => ids.map(() => place));
     const secondIds = second === null ? [] : this.idsOf(second);
     const room = this.maxLength - (second === null ? 2 : 3);
     const [keep, keepSecond] = lengthsThatFit(firstIds.length, secondIds.length, room);
@@ -111,7 +108,7 @@ class Tokenizer {
     if (second !== null) {
       const more = [...secondIds.slice(0, keepSecond), this.last];
       ids.push(...more);
-      types.push(...more.map(() => 1));
+      types.push(...more.map(() => this.secondSegment));
     }
     return {
       ids, types, words, wordOf: [-1, ...wordOf.slice(0, keep), -1],
