@@ -51,11 +51,11 @@ class Page(Table):
     "Write one HTML file in which a student reads what is typed, without server or network."
 
     student: tyro.conf.Positional[str]  # folder or model id, such as runs/stage-two/best
-    out: Path  # the HTML file
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # the page, such as student.html
     teacher: str | None = None  # folder or model id of a model with the same labels, beside it
     title: str = "A student in the browser"  # heading of the page
-    text: str = "A charming film, and much better than its title."  # that the page begins with
-    pairs: bool = False  # a second field, for tasks on pairs of texts
+    text: str = "A charming film, and much better than its title."  # shown first
+    pairs: bool = False  # add a second field, for tasks on pairs of texts
     max_length: int | None = None  # tokens of a text (else as in training, or 128)
     layer_map: str = "uniform"  # teacher layer beside each student layer: uniform, or 2,4,6
 

@@ -131,7 +131,8 @@ function look() {
 }
 
 function read() {
-  const number = ++latest, text = byId("text").value, second = byId("second")?.value ?? null;
+  const number = ++latest, text = byId("text").value;
+  const second = byId("second")?.value.trim() ? byId("second").value : null; // empty: a single text
   const started = performance.now(), encoded = student.encode(text, second);
   current.student = { ...encoded, ...student.model.forward(encoded) };
   student.show(current.student, performance.now() - started);
