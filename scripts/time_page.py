@@ -6,16 +6,23 @@ Writes nbs/browser/page.json. Speed: random weights, which take as long as train
 student TinyBERT-3L-192 of the packaged teacher, whole and with the tokens that 2,000 movie reviews
 use twice, and of both models together. Labels: a student that was fine-tuned on these reviews for
 200 updates, in the page and in PyTorch before its weights were rounded, on 1,000 others. FOLDER is
-an unpacked npm package of onnxruntime-web, whose size is put beside that of the page.
+an unpacked npm package of onnxruntime-web, whose size and speed, with the same student in float32,
+are put beside those of the page; that needs the package onnx.
 """
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from threading import Thread
 import argparse
 import json
 import os
+import shutil
 import time
+
+import torch
 
 from sources import ROOT
 from system_packages import chromium
@@ -37,15 +44,15 @@ DATA = ROOT / "nbs" / "browser" / "page.json"
 VIEW = "#attention[data-drawn]"
 SENTENCE = ("a warm, funny and patient film about a slow train, two sisters and a dog that nobody "
             "wants, which is much better than its title says.").split()
-FORWARD = """([side, count]) => {  // median milliseconds of a forward pass
+FORWARD = """([side, count]) => {  // milliseconds of the fastest of 25 forward passes
     const ids = Array.from({length: count}, (_, i) => 5 + 7 * i), types = ids.map(() => 0);
     const times = [];
-    for (let i = 0; i < 15; i++) {
+    for (let i = 0; i < 25; i++) {
         const started = performance.now();
         tinybert[side].model.forward({ids, types});
         times.push(performance.now() - started);
     }
-    return times.slice(5).sort((a, b) => a - b)[5];
+    return Math.min(...times);
 }"""
 TYPE = """async text => {  // milliseconds from a key to the drawing, for the last keys of the text
     const box = document.getElementById("text"), root = document.getElementById("attention");
@@ -62,6 +69,18 @@ TYPE = """async text => {  // milliseconds from a key to the drawing, for the la
 }"""
 
 
+RUNTIME = """async count => {  // the same with onnxruntime-web, one thread
+    ort.env.wasm.numThreads = 1;
+    globalThis.session ??= await ort.InferenceSession.create("model.onnx");
+    const ids = BigInt64Array.from({length: count}, (_, i) => BigInt(5 + 7 * i));
+    const input_ids = new ort.Tensor("int64", ids, [1, count]), times = [];
+    for (let i = 0; i < 25; i++) {
+        const started = performance.now();
+        await session.run({input_ids});
+        times.push(performance.now() - started);
+    }
+    return Math.min(...times);
+}"""
 LABELS = """texts => texts.map(text => {
     const {student} = tinybert, {logits} = student.model.forward(student.encode(text));
     return student.labels[logits.indexOf(Math.max(...logits))];
@@ -127,6 +146,38 @@ def measure(opened, name: str, models: tuple[Path, Path | None], page: Path) -> 
     return row, keys
 
 
+class Logits(torch.nn.Module):
+    """A classifier from token ids alone to its logits, for the export."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids):
+        """Logits of a batch without padding."""
+        return self.model(input_ids).logits
+
+
+def time_runtime(opened, package: Path, folder: Path) -> dict[int, float]:
+    """Milliseconds of the student in onnxruntime-web, float32, from a server of this process."""
+    model = new_student(student_config("tinybert-3l-192", load_config(DEFAULT_TEACHER))).eval()
+    ids = torch.arange(5, 35)[None]
+    torch.onnx.export(Logits(model), (ids,), str(folder / "model.onnx"), input_names=["input_ids"],
+                      dynamic_axes={"input_ids": {1: "length"}}, dynamo=False)
+    for path in [*package.glob("dist/ort.wasm.min.js"), *package.glob("dist/ort-wasm-simd-threaded.*")]:
+        shutil.copy(path, folder)
+    (folder / "index.html").write_text("<!doctype html><script src=ort.wasm.min.js></script>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        tab = opened.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        found = {count: tab.evaluate(RUNTIME, count) for count in (10, 30, 60)}
+        tab.close()
+        server.shutdown()
+    return found
+
+
 def time_pages(opened, folder: Path) -> dict:
     """The rows of all pages, the times from key to drawing, and on what they were measured."""
     found = {name: measure(opened, name, models, folder / f"{name}.html")
@@ -150,12 +201,14 @@ def main() -> None:
     with TemporaryDirectory() as temporary, chromium() as opened:
         if "speed" in given.parts:
             measured |= time_pages(opened, Path(temporary))
+        if given.onnxruntime:
+            about = json.loads((given.onnxruntime / "package.json").read_text(encoding="utf-8"))
+            measured["onnxruntime-web"] = {
+                "version": about["version"], "wasm": min(
+                    path.stat().st_size for path in given.onnxruntime.glob("dist/*.wasm")),
+                "forward": time_runtime(opened, given.onnxruntime, Path(temporary))}
         if "labels" in given.parts:
             measured["labels"] = compare_labels(opened, Path(temporary))
-    if given.onnxruntime:
-        about = json.loads((given.onnxruntime / "package.json").read_text(encoding="utf-8"))
-        measured["onnxruntime-web"] = {"version": about["version"], "wasm": min(
-            path.stat().st_size for path in (given.onnxruntime / "dist").glob("*.wasm"))}
     DATA.parent.mkdir(exist_ok=True)
     DATA.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     print(DATA.read_text(encoding="utf-8"))
