@@ -6,7 +6,9 @@
 //           tokens; to which text each belongs; per student layer the teacher layer beside it (null:
 //           none); how many heads; per student layer both models' windows of local attention (null:
 //           none); which pair is shown, from 1; the largest absolute score of all heads; the pair's
-//           scores before the softmax, float32, row by row
+//           scores before the softmax, float32, row by row. `teacher` is null where only the student
+//           is shown, and NaN while it is still being computed. With `mean`, head 0 is the mean over
+//           the heads: its scores, and in `probabilities` both models' mean probabilities
 //   view    "probabilities" or "scores"
 //   token   the token whose attention is shown (the query), from 0
 // and sets `layer`, `head`, `view` and `token` when the reader chooses others. Text is only ever
@@ -61,10 +63,14 @@ function isolated(token) {
 function readSight(sight, view) {
   const size = sight.tokens.length;
   const windows = sight.windows[sight.layer - 1];
-  const tables = [floats(sight.teacher), floats(sight.student)].map((scores, i) =>
-    view === "scores" ? scores : softmaxRows(scores, size, windows[i]));
-  tables.push(tables[1].map((value, i) => value - tables[0][i]));
-  return { size, tables, most: view === "scores" ? sight.largest || 1 : 1, view };
+  const tables = [sight.teacher, sight.student].map((data, i) => {
+    if (!data || view === "scores") return data && floats(data);
+    return sight.probabilities?.[i] ?? softmaxRows(floats(data), size, windows[i]);
+  });
+  tables.push(tables[0] && tables[1].map((value, i) => value - tables[0][i]));
+  const panels = [0, 1, 2].filter(panel => tables[panel]);
+  const computed = [0, 1].filter(panel => tables[panel] && !Number.isNaN(tables[panel][0]));
+  return { size, tables, panels, computed, most: view === "scores" ? sight.largest || 1 : 1, view };
 }
 
 const isSigned = (seen, panel) => panel === 2 || seen.view === "scores";
@@ -222,9 +228,8 @@ export function draw(model, root) {
     named("Layer", layer), named("Head", head, headNumber), named("Show", view));
 
   const strip = element("div", { class: "tinybert-strip", role: "listbox",
-    "aria-label": "Tokens. Choose one with the arrow keys to see what both models attend to from it." });
-  const legend = element("div", { class: "tinybert-token tinybert-legend", "aria-hidden": "true" },
-    ...["from token", ...NAMES].map(text => element("span", { text })));
+    "aria-label": "Tokens. Choose one with the arrow keys to see what each model attends to from it." });
+  const legend = element("div", { class: "tinybert-token tinybert-legend", "aria-hidden": "true" });
   const said = element("p", { class: "tinybert-said", role: "status", "aria-live": "polite" });
   const canvases = NAMES.map(name => element("canvas", { role: "img", "data-panel": name }));
   const hidden = (kind, ...parts) =>
@@ -236,7 +241,7 @@ export function draw(model, root) {
     element("figure", {}, element("figcaption"), element("div", { class: "tinybert-plot" },
       axis("from", "from token (query)"), rows[i], canvas, columns[i],
       axis("to", "to token (key)"), scales[i]))));
-  const captions = [...pictures.querySelectorAll("figcaption")];
+  const captions = [...pictures.querySelectorAll("figcaption")], figures = [...pictures.children];
   const far = element("p", { class: "tinybert-said" });
   const hint = element("p", { class: "tinybert-said", hidden: true });
   root.append(controls, windowControls, hint, strip, said, pictures, far);
@@ -255,13 +260,14 @@ export function draw(model, root) {
   };
 
   function fillControls() {
-    const { layers, heads, layer: at, head: which } = sight();
+    const { layers, heads, layer: at, head: which, mean, teacher } = sight();
     layer.replaceChildren(...layers.map((taught, i) => element("option", { value: i + 1,
-      text: `student ${i + 1} beside teacher ${taught ?? "—"}` })));
+      text: teacher ? `student ${i + 1} beside teacher ${taught ?? "—"}` : `student ${i + 1}` })));
     layer.value = at;
+    head.min = mean ? 0 : 1;
     head.max = heads;
     head.value = which;
-    headNumber.textContent = `${which} of ${heads}`;
+    headNumber.textContent = which ? `${which} of ${heads}` : `mean of ${heads}`;
     view.value = model.get("view");
   }
 
@@ -288,16 +294,18 @@ export function draw(model, root) {
   }
 
   function fillStrip() {
-    const { tokens, segments } = sight();
+    const { tokens, segments } = sight(), { panels } = state.seen;
     const [first, count] = state.span;
     const stacks = tokens.slice(first, first + count).map((text, i) => {
       const place = first + i;
       const stack = element("div", { class: "tinybert-token", role: "option", tabindex: -1,
         "data-place": place, "data-segment": segments[place] },
-        element("span", { text }), ...NAMES.map(() => element("span", { "aria-hidden": "true" })));
+        element("span", { text }), ...panels.map(() => element("span", { "aria-hidden": "true" })));
       if (place && segments[place] !== segments[place - 1]) stack.classList.add("tinybert-second");
       return stack;
     });
+    legend.replaceChildren(...["from token", ...panels.map(panel => NAMES[panel])]
+      .map(text => element("span", { text })));
     strip.replaceChildren(legend, ...stacks);
   }
 
@@ -305,14 +313,14 @@ export function draw(model, root) {
     const { seen } = state, from = token();
     for (const stack of strip.querySelectorAll("[data-place]")) {
       const place = Number(stack.dataset.place);
-      const values = seen.tables.map(table => table[from * seen.size + place]);
-      [...stack.children].slice(1).forEach((cell, panel) => {
-        const colour = shade(seen, panel, values[panel], palette);
+      const values = seen.tables.map(table => table?.[from * seen.size + place]);
+      [...stack.children].slice(1).forEach((cell, i) => {
+        const panel = seen.panels[i], colour = shade(seen, panel, values[panel], palette);
         cell.style.backgroundColor = css(colour);
         cell.style.color = readable(colour);
         cell.textContent = number(values[panel], seen);
       });
-      const told = NAMES.map((name, panel) => `${name} ${number(values[panel], seen)}`);
+      const told = seen.panels.map(panel => `${NAMES[panel]} ${number(values[panel], seen)}`);
       stack.setAttribute("aria-label", `${isolated(stack.firstChild.textContent)}: ${told.join(", ")}`);
       stack.setAttribute("aria-selected", place === from);
       stack.tabIndex = place === from ? 0 : -1;
@@ -331,21 +339,21 @@ export function draw(model, root) {
     const { tokens } = sight(), { seen } = state;
     const list = panel => most(panel, 3).map(([value, place]) =>
       `“${isolated(tokens[place])}” ${number(value, seen)}`).join(", ");
-    said.textContent = `From “${isolated(tokens[token()])}” the teacher attends most to ${list(0)}; ` +
-      `the student to ${list(1)}.`;
+    const told = seen.computed.map((panel, i) =>
+      `the ${NAMES[panel]} ${i ? "" : "attends most "}to ${list(panel)}`);
+    said.textContent = `From “${isolated(tokens[token()])}” ${told.join("; ")}.`;
   }
 
   function sayFar() {
     const { tokens } = sight(), { seen } = state, [first, count] = state.span;
     far.replaceChildren();
     if (count === seen.size) return;
-    const outside = [0, 1].map(panel => most(panel, seen.size)
-      .filter(([, place]) => place < first || place >= first + count));
-    const told = panel => seen.view === "scores" ? "" :
-      ` (${number(outside[panel].reduce((sum, [value]) => sum + value, 0), seen)} of all)`;
-    for (const panel of [0, 1]) {
-      far.append(`${panel ? " The student" : "Outside of the window the teacher"} attends to${told(panel)} `);
-      for (const [value, place] of outside[panel].slice(0, 3)) {
+    for (const [i, panel] of seen.computed.entries()) {
+      const outside = most(panel, seen.size).filter(([, place]) => place < first || place >= first + count);
+      const told = seen.view === "scores" ? "" :
+        ` (${number(outside.reduce((sum, [value]) => sum + value, 0), seen)} of all)`;
+      far.append(`${i ? " The" : "Outside of the window the"} ${NAMES[panel]} attends to${told} `);
+      for (const [value, place] of outside.slice(0, 3)) {
         const link = element("button", { type: "button", "data-go": place,
           text: `${isolated(tokens[place])} ${number(value, seen)}`,
           "aria-label": `move the window to token ${place + 1}, ${isolated(tokens[place])}` });
@@ -360,11 +368,15 @@ export function draw(model, root) {
       "student minus teacher"];
     const key = `${state.span} ${palette.ground}`;
     if (state.images?.key !== key || state.images.seen !== seen) {
-      const drawn = NAMES.map((_, panel) => imageOf(seen, panel, state.span, palette));
+      const drawn = NAMES.map((_, panel) =>
+        seen.tables[panel] && imageOf(seen, panel, state.span, palette));
       state.images = { key, seen, drawn };
     }
     const [first, count] = state.span, shown = sight().tokens.slice(first, first + count);
-    canvases.forEach((canvas, panel) => {
+    root.classList.toggle("tinybert-single", seen.panels.length === 1);
+    figures.forEach((figure, panel) => { figure.hidden = !seen.tables[panel]; });
+    seen.panels.forEach(panel => {
+      const canvas = canvases[panel];
       captions[panel].textContent = titles[panel];
       paintScale(scales[panel], seen, panel, palette);
       const pixels = canvas.clientWidth;
@@ -376,7 +388,8 @@ export function draw(model, root) {
       }
       paint(canvas, state.images.drawn[panel], token() - state.span[0], palette);
       canvas.setAttribute("aria-label", `${titles[panel]}: attention of ${state.span[1]} tokens, ` +
-        `head ${sight().head}, ${seen.view}; colours end at ${number(seen.most, seen)}`);
+        `${sight().head ? `head ${sight().head}` : "mean of the heads"}, ${seen.view}; ` +
+        `colours end at ${number(seen.most, seen)}`);
     });
   }
 
@@ -391,7 +404,7 @@ export function draw(model, root) {
       fillHint();
     }
     fillWindow();
-    const built = JSON.stringify([state.span, now.tokens, now.segments]);
+    const built = JSON.stringify([state.span, now.tokens, now.segments, state.seen.panels]);
     if (state.built !== built) {
       const focused = strip.contains(document.activeElement);
       fillStrip();
@@ -464,7 +477,8 @@ export function draw(model, root) {
       const place = (at, edge, side) => first + Math.min(count - 1, Math.max(0, Math.floor(((at - edge) / side) * count)));
       const row = place(event.clientY, box.top, box.height), column = place(event.clientX, box.left, box.width);
       if (row !== token() && !state.pinned) choose("token", row);
-      const told = NAMES.map((name, panel) => `${name} ${number(seen.tables[panel][row * seen.size + column], seen)}`);
+      const told = seen.panels.map(panel =>
+        `${NAMES[panel]} ${number(seen.tables[panel][row * seen.size + column], seen)}`);
       requestAnimationFrame(() => requestAnimationFrame(() => {
         said.textContent = `From “${isolated(tokens[row])}” to ` +
           `“${isolated(tokens[column])}”: ${told.join(", ")}.`;
