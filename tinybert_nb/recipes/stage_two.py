@@ -8,6 +8,7 @@ __all__ = ['stage_two_terms', 'StageTwoStep', 'stage_one_budget', 'stage_two']
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #51b07b9e
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from ..data.memory import Source
 from ..data.splits import TaskFiles, ensure_dev_split
 from ..data.task_form import TaskForm
 from ..distillation.distiller import Distiller, DistillerStep, Term
+from ..models.fake_quantisation import fake_quantised
 from ..models.heads import labels_of
 from ..models.loading import load_classifier, load_config
 from ..models.tokenizers import load_tokenizer
@@ -173,6 +175,7 @@ def stage_two(
     terms = stage_two_terms(settings, problem, task.gold_options(settings))
     step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train),
                         labelled_rows)
-    found = train_classifier(step, model, task, settings, out, "stage two", watch)
+    with fake_quantised(model) if settings.quantised else nullcontext():
+        found = train_classifier(step, model, task, settings, out, "stage two", watch)
     earlier = stage_one_budget(student)
     yield found | {name: found[name] + earlier[name] for name in earlier}

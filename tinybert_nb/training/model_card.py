@@ -175,10 +175,13 @@ def _evaluations(run: Path) -> list[dict]:
 
 
 def _how_long(row: dict | None, settings: dict) -> str:
-    "The length of training."
+    "The length of training, and whether it computed as int8 inference does."
     if row is None:
         return "These are the weights before the first update."
     said = f"These are the weights after update {row['step']:,} (epoch {row['epoch']:.2f})."
+    if settings.get("quantised"):
+        said += (" In training, and for the figures below, weights and activations were rounded to "
+                 "8 bits; these weights are not.")
     size, length = settings.get("batch_size"), settings.get("length")
     if size and length:
         return f"{said} It had read {row['step'] * size * length:,} tokens at most."

@@ -240,6 +240,7 @@ class StageTwoSettings(GoldSettings):
     soft_labels: tuple[str, ...] = ()  # files, each a teacher's predictions; instead of its own
     soft_labels_rest: Literal["spread", "mask"] = "spread"  # probability of classes not given
     soft_labels_missing: Literal["refuse", "drop"] = "refuse"  # training rows without a soft label
+    quantised: bool = False  # compute as int8 inference does; the saved checkpoint is float32
 
     def __post_init__(self):
         super().__post_init__()
