@@ -19,7 +19,7 @@ _SMALLEST = torch.finfo(torch.float32).tiny  # of a scale; values of smaller one
 
 
 def quantise_rows(
-    weight: Tensor,  # (..., rows, columns), float; an output of a linear layer, or a token, is a row
+    weight: Tensor,  # (..., rows, columns); a row is an output of a linear layer, or a token
 ) -> Tensor:  # the same shape; the gradient passes unchanged
     "Round each row to 255 levels, from minus its largest absolute value to plus this value."
     values = weight.detach().float()
@@ -59,7 +59,8 @@ def fake_quantised(
     found = [(name, layer, function) for name, layer in model.named_modules()
              for kind, function in kinds.items() if isinstance(layer, kind)]
     if not found:
-        raise ValueError(f"a {type(model).__name__} has no linear layer and no embedding to quantise")
+        raise ValueError(f"a {type(model).__name__} has no linear layer and no embedding to "
+                         "quantise")
     for name, layer, _ in found:
         if "forward" in vars(layer):
             raise ValueError(f"the layer {name} of a {type(model).__name__} computes with another "
