@@ -19,7 +19,7 @@ from tinybert_nb.data.batches import make_loader
 from tinybert_nb.data.task_form import DataError, TaskForm
 from tinybert_nb.deployment import onnx_export
 from tinybert_nb.deployment.onnx_export import (
-    OnnxModel, check_graph, export_onnx, graph_inputs, import_onnx, largest_difference,
+    OnnxModule, check_graph, export_onnx, graph_inputs, largest_difference,
     random_batches, write_graph)
 from tinybert_nb.deployment.quantisation import (
     answer_agreement, calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
@@ -93,7 +93,7 @@ def exported(tmp_path_factory):
 def test_every_kind_of_task_is_exported(exported, kind):
     checkpoint, folder, _ = exported(kind)
     record = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-    graph = OnnxModel(folder / "onnx/model.onnx")
+    graph = OnnxModule(folder / "onnx/model.onnx")
     assert (record["kind"], record["outputs"]) == (kind, KINDS[kind][1])
     assert graph.outputs == record["outputs"] and graph.inputs == record["inputs"]
     assert record["opset"] == 18 and record["difference"] < 1e-5
@@ -116,7 +116,7 @@ def test_a_graph_gives_the_answers_of_its_checkpoint(exported, kind):
     examples = package.read_examples(file, form=form)
     model, tokenizer = load_trained(checkpoint)
     logits, rows = logits_of_examples(model, tokenizer, examples, form)
-    found = predict_logits(OnnxModel(folder / "onnx/model.onnx"), make_loader(rows, tokenizer))
+    found = predict_logits(OnnxModule(folder / "onnx/model.onnx"), make_loader(rows, tokenizer))
     torch.testing.assert_close(found, logits, atol=1e-5, rtol=0)
     both = [answers_of(model, each, rows, form) for each in (found, logits)]
     assert both[0] == (pytest.approx(both[1]) if kind == "regression" else both[1])
@@ -152,7 +152,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
     assert len(record["inputs"]) == inputs and record["difference"] < 1e-5
     assert record["max_length"] == (58 if name == "roberta" else 128)
     model, tokenizer = load_trained(checkpoint)
-    graph = OnnxModel(tmp_path / "onnx/onnx/model.onnx")
+    graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     longest = min(tokenizer.model_max_length, 200)
     assert graph.session.get_inputs()[0].shape == ["batch", "length"]
     shapes = [(1, 1), (33, 1), (1, longest), (33, 20)]
@@ -171,7 +171,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
 def test_the_activation_before_the_classifier_is_exported(tmp_path):
     checkpoint = saved(tmp_path / "model", BertConfig(classifier_activation="relu", **SIZES))
     export_onnx(checkpoint, tmp_path / "onnx")
-    graph = OnnxModel(tmp_path / "onnx/onnx/model.onnx")
+    graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     tokenizer = load_tokenizer(checkpoint)
     row, = predict(checkpoint, [{"text": "A fine film."}])
     logits = graph(**tokenizer("A fine film.", return_tensors="pt"))["logits"][0]
@@ -186,7 +186,7 @@ def test_attention_is_that_of_the_model(tmp_path):
     assert record["outputs"] == ["logits", "attentions.0", "attentions.1"] and record["attention"]
     model, tokenizer = load_trained(checkpoint)
     before = model.config._attn_implementation
-    graph = OnnxModel(tmp_path / "onnx/onnx/model.onnx")
+    graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     assert largest_difference(model, graph, random_batches(model, graph.inputs, 30, 5)) < 1e-5
     assert model.config._attn_implementation == before
     batch = tokenizer("A fine film.", return_tensors="pt")
@@ -226,7 +226,7 @@ def test_a_graph_with_a_fixed_size_is_refused(tmp_path):
         each.type.tensor_type.shape.dim[1].dim_value = 7
     onnx.save(changed, tmp_path / "fixed.onnx")
     with pytest.raises(ValueError, match=r"inputs of fixed size: input_ids \['batch', 7\]"):
-        check_graph(model, OnnxModel(tmp_path / "fixed.onnx"), random_batches(model, inputs, 9))
+        check_graph(model, OnnxModule(tmp_path / "fixed.onnx"), random_batches(model, inputs, 9))
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path, small_teacher, monkeypatch):
@@ -238,7 +238,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path, small_teacher, monkeypatch
         export_onnx(checkpoint, tmp_path / "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match=r"pip install 'tinybert_nb\[onnx\]'"):
-        import_onnx()
+        export_onnx(checkpoint, tmp_path / "onnx")
     assert left_over(tmp_path) == []
 
 
@@ -287,7 +287,7 @@ def test_every_kind_is_quantised_and_measured(exported, kind, recwarn):
     kept = json.loads((folder / "export.json").read_text(encoding="utf-8"))["quantisation"]
     assert kept["agreement"] == record["agreement"] and kept["measured_on"] == file.name
     assert f"| {record['metric']} |" in quantised_table(record)
-    graphs = [OnnxModel(folder / f"onnx/{name}.onnx") for name in ("model", "model_quantized")]
+    graphs = [OnnxModule(folder / f"onnx/{name}.onnx") for name in ("model", "model_quantized")]
     assert graphs[0].outputs == graphs[1].outputs and graphs[0].inputs == graphs[1].inputs
 
 
@@ -295,7 +295,7 @@ def test_static_logits_depend_on_no_other_text(exported):
     _, folder, _ = exported("single")
     record = quantise_onnx(folder, "static", calibration=["A fine film.", "Dull.", "So so."] * 9)
     assert record["texts"] == 27 and "metric" not in record
-    graph, tokenizer = OnnxModel(folder / "onnx/model_quantized.onnx"), load_tokenizer(folder)
+    graph, tokenizer = OnnxModule(folder / "onnx/model_quantized.onnx"), load_tokenizer(folder)
     batch = tokenizer(["A fine film.", "Dull."], padding=True, return_tensors="pt")
     alone = graph(**tokenizer("Dull.", return_tensors="pt"))["logits"][0]
     torch.testing.assert_close(graph(**batch)["logits"][1], alone, atol=1e-4, rtol=0)
@@ -329,7 +329,7 @@ def test_a_table_that_a_matrix_product_reads_too_stays(tmp_path):
     assert quantise_lookups(model) == 1
     onnx.checker.check_model(model)
     onnx.save(model, tmp_path / "m.onnx")
-    found = OnnxModel(tmp_path / "m.onnx")(ids=torch.tensor([0, 5]))
+    found = OnnxModule(tmp_path / "m.onnx")(ids=torch.tensor([0, 5]))
     np.testing.assert_allclose(found["sum"], 2 * table[[0, 5]], atol=np.abs(table).max() / 100)
     np.testing.assert_allclose(found["product"], table.sum(1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(found["c"], table[:, 1:2])

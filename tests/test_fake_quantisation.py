@@ -17,7 +17,7 @@ from conftest import history_rows, small_tokenizer, together
 from tinybert_nb.data.splits import TaskFiles
 from tinybert_nb.distillation.distiller import Distiller, Term
 from tinybert_nb.models.fake_quantisation import (
-    fake_quantised, quantise_activations, quantise_rows)
+    fake_quantised, fake_quantise_activations, fake_quantise_rows)
 from tinybert_nb.models.initialization import save_random_model
 from tinybert_nb.models.trace import compile_model, trace_forward
 from tinybert_nb.recipes import finetuning
@@ -99,8 +99,8 @@ def test_the_gradient_is_that_of_the_rounded_weights():
     """Straight through: what a model with rounded weights as its parameters would get."""
     torch.manual_seed(0)
     layer, inputs = torch.nn.Linear(6, 4), torch.randn(5, 6, requires_grad=True)
-    weight = quantise_rows(layer.weight).detach().requires_grad_()
-    given = quantise_activations(inputs).detach().requires_grad_()
+    weight = fake_quantise_rows(layer.weight).detach().requires_grad_()
+    given = fake_quantise_activations(inputs).detach().requires_grad_()
     (given @ weight.T + layer.bias).square().sum().backward()
     with fake_quantised(layer):
         layer(inputs).square().sum().backward()
@@ -111,16 +111,16 @@ def test_the_gradient_is_that_of_the_rounded_weights():
 def test_values_of_any_size_are_rounded_to_levels():
     for size in (1e-30, 1.0, 1e30):
         weight = torch.randn(20, 300) * size
-        levels = quantise_rows(weight) / (weight.abs().amax(1, keepdim=True) / 127)
+        levels = fake_quantise_rows(weight) / (weight.abs().amax(1, keepdim=True) / 127)
         torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
-        assert len(quantise_activations(weight).unique()) <= 256
-    for function in (quantise_rows, quantise_activations):
+        assert len(fake_quantise_activations(weight).unique()) <= 256
+    for function in (fake_quantise_rows, fake_quantise_activations):
         for faulty in (float("nan"), float("inf")):  # reported by the training loop, not hidden
             assert not function(torch.tensor([[1.0, faulty]])).isfinite().all()
         assert torch.equal(function(torch.zeros(2, 2)), torch.zeros(2, 2))
         assert function(torch.full((2, 2), 1e-44)).isfinite().all()
     for one_sided in (torch.rand(50) + 3, -torch.rand(50) - 3):
-        rounded = quantise_activations(one_sided)
+        rounded = fake_quantise_activations(one_sided)
         assert (rounded - one_sided).abs().max() <= one_sided.abs().max() / 255 * 0.51
 
 
@@ -175,7 +175,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_a_whole_one(task, whole_run, t
 def test_the_checkpoint_is_float_and_the_record_says_quantised(task, whole_run, tmp_path):
     weights = load_file(whole_run / "last/model.safetensors")
     table = weights["bert.embeddings.word_embeddings.weight"]
-    assert table.dtype == torch.float32 and not torch.equal(quantise_rows(table), table)
+    assert table.dtype == torch.float32 and not torch.equal(fake_quantise_rows(table), table)
     stage_two(*task, tmp_path / "usual", replace(BRIEF, quantised=False))
     usual = load_file(tmp_path / "usual/last/model.safetensors")
     assert usual.keys() == weights.keys()
