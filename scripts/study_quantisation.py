@@ -8,7 +8,7 @@ For each student and seed, stage one is run once, and stage two from its checkpo
 and with `quantised`. Both have the same length. On 1,000 test reviews the first is measured in
 float32 and in int8, the second in int8. Int8 is computed by `fake_quantised`, in batches of 64 texts
 and one text at a time. The rows are in FOLDER/rows.json, and those of two seeds in the book, in
-nbs/quantisation/reviews.json. Finished runs are not repeated, interrupted ones resume. --steps cuts
+nbs/quantisation/int8.json. Finished runs are not repeated, interrupted ones resume. --steps cuts
 each stage, to try it.
 """
 
