@@ -7,9 +7,9 @@ The teacher is fine-tuned once, on the first movie reviews (`--rows` to train, 5
 For each student and seed, stage one is run once, and stage two from its checkpoint twice: as always,
 and with `quantised`. Both have the same length. On 1,000 test reviews the first is measured in
 float32 and in int8, the second in int8. Int8 is computed by `fake_quantised`, in batches of 64 texts
-and one text at a time. The rows are in FOLDER/rows.json (those of nbs/quantisation/reviews.json took
-half an hour, on two shared cores); finished runs are not repeated, interrupted
-ones resume. --steps cuts each stage, to try it.
+and one text at a time. The rows are in FOLDER/rows.json, and those of two seeds in the book, in
+nbs/quantisation/int8.json. Finished runs are not repeated, interrupted ones resume. --steps cuts
+each stage, to try it.
 """
 
 import argparse

@@ -45,6 +45,7 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "export": "tinybert_nb.cli.deployment_commands:Export",
     "predict": "tinybert_nb.cli.deployment_commands:Predict",
     "serve": "tinybert_nb.cli.deployment_commands:Serve",
+    "measure": "tinybert_nb.cli.deployment_commands:Measure",
     "page": "tinybert_nb.cli.deployment_commands:Page",
     "demo": "tinybert_nb.cli.study_commands:Demo",
     "bench": "tinybert_nb.cli.study_commands:Bench",
@@ -91,6 +92,8 @@ OVERVIEW = {  # topic -> command -> what it does
         "export": "Export a checkpoint to ONNX, compared with PyTorch, and quantise it to int8.",
         "predict": "Answer texts of files or of a pipe: a line of JSON for each, in order.",
         "serve": "Answer texts over HTTP, with limits on size, number and time of requests.",
+        "measure":
+            "Measure deployed models: quality, size, memory, cold start, latency, throughput.",
         "page":
             "Write one HTML file in which a student reads what is typed, without any server.",
     },
