@@ -90,12 +90,13 @@ OVERVIEW = {  # topic -> command -> what it does
     "Deploy": {
         "trim": "Keep the tokens that texts use, and cut tokenizer and embedding together.",
         "export": "Export a checkpoint to ONNX, compared with PyTorch, and quantise it to int8.",
-        "predict": "Answer texts of files or of a pipe: a line of JSON for each, in order.",
-        "serve": "Answer texts over HTTP, with limits on size, number and time of requests.",
+        "predict":
+            "Answer texts with an ONNX export or a checkpoint: a line of JSON for each, in order.",
+        "serve": "Answer texts over HTTP: POST /predict, GET /health.",
         "measure":
             "Measure deployed models: quality, size, memory, cold start, latency, throughput.",
         "page":
-            "Write one HTML file in which a student reads what is typed, without any server.",
+            "Write one HTML file in which a student reads what is typed, without server or network.",
     },
     "Studies": {
         "demo": "The whole recipe on real movie reviews, with a table and a page of pictures.",

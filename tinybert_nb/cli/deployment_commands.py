@@ -94,7 +94,7 @@ class Predict(Formed):
     files: tyro.conf.Positional[tuple[str, ...]] = ("-",)  # of texts; -: standard input
     out: FilePath = None  # write the rows to this file, whole or not at all
     precision: Precision = "auto"  # of the weights of an export; auto: int8 if it is there
-    max_length: int | None = None  # tokens of a text (else that of the export; a checkpoint: 128)
+    max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     batch_size: int = 32  # texts that are computed together
 
@@ -117,7 +117,7 @@ class Serve:
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: all, without password or encryption
     port: int = 8000  # 0: a free one, which the log names
     precision: Precision = "auto"  # of the weights of an export; auto: int8 if it is there
-    max_length: int | None = None  # tokens of a text (else that of the export; a checkpoint: 128)
+    max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     limits: Annotated[ServiceLimits, tyro.conf.arg(name="")] = ServiceLimits()
 
@@ -137,7 +137,7 @@ class Measure(Table, Formed):
         metavar="[NAME=]FOLDER ...")]]  # checkpoints and exports of one task, the first compared
     eval: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # task file with labels
     threads: tuple[int, ...] = (1, 2)  # of one operation; each number is measured
-    max_length: int | None = None  # tokens of a text (else that of an export; a checkpoint: 128)
+    max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     seconds: float = 1.0  # of each measurement
 
     def run(self) -> None:
@@ -164,7 +164,7 @@ class Page(Table):
     title: str = "A student in the browser"  # heading of the page
     text: str = "A charming film, and much better than its title."  # shown first
     pairs: bool = False  # add a second field, for tasks on pairs of texts
-    max_length: int | None = None  # tokens of a text (else as in training, or 128)
+    max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     layer_map: str = "uniform"  # teacher layer beside each student layer: uniform, or 2,4,6
 
     def run(self) -> None:

@@ -191,7 +191,7 @@ def measure_deployed(
     path: str | Path,  # task file with labels
     form: TaskForm = TaskForm(),  # its columns; the models know the kind of task
     threads: Sequence[int] = (1, 2),  # of one operation
-    max_length: int | None = None,  # tokens; None: that of an export; of a checkpoint 128
+    max_length: int | None = None,  # tokens; None: those of the training, or 128
     sample: int = 256,  # texts that are timed; all are answered
     seconds: float = 1.0,  # of each measurement
     starts: int = 3,  # processes whose median is the cold start

@@ -210,7 +210,7 @@ def _length(asked: int, folder: Path) -> int:
 # %% ../../nbs/08_deployment/04_predictor.ipynb #dcc3d887
 def open_checkpoint(
     folder: Path,
-    max_length: int | None = None,  # tokens; None: 128
+    max_length: int | None = None,  # tokens; None: those of its training, or 128
     threads: int | None = None,  # of PyTorch; None: as they are
     batch_size: int = 32,
     form: TaskForm = TaskForm(),
@@ -220,6 +220,7 @@ def open_checkpoint(
         import torch
 
         from tinybert_nb.data.batches import make_loader
+        from tinybert_nb.deployment.onnx_export import trained_limits
         from tinybert_nb.evaluation.predictions import predict_logits
         from tinybert_nb.models.heads import kind_of, labels_of
         from tinybert_nb.models.loading import load_classifier, load_config
@@ -239,7 +240,7 @@ def open_checkpoint(
         with autocast(model):
             return predict_logits(model, make_loader(rows, tokenizer, batch_size)).numpy()
 
-    length = limit_length(max_length or 128, tokenizer)
+    length = limit_length(max_length or trained_limits(folder, 10**6)[0], tokenizer)
     return OpenedModel(_kind(problem, form, folder), names, length, tokenizer, logits, folder)
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #a71b2bff
@@ -404,7 +405,7 @@ class Predictor(Answering):
         self,
         folder: str | Path,  # with onnx/model.onnx and export.json, or a checkpoint
         precision: Precision = "auto",  # of ONNX weights; auto: int8 if it is there
-        max_length: int | None = None,  # tokens; None: that of the export; of a checkpoint 128
+        max_length: int | None = None,  # tokens; None: those of the training, or 128
         threads: int | None = None,  # of one operation; None: the usable cores, 4 at most
         batch_size: int = 32,  # texts that are computed together
         form: TaskForm = TaskForm(),  # columns of files
