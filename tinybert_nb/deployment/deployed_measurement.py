@@ -128,7 +128,7 @@ def measured_process(
         cold = time.perf_counter() - start
         rest, said = process.stdout.read(), process.stderr.read() if process.stderr else ""
     if process.returncode:
-        raise RuntimeError(f"measuring {job['folder']} failed: {said.strip()[-600:]}")
+        raise RuntimeError(f"measuring {job['folder']} failed: {said.strip().splitlines()[-1]}")
     return json.loads(first) | json.loads(rest) | {"cold_start_seconds": cold}
 
 # %% ../../nbs/08_deployment/06_deployed_measurement.ipynb #7fb6138f
