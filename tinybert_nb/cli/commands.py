@@ -96,7 +96,7 @@ OVERVIEW = {  # topic -> command -> what it does
         "measure":
             "Measure deployed models: quality, size, memory, cold start, latency, throughput.",
         "page":
-            "Write one HTML file in which a student reads what is typed, without server or network.",
+            "Write one HTML file in which a student reads what is typed, without any server.",
     },
     "Studies": {
         "demo": "The whole recipe on real movie reviews, with a table and a page of pictures.",

@@ -156,7 +156,7 @@ class Measure(Table, Formed):
 # %% ../../nbs/11_cli/09_deployment_commands.ipynb #e8be4a9f
 @dataclass
 class Page(Table):
-    "Write one HTML file in which a student reads what is typed, without server or network."
+    "Write one HTML file in which a student reads what is typed, without any server."
 
     student: tyro.conf.Positional[str]  # folder or model id, such as runs/stage-two/best
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # the page, such as student.html
