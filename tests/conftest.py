@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 
 import pytest
 
@@ -214,40 +213,12 @@ def small_tokenizer():
     return tokenizer
 
 
-def plain_export(checkpoint: Path, out: Path, max_length: int = 128) -> Path:
-    """An ONNX export of a checkpoint, float32, unchecked: what `Predictor` reads."""
-    import torch
-    from tinybert_nb.models.heads import kind_of, labels_of, logits_of
-    from tinybert_nb.models.loading import load_classifier, load_config
-    from tinybert_nb.models.tokenizers import load_tokenizer
+def exported_model(checkpoint: Path, out: Path, max_length: int = 128) -> Path:
+    """An ONNX export of a checkpoint, as if it had been trained with this length."""
+    from tinybert_nb.deployment.onnx_export import export_onnx
 
-    config, tokenizer = load_config(checkpoint), load_tokenizer(checkpoint)
-    problem, labels = kind_of(config).problem, labels_of(config)
-    model = load_classifier(checkpoint, labels, problem=problem).eval()
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer.model_input_names]
-    outputs = ["start_logits", "end_logits"] if problem == "spans" else ["logits"]
-
-    class Graph(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, *inputs):
-            found = self.model(**dict(zip(names, inputs)))
-            return [found[name] for name in outputs] if len(outputs) > 1 else logits_of(found)
-
-    (out / "onnx").mkdir(parents=True)
-    tokenizer.save_pretrained(out)
-    model.config.save_pretrained(out)
-    axes = {name: {0: "batch", 1: "length"} for name in (*names, *outputs)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Graph(), tuple(torch.full((2, 8), int("type" not in name)) for name in names), str(out / "onnx/model.onnx"),
-            input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=18, dynamo=False)
-    (out / "export.json").write_text(json.dumps({
-        "kind": problem, "labels": labels, "max_length": max_length, "longest_answer": 30, "inputs": names,
-        "pad_token_id": tokenizer.pad_token_id, "opset": 18}), encoding="utf-8")
+    record = export_onnx(checkpoint, out) | {"max_length": max_length}
+    (out / "export.json").write_text(json.dumps(record, default=str), encoding="utf-8")
     return out
 
 

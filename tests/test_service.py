@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, command_environment, plain_export, run_command
+from conftest import ROOT, command_environment, exported_model, run_command
 from test_predictor import checkpoint_of
 from tinybert_nb.deployment.predictor import Predictor
 from tinybert_nb.deployment.service import ServiceLimits, make_app, serve
@@ -37,7 +37,7 @@ class Slow(Predictor):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("served")
-    return plain_export(checkpoint_of("single", place / "model"), place / "onnx", 32)
+    return exported_model(checkpoint_of("single", place / "model"), place / "onnx", 32)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def test_answers_are_those_of_the_predictor(address, exported):
     ("tokens", "a film"), ("tokens", ["a", "film"]), ("spans", ["who ?", "a film of warmth"]),
     ("spans", {"question": "who ?", "context": "a film of warmth"})])
 def test_words_and_questions(problem, item, tmp_path):
-    folder = plain_export(checkpoint_of(problem, tmp_path / "model"), tmp_path / "onnx", 32)
+    folder = exported_model(checkpoint_of(problem, tmp_path / "model"), tmp_path / "onnx", 32)
     with served(folder) as (place, _):
         status, said, _ = ask(place, body={"text": item})
     assert status == 200 and said["result"].keys() == Predictor(folder)([item])[0].keys()

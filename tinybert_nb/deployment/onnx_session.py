@@ -22,8 +22,9 @@ def import_extra(
     try:
         return [resolve_name(name) for name in names]
     except ImportError as error:
-        raise ImportError(f"{error.name or names[0]} is not installed: pip install "
-                          f"'tinybert_nb[{extra}]'") from error
+        package = (error.name or names[0]).partition(".")[0]
+        raise ImportError(f"{package} is not installed: pip install 'tinybert_nb[{extra}]'"
+                          ) from error
 
 # %% ../../nbs/08_deployment/01_onnx_session.ipynb #d8946c59
 def usable_cores(
