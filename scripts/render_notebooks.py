@@ -45,7 +45,7 @@ MOST_BYTES = 500 * 1024  # of one notebook
 ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machine
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "100",
     "MPLCONFIGDIR": str(ROOT / "build" / "matplotlib"), "TQDM_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TINYBERT_NB_PRECISION": "no"}
 
 
 def code_of(notebook) -> str:

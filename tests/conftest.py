@@ -16,7 +16,8 @@ import pytest
 from forked_commands import Forked, places_of, tinybert_nb_here
 
 # No hub and no progress bars: libraries read this when they are imported.
-os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false",
+               "TINYBERT_NB_PRECISION": "no"}  # float32: a test does not depend on the processor
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and the commands that are tested
 # would inherit that.

@@ -1,6 +1,7 @@
 """bfloat16 where it is faster: what runs in it, what is recorded, and what happens elsewhere."""
 
 import json
+import os
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,7 +22,8 @@ BRIEF = {"epochs": 2, "max_length": 32, "batch_size": 16, "history_every": 1}
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path):
     """Each test begins without stored traces and logits."""
-    with patch.object(trace_cache, "data_folder", lambda: tmp_path / "data"), \
+    with patch.dict(os.environ, TINYBERT_NB_PRECISION="auto"), \
+            patch.object(trace_cache, "data_folder", lambda: tmp_path / "data"), \
             patch.object(teacher_logits, "data_folder", lambda: tmp_path / "data"):
         yield tmp_path / "data"
 

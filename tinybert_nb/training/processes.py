@@ -7,6 +7,7 @@ __all__ = ['NUMBER_FORMATS', 'processes', 'runtime_conditions', 'bf16_speedup', 
            'autocast', 'make_accelerator', 'matrix_precision', 'Stopped', 'deferred_signals']
 
 # %% ../../nbs/04_training/02_processes.ipynb #86c5dda0
+import os
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
@@ -69,9 +70,15 @@ def choose_precision(
     precision: Precision,
     config: PreTrainedConfig,  # of the model that is run
 ) -> Literal["no", "bf16", "fp16"]:
-    "The number format that `auto` stands for, for this model on this device; others as they are."
+    "What `auto` stands for, for this model on this device; ValueError for an unknown variable."
     if precision != "auto":
         return precision
+    stated = os.environ.get("TINYBERT_NB_PRECISION", "auto")
+    if stated not in ("auto", *FORMAT_NAMES):
+        raise ValueError(f"the environment variable TINYBERT_NB_PRECISION is {stated!r}: choose "
+                         f"one of auto, {', '.join(FORMAT_NAMES)}")
+    if stated != "auto":
+        return cast(Any, stated)
     if config.model_type in _MIXES_FORMATS:
         return "no"
     sizes = config.hidden_size, feed_forward_width(config)
