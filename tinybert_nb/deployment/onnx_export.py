@@ -233,6 +233,8 @@ def trained_limits(
     most: int,  # tokens that tokenizer and model take
 ) -> tuple[int, int]:
     "The tokens of a text, and of an answer, from the run's record, or else the defaults."
+    if trimmed := read_json(Path(checkpoint) / "trimmed.json"):
+        return trained_limits(trimmed["call"]["model"], most)
     record = read_json(Path(checkpoint).parent / "settings.json")
     given = (record.get("call") or {}).get("arguments") or {}
     length = (given.get("settings") or {}).get("max_length")
