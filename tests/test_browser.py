@@ -506,6 +506,10 @@ def test_a_report_is_printed_light_and_whole(report, watched):
     page.set_viewport_size({"width": 680, "height": 1000})  # A4 and Letter within their margins
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate(ground) == "255 255 255"
+    for _ in range(100):  # a page hears of its new medium with its next frame
+        if page.eval_on_selector(picture, brightness) > 155:
+            break
+        page.wait_for_timeout(50)
     assert page.eval_on_selector(picture, brightness) > 155
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
     too_wide = page.evaluate("""() => [...document.querySelectorAll("img, table, canvas, p")]
