@@ -538,7 +538,7 @@ def test_a_still_picture_stays_when_the_kernel_has_ended(lab, watched):
     watched.errors = [text for text in watched.errors if "widget model not found" not in text]
 
 
-@pytest.mark.parametrize("name", ["14_workbench", "15_playground"])
+@pytest.mark.parametrize("name", ["16_workbench", "17_playground"])
 def test_a_module_notebook_leaves_its_widgets_as_they_were_shown(name, lab, watched):
     watched.open_notebook(lab, f"nbs/09_analysis/{name}.ipynb")
     watched.run_all(300)
