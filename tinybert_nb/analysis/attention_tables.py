@@ -107,7 +107,7 @@ class ValueTrace(Trace):
 
     value_norms: tuple[Tensor, ...] = ()  # L times (batch, heads, key)
 
-
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #6b0f9708
 def with_value_norms(
     trace: Trace,  # recorded with values=True, as `read_text` does
     model: PreTrainedModel,  # whose trace it is
@@ -126,7 +126,7 @@ def with_value_norms(
         norms.append(squares.clamp(min=0).sqrt().float().cpu())
     return ValueTrace(**{**vars(trace), "value_norms": tuple(norms)})
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #6858eafb
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #8acafede
 def value_weighted_attention(
     trace: Trace,  # of one text, from `with_value_norms`
     layer: int,  # from 1
@@ -138,7 +138,7 @@ def value_weighted_attention(
                          "model), or for both models with add_value_norms")
     return probabilities * trace.value_norms[layer - 1][0][:, None, :]
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #98715ab5
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #fec44de7
 def add_value_norms(
     read: ReadText,
     teacher: PreTrainedModel,  # the models that `read` is of
@@ -148,7 +148,7 @@ def add_value_norms(
     return replace(read, teacher=with_value_norms(read.teacher, teacher),
                    student=with_value_norms(read.student, student))
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #5b1f583b
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #9242c7d8
 def attention_rollout(
     trace: Trace,  # of one text, with all layers up to this one
     layer: int,  # from 1
@@ -160,7 +160,7 @@ def attention_rollout(
         rolled = (attention_probabilities(trace, below).mean(0) @ rolled + rolled) / 2
     return rolled
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #e111ec52
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #d62ff4de
 def state_cosine(
     trace: Trace,  # of one text
     layer: int,  # from 1
@@ -174,7 +174,7 @@ def state_cosine(
     unit = nn.functional.normalize(state[0].float().cpu(), dim=-1)
     return unit @ unit.T
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #40acbc6f
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #76513d3c
 @dataclass(frozen=True)
 class Way:
     "One way to show attention: a table for a layer, and what may be concluded from it."
@@ -216,7 +216,7 @@ WAYS = {
         "Ethayarajh (2019), How Contextual are Contextualized Word Representations?"),
 }
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #8cd8b76b
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #5ba7ba58
 def attention_table(
     trace: Trace,  # of one text
     layer: int,  # from 1
@@ -232,7 +232,7 @@ def _way(name: str) -> Way:
         raise ValueError(f"way {name!r} is unknown: choose from {', '.join(WAYS)}")
     return WAYS[name]
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #8fdb24b9
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #e8a7beaa
 MERGES = ("mean", "maximum")
 
 
@@ -249,7 +249,7 @@ def merge_tables(
     highest = stacked.nan_to_num(float("-inf")).amax(0)
     return highest.masked_fill(highest == float("-inf"), float("nan"))
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #74920624
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #2536ba58
 def _joined(table: Tensor, words: Sequence[Word]) -> Tensor:
     "Sums over the tokens of each word, as queries and as keys."
     count, length = len(words), table.shape[-1]
@@ -274,7 +274,7 @@ def join_words(
         return _joined(table, words) / sizes[:, None] / sizes
     return _joined(table.nan_to_num(0), words) / _joined(there.to(table.dtype), words)
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #a0781b2e
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #28f73c79
 def selected_sums(
     table: Tensor,  # (..., query, key)
     selected: Sequence[int],  # positions, from 0
@@ -291,7 +291,7 @@ def selected_sums(
         return rows.sum(-2), columns.sum(-1)
     return rows.nanmean(-2), columns.nanmean(-1)
 
-# %% ../../nbs/09_analysis/02_attention_tables.ipynb #8dfcb92d
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #38568127
 def table_rows(
     table: Tensor,  # (query, key) or (heads, query, key)
     names: Sequence[str],  # of the queries: tokens, or the texts of words
