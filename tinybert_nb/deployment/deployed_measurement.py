@@ -42,8 +42,18 @@ def deployed_systems(
         if not exported:
             if not (folder / "config.json").is_file():
                 raise ValueError(f"{name}: {folder} is neither a checkpoint nor an export")
-            systems[name] = folder, "auto"
+            systems[name] = folder, "float32"
+            if _bfloat16_is_faster(folder):
+                systems[f"{name}, bfloat16"] = folder, "bfloat16"
     return systems
+
+
+def _bfloat16_is_faster(checkpoint: Path) -> bool:
+    "Whether this device is clearly faster in bfloat16, for a model of this size."
+    from tinybert_nb.models.loading import load_config
+    from tinybert_nb.training.processes import choose_precision
+
+    return choose_precision("auto", load_config(checkpoint)) == "bf16"
 
 # %% ../../nbs/08_deployment/06_deployed_measurement.ipynb #9311c6b0
 def call_milliseconds(
@@ -166,13 +176,13 @@ def _item(example: Example) -> Any:
     return example.text_a if example.text_b is None else (example.text_a, example.text_b)
 
 
-def _weights(model: OpenedModel) -> float:
-    "The megabytes of a model's weights."
+def _weights(model: OpenedModel, precision: str) -> float:
+    "The megabytes of a model's weights: of the file, or in memory if they are bfloat16."
     from tinybert_nb.models.loading import weight_files
 
     files = [model.file] if model.file.is_file() else [
         each for each in weight_files(model.file) if each.name != "projections.safetensors"]
-    return sum(each.stat().st_size for each in files) / 1e6
+    return sum(each.stat().st_size for each in files) / (2e6 if precision == "bfloat16" else 1e6)
 
 # %% ../../nbs/08_deployment/06_deployed_measurement.ipynb #79085188
 def agreement_of(
@@ -203,7 +213,8 @@ def measure_deployed(
         examples = read_examples(path, form=replace(form, problem=model.kind.problem))
         quality, answers = answered_file(model, examples, form)
         reference = reference or answers
-        row = {"system": system, "texts": len(examples), "megabytes": _weights(model), **quality}
+        row = {"system": system, "texts": len(examples), **quality,
+               "megabytes": _weights(model, precision)}
         if model.kind.discrete:
             row["agreement"] = agreement_of(model.kind, answers, reference)
         texts = [*map(_item, _spread(examples, sample))]

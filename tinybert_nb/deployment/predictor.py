@@ -131,7 +131,7 @@ class OnnxModel:
         return np.concatenate([found[number] for number in range(len(rows))])
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #4b604df6
-WeightPrecision = Literal["auto", "float32", "int8"]
+WeightPrecision = Literal["auto", "float32", "bfloat16", "int8"]
 FILES = {"int8": "onnx/model_quantized.onnx", "float32": "onnx/model.onnx"}  # the preferred first
 
 
@@ -167,8 +167,9 @@ def open_export(
     "Open an ONNX export; ValueError if something of it is missing or damaged."
     there = [name for name, file in FILES.items() if (folder / file).is_file()]
     if precision not in ("auto", *there):
-        raise ValueError(f"{folder} has no {FILES.get(precision, precision)}: precision may be "
-                         f"auto or {' or '.join(there)}")
+        missing = FILES.get(precision, "bfloat16 weights, which only a checkpoint can have")
+        raise ValueError(f"{folder} has no {missing}: precision may be auto or "
+                         f"{' or '.join(there)}")
     file = folder / FILES[there[0] if precision == "auto" else precision]
     record = _export_record(folder)
     longest = record.get("longest_answer", TaskForm.longest_answer)
@@ -211,6 +212,7 @@ def _length(asked: int, folder: Path) -> int:
 # %% ../../nbs/08_deployment/04_predictor.ipynb #dcc3d887
 def open_checkpoint(
     folder: Path,
+    precision: WeightPrecision = "auto",  # auto: float32, products in bfloat16 where faster
     max_length: int | None = None,  # tokens; None: those of its training, or 128
     threads: int | None = None,  # of PyTorch; None: as they are
     batch_size: int = 32,
@@ -235,10 +237,12 @@ def open_checkpoint(
     config = load_config(folder)
     names, problem = labels_of(config), kind_of(config, form).problem
     model = load_classifier(folder, names, problem=problem).to(processes().device)
+    if precision == "bfloat16":
+        model = model.bfloat16()
     tokenizer = load_tokenizer(folder)
 
     def logits(rows: list[dict]) -> np.ndarray:
-        with autocast(model):
+        with autocast(model, "auto" if precision == "auto" else "no"):
             return predict_logits(model, make_loader(rows, tokenizer, batch_size)).numpy()
 
     length = limit_length(max_length or trained_limits(folder, 10**6)[0], tokenizer)
@@ -264,7 +268,7 @@ def open_model(
     if precision == "int8":
         raise ValueError(f"{folder} is a checkpoint of PyTorch, which has float32 weights: export "
                          "and quantise it first")
-    return open_checkpoint(folder, **options)
+    return open_checkpoint(folder, precision, **options)
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #ce660fcd
 def as_example(
@@ -405,7 +409,7 @@ class Predictor(Answering):
     def __init__(
         self,
         folder: str | Path,  # with onnx/model.onnx and export.json, or a checkpoint
-        precision: WeightPrecision = "auto",  # of ONNX weights; auto: int8 if it is there
+        precision: WeightPrecision = "auto",  # auto: int8 if there; of a checkpoint float32
         max_length: int | None = None,  # tokens; None: those of the training, or 128
         threads: int | None = None,  # of one operation; None: the usable cores, 4 at most
         batch_size: int = 32,  # texts that are computed together
