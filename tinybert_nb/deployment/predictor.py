@@ -27,7 +27,7 @@ from ..data.memory import Source, as_sources, rows_in_memory
 from ..data.task_form import DataError, TaskForm, find_columns, text_form
 from ..data.task_kinds import Example, TaskKind, lines_by_row, pad_rows
 from ..data.text_io import STANDARD_INPUT
-from .onnx_session import import_extra, open_session
+from .onnx_session import OnnxSession, import_extra
 from ..files.storage import check_output, write_json_lines
 from ..files.terminal import note
 
@@ -112,11 +112,10 @@ class OnnxModel:
         threads: int | None = None,  # of one operation; None: `usable_cores`
         batch_size: int = 32,  # rows
     ):
-        self.session = open_session(path, threads)
+        self.session = OnnxSession(path, threads)
         self.pad_token_id, self.batch_size = pad_token_id, batch_size
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        known = [each.name for each in self.session.get_outputs()]
-        self.outputs = [name for name in ("logits", "start_logits", "end_logits") if name in known]
+        self.outputs = [name for name in ("logits", "start_logits", "end_logits")
+                        if name in self.session.outputs]
 
     def logits(self, rows: Sequence[dict]) -> np.ndarray:  # (lines, classes)
         "The lines of logits of encoded rows, in their order."
@@ -125,7 +124,8 @@ class OnnxModel:
         for begin in range(0, len(order), self.batch_size):
             numbers = order[begin:begin + self.batch_size]
             batch = pad_rows([rows[number] for number in numbers], self.pad_token_id)
-            computed = self.session.run(self.outputs, {name: batch[name] for name in self.inputs})
+            feed = {name: batch[name] for name in self.session.inputs}
+            computed = self.session.run(feed, self.outputs)
             logits = computed[0] if len(computed) == 1 else np.stack(computed, -1)
             found.update(zip(numbers, lines_by_row(logits, batch)))
         return np.concatenate([found[number] for number in range(len(rows))])
@@ -179,7 +179,7 @@ def open_export(
     return OpenedModel(
         _kind(record["kind"], form, folder), record["labels"],
         _length(max_length or record["max_length"], folder),
-        PlainTokenizer(folder, "token_type_ids" in graph.inputs), graph.logits, file)
+        PlainTokenizer(folder, "token_type_ids" in graph.session.inputs), graph.logits, file)
 
 
 def _export_record(folder: Path) -> dict[str, Any]:

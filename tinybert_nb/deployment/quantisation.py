@@ -29,7 +29,7 @@ from ..data.memory import Source, as_source
 from ..data.task_form import DataError, TaskForm, text_form
 from ..data.task_kinds import Example, TaskKind
 from .onnx_export import OnnxModule
-from .onnx_session import import_extra
+from .onnx_session import graph_errors, import_extra
 from ..evaluation.measurement import latency, spread
 from ..evaluation.predictions import predict_logits
 from ..files.storage import atomic_file, write_json
@@ -144,11 +144,12 @@ def write_quantised(
     options = {"op_types_to_quantize": ["MatMul"], "per_channel": True,
                "reduce_range": reduce_range, "weight_type": tools.QuantType.QInt8,
                "extra_options": {"MatMulConstBOnly": True}}
-    with _quiet_quantiser():
+    inputs = OnnxModule(plain).inputs
+    with _quiet_quantiser(), graph_errors(plain, "cannot be quantised"):
         if method == "dynamic":
             tools.quantize_dynamic(str(plain), str(path), **options)
         else:
-            tools.quantize_static(str(plain), str(path), _Feed(rows, OnnxModule(plain).inputs),
+            tools.quantize_static(str(plain), str(path), _Feed(rows, inputs),
                                   activation_type=tools.QuantType.QUInt8, **options)
     model = onnx.load(str(path))
     tables = quantise_lookups(model)
