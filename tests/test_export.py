@@ -25,7 +25,7 @@ from tinybert_nb.deployment.onnx_export import (
     random_batches, write_graph)
 from tinybert_nb.deployment.predictor import Predictor
 from tinybert_nb.deployment.quantisation import (
-    answer_agreement, calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
+    calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
     quantise_rows, quantised_table, write_quantised)
 from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.evaluation.predictions import answers_of, logits_of_examples, predict_logits
@@ -427,10 +427,16 @@ def test_seven_bits_are_weights_of_at_most_64(exported, tmp_path):
 
 
 def test_agreement_of_tags_is_that_of_words():
-    tags = TaskForm(problem="tokens").kind
+    tags, rows = TaskForm(problem="tokens").kind, [{"label": [0, 1, 0]}]
     one = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 0]])
-    assert answer_agreement(tags, (one, one.flip(0)), [{}], ["a", "b"]) == 1
-    assert answer_agreement(tags, (one, one[:, [1, 0]]), [{}], ["a", "b"]) == 0
+
+    def answers(logits):
+        return [*tags.answers(logits, tags.row_labels(rows), ["a", "b"]).values()]
+
+    assert tags.agreement(answers(one), answers(one.flip(0))) == 1
+    assert tags.agreement(answers(one), answers(one[:, [1, 0]])) == 0
+    changed = torch.cat([one[:2], one[1:2]])
+    assert tags.agreement(answers(one), answers(changed)) == 2 / 3
 
 
 # Names and the command --------------------------------------------------------------------------

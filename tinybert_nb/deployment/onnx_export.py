@@ -25,12 +25,12 @@ from ..data.download import teacher_source
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS
 from .onnx_session import OnnxSession, import_extra
-from .vocabulary_trimming import _begun_card, _read_beside
 from ..files.storage import (
     CHECKPOINT_RECORD, as_json, atomic_folder, check_output)
 from ..models.heads import has_head, kind_of, labels_of
 from ..models.sizes import count_parameters
 from ..training.environment import environment
+from ..training.model_card import carried_files
 from ..training.runs import load_trained
 from ..training.status import read_json
 
@@ -270,7 +270,7 @@ def export_onnx(
     model, tokenizer = _opened(checkpoint)
     kind, inputs = kind_of(model.config), graph_inputs(model, tokenizer)
     length, answer = trained_limits(source, tokenizer.model_max_length)
-    files = _read_beside(source)
+    files = carried_files(checkpoint)
     with atomic_folder(out) as unfinished:
         path = unfinished / "onnx" / "model.onnx"
         path.parent.mkdir()
@@ -286,7 +286,7 @@ def export_onnx(
         record["versions"] |= {name: version(name) for name in ("onnx", "onnxruntime")}
         model.config.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        files["README.md"] = _onnx_card(_begun_card(checkpoint, files.get("README.md")), record)
+        files["README.md"] = _onnx_card(files["README.md"], record)
         files["export.json"] = json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n"
         for name, text in files.items():
             (unfinished / name).write_text(text, encoding="utf-8", newline="\n")

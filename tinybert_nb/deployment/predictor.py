@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..data.examples import _example, valid_rows
+from ..data.examples import checked_example, valid_rows
 from ..data.formats import reader_of
 from ..data.memory import Source, as_sources, rows_in_memory
 from ..data.task_form import DataError, TaskForm, find_columns, text_form
@@ -222,31 +222,25 @@ def open_checkpoint(
     try:
         import torch
 
-        from tinybert_nb.data.batches import make_loader
         from tinybert_nb.deployment.onnx_export import trained_limits
-        from tinybert_nb.evaluation.predictions import predict_logits
-        from tinybert_nb.models.heads import kind_of, labels_of
-        from tinybert_nb.models.loading import load_classifier, load_config
-        from tinybert_nb.models.tokenizers import limit_length, load_tokenizer
-        from tinybert_nb.training.processes import autocast, processes
+        from tinybert_nb.evaluation.predictions import open_classifier
+        from tinybert_nb.models.tokenizers import limit_length
     except ImportError as error:
         raise ImportError(f"{folder} is a checkpoint of PyTorch, and {error.name} is not "
                           "installed: install it, or export the checkpoint to ONNX") from error
     if threads:
         torch.set_num_threads(threads)
-    config = load_config(folder)
-    names, problem = labels_of(config), kind_of(config, form).problem
-    model = load_classifier(folder, names, problem=problem).to(processes().device)
+    opened = open_classifier(folder, form)
     if precision == "bfloat16":
-        model = model.bfloat16()
-    tokenizer = load_tokenizer(folder)
+        opened.model.bfloat16()
 
     def logits(rows: list[dict]) -> np.ndarray:
-        with autocast(model, "auto" if precision == "auto" else "no"):
-            return predict_logits(model, make_loader(rows, tokenizer, batch_size)).numpy()
+        products: Any = "auto" if precision == "auto" else "no"  # "no": as the weights are
+        return opened.logits(rows, batch_size, products).numpy()
 
-    length = limit_length(max_length or trained_limits(folder, 10**6)[0], tokenizer)
-    return OpenedModel(_kind(problem, form, folder), names, length, tokenizer, logits, folder)
+    length = limit_length(max_length or trained_limits(folder, 10**6)[0], opened.tokenizer)
+    return OpenedModel(_kind(opened.kind.problem, form, folder), opened.names, length,
+                       opened.tokenizer, logits, folder)
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #a71b2bff
 def open_model(
@@ -291,7 +285,7 @@ def as_example(
         texts = [texts[0].split()]
     if len(texts) < kind.texts:
         raise DataError(f"is one text, and {_expected(kind)} are expected")
-    return _example(texts, kind.form, names)
+    return checked_example(texts, kind.form, names)
 
 
 def _expected(kind: TaskKind) -> str:

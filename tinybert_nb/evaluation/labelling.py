@@ -12,8 +12,6 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from ..data.catalogue import data_folder
 from ..data.encoding import ROWS_AT_ONCE, fingerprint
 from ..data.examples import stream_examples
@@ -21,27 +19,21 @@ from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
 from ..data.task_form import TaskForm, rows_identity, text_form
 from ..data.task_kinds import Example
-from .predictions import answers_of, logits_of_examples
+from .predictions import (
+    Classifier, answers_of, logits_of_examples, open_classifier)
 from ..files.storage import atomic_file, make_parts, write_json_lines
 from ..files.terminal import log_line
 from ..models.heads import kind_of, labels_of
-from ..models.loading import load_classifier, load_config
-from ..models.tokenizers import load_tokenizer
-from ..training.processes import processes
+from ..models.loading import load_config
 from ..training.runs import identify_model
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #5886b7f2
-def _answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    form: TaskForm,
-    max_length: int,
-) -> list[dict]:
+def _answer(opened: Classifier, examples: Sequence[Example], max_length: int) -> list[dict]:
     "Rows of a task file: the texts, with the model's answers and logits."
-    logits, encoded = logits_of_examples(model, tokenizer, examples, form, max_length)
-    answers = answers_of(model, logits, encoded, form)
-    return form.kind.answered_rows(examples, answers, logits, labels_of(model.config))
+    model, kind = opened.model, opened.kind
+    logits, encoded = logits_of_examples(model, opened.tokenizer, examples, kind.form, max_length)
+    answers = answers_of(model, logits, encoded, kind.form)
+    return kind.answered_rows(examples, answers, logits, opened.names)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #86359187
 def predict(
@@ -51,11 +43,9 @@ def predict(
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
 ) -> list[dict]:  # in order: text, label, and the logits by class
     "The model's answer to each text; DataError as `read_examples`."
-    config = load_config(model)
-    names, reading = labels_of(config), text_form(kind_of(config, form).form)
-    examples = [*stream_examples(as_sources(texts), names, reading)]
-    opened = load_classifier(model, names, problem=reading.problem).to(processes().device)
-    return _answer(opened, load_tokenizer(model), examples, reading, max_length)
+    opened = open_classifier(model, form)
+    examples = [*stream_examples(as_sources(texts), opened.names, opened.kind.form)]
+    return _answer(opened, examples, max_length)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #1d872265
 def label_texts(
@@ -88,12 +78,12 @@ def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) 
         return iter(lambda: [*islice(examples, ROWS_AT_ONCE)], [])
 
     @cache
-    def opened() -> PreTrainedModel:
+    def opened() -> Classifier:
         log_line(f"{model} labels the texts of {', '.join(map(str, paths))}, once")
-        return load_classifier(model, names, problem=form.problem).to(processes().device)
+        return open_classifier(model, form)
 
     def write(examples: list[Example], path: Path) -> None:
-        write_json_lines(path, _answer(opened(), load_tokenizer(model), examples, form, max_length))
+        write_json_lines(path, _answer(opened(), examples, max_length))
 
     folder = target.with_suffix(".parts")
     made = make_parts(folder, parts, write, lambda: not target.exists())
