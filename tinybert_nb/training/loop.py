@@ -27,7 +27,7 @@ from .checkpoint import (
 from .history import History, Progress, tensorboard_writer
 from .processes import (
     Stopped, matrix_precision, deferred_signals, runtime_conditions)
-from .settings import TrainingSettings, result_settings
+from .settings import TrainingSettings, result_settings, with_defaults
 from .steps import TrainingRun, flush_terms, requests, update
 
 # %% ../../nbs/04_training/06_loop.ipynb #126e34b7
@@ -169,7 +169,8 @@ def resume(run: TrainingRun) -> None:
     tensors, about = found
     now = {"settings": json.loads(json.dumps(result_settings(run.settings))),
            "total_steps": run.total_steps}
-    if {name: about[name] for name in now} != now:
+    recorded = with_defaults(about["settings"], now["settings"], run.settings)
+    if {"settings": recorded, "total_steps": about["total_steps"]} != now:
         raise ValueError(f"{run.folder} holds an unfinished run with other settings or data: "
                          "choose another folder, or remove it")
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # module, optimizer, random
