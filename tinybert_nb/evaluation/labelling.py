@@ -8,6 +8,7 @@ __all__ = ['predict', 'label_texts']
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #24df4469
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -86,7 +87,12 @@ def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) 
         write_json_lines(path, _answer(opened(), examples, max_length))
 
     folder = target.with_suffix(".parts")
-    made = make_parts(folder, parts, write, lambda: not target.exists())
+    try:
+        made = make_parts(folder, parts, write, lambda: not target.exists())
+    except BaseException:
+        with suppress(OSError):  # it holds parts, for the next start
+            folder.rmdir()
+        raise
     if made and not target.exists():
         with atomic_file(target) as unfinished, open(unfinished, "wb") as file:
             for part in made:
