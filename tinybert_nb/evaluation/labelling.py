@@ -18,14 +18,12 @@ from ..data.encoding import ROWS_AT_ONCE, fingerprint
 from ..data.examples import stream_examples
 from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
-from ..data.task_form import TaskForm, rows_identity, text_form
+from ..data.task_form import TaskForm, rows_identity
 from ..data.task_kinds import Example
 from .predictions import (
-    Classifier, answers_of, logits_of_examples, open_classifier)
+    Classifier, answers_of, logits_of_examples, names_and_kind, open_classifier)
 from ..files.storage import atomic_file, make_parts, write_json_lines
 from ..files.terminal import log_line
-from ..models.heads import kind_of, labels_of
-from ..models.loading import load_config
 from ..training.runs import identify_model
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #5886b7f2
@@ -44,9 +42,9 @@ def predict(
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
 ) -> list[dict]:  # in order: text, label, and the logits by class
     "The model's answer to each text; DataError as `read_examples`."
-    opened = open_classifier(model, form)
-    examples = [*stream_examples(as_sources(texts), opened.names, opened.kind.form)]
-    return _answer(opened, examples, max_length)
+    names, kind = names_and_kind(model, form)
+    examples = [*stream_examples(as_sources(texts), names, kind.form)]  # before the weights
+    return _answer(open_classifier(model, form), examples, max_length)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #1d872265
 def label_texts(
@@ -58,13 +56,12 @@ def label_texts(
 ) -> TaskFiles:  # its training file is in `labelled/` in the data folder
     "A task file of texts with a model's answers, made once; DataError as `read_examples`."
     paths = as_sources(texts)
-    kind = kind_of(load_config(model), form)
-    reading = text_form(kind.form)
+    _, kind = names_and_kind(model, form)
     key = fingerprint([{"texts": [*map(fingerprint, paths)], "model": identify_model(model),
-                        "form": rows_identity(reading), "max_length": max_length, "version": 1}])
+                        "form": rows_identity(kind.form), "max_length": max_length, "version": 1}])
     target = data_folder() / "labelled" / f"{key}.jsonl"
     if not target.exists():
-        _write_answers(target, paths, model, reading, max_length)
+        _write_answers(target, paths, model, kind.form, max_length)
     return TaskFiles(target, eval, TaskForm(problem=kind.problem, metric=form.metric,
                                             positive_class=form.positive_class,
                                             longest_answer=form.longest_answer))
@@ -72,7 +69,7 @@ def label_texts(
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #46ab9987
 def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) -> None:
     "Write the texts with a model's answers, in parts that are then joined."
-    names = labels_of(load_config(model))
+    names, _ = names_and_kind(model)
 
     def parts() -> Iterator[list[Example]]:
         examples = stream_examples(paths, names, form)

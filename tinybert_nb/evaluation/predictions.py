@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['predict_logits', 'logit_metrics', 'logits_of_examples', 'answers_of', 'System', 'open_system', 'Classifier',
-           'open_classifier']
+           'names_and_kind', 'open_classifier']
 
 # %% ../../nbs/05_evaluation/00_predictions.ipynb #7de9ff38
 from collections.abc import Sequence
@@ -141,13 +141,21 @@ class Classifier:
         with autocast(self.model, precision):
             return predict_logits(self.model, make_loader(rows, self.tokenizer, batch_size))
 
+# %% ../../nbs/05_evaluation/00_predictions.ipynb #96a8255a
+def names_and_kind(
+    folder: str | Path,  # fine-tuned checkpoint
+    form: TaskForm = TaskForm(),  # columns of the texts; the model knows the kind of task
+) -> tuple[list[str], TaskKind]:  # of the classes; of texts without labels
+    "What a checkpoint's configuration says of its task; ValueError as `load_config`."
+    config = load_config(folder)
+    return labels_of(config), text_form(kind_of(config, form).form).kind
+
 # %% ../../nbs/05_evaluation/00_predictions.ipynb #7f937fb8
 def open_classifier(
     folder: str | Path,  # fine-tuned checkpoint
     form: TaskForm = TaskForm(),  # columns of the texts; the model knows the kind of task
 ) -> Classifier:
     "Load a checkpoint that is to answer texts; ValueError as `load_classifier`."
-    config = load_config(folder)
-    names, kind = labels_of(config), text_form(kind_of(config, form).form).kind
+    names, kind = names_and_kind(folder, form)
     model = load_classifier(folder, names, problem=kind.problem).to(processes().device)
     return Classifier(model, load_tokenizer(folder), names, kind)

@@ -167,10 +167,9 @@ def resume(run: TrainingRun) -> None:
         run.history = History(run.folder, (), run.watch if main else None, main)
         return
     tensors, about = found
-    now = {"settings": json.loads(json.dumps(result_settings(run.settings))),
-           "total_steps": run.total_steps}
-    recorded = with_defaults(about["settings"], now["settings"], run.settings)
-    if {"settings": recorded, "total_steps": about["total_steps"]} != now:
+    now = json.loads(json.dumps(result_settings(run.settings)))
+    recorded = with_defaults(about["settings"], now, run.settings)
+    if (recorded, about["total_steps"]) != (now, run.total_steps):
         raise ValueError(f"{run.folder} holds an unfinished run with other settings or data: "
                          "choose another folder, or remove it")
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # module, optimizer, random
