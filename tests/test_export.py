@@ -1,6 +1,8 @@
 """Export to ONNX and int8: kinds of tasks, architectures, shapes, padding, refusals, the command."""
 
 import json
+import os
+import shutil
 import sys
 import warnings
 
@@ -21,8 +23,9 @@ from tinybert_nb.deployment import onnx_export
 from tinybert_nb.deployment.onnx_export import (
     OnnxModule, check_graph, export_onnx, graph_inputs, largest_difference,
     random_batches, write_graph)
+from tinybert_nb.deployment.predictor import Predictor
 from tinybert_nb.deployment.quantisation import (
-    answer_agreement, calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
+    calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
     quantise_rows, quantised_table, write_quantised)
 from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.evaluation.predictions import answers_of, logits_of_examples, predict_logits
@@ -154,7 +157,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
     model, tokenizer = load_trained(checkpoint)
     graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     longest = min(tokenizer.model_max_length, 200)
-    assert graph.session.get_inputs()[0].shape == ["batch", "length"]
+    assert graph.session.inputs["input_ids"] == ["batch", "length"]
     shapes = [(1, 1), (33, 1), (1, longest), (33, 20)]
     for seed, (rows, length) in enumerate(shapes):
         drawn = random_batches(model, graph.inputs, length, seed)
@@ -363,6 +366,39 @@ def test_bad_texts_and_methods_are_refused(exported, tmp_path):
         quantise_onnx(tmp_path)
 
 
+def with_few_tokens(path):
+    """Cut the table of the tokens in a graph: it opens, and fails on every text."""
+    graph = onnx.load(path)
+    table = max(graph.graph.initializer, key=lambda each: each.dims[0] if len(each.dims) == 2 else 0)
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:2], table.name))
+    onnx.save(graph, path)
+
+
+def test_a_graph_that_fails_is_named_with_the_reason(exported, tmp_path):
+    folder = shutil.copytree(exported("single")[1], tmp_path / "onnx")
+    (folder / "onnx/model_quantized.onnx").unlink(missing_ok=True)
+    path = folder / "onnx/model.onnx"
+    with_few_tokens(path)
+    said = rf"{path} does not run \(.*indices element out of data bounds.*\)$"
+    with pytest.raises(ValueError, match=said):
+        Predictor(folder)("A fine film.")
+    with pytest.raises(ValueError, match=said):
+        OnnxModule(path)(**dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), torch.full((1, 2), 5)))
+    with pytest.raises(ValueError, match=f"{path} cannot be quantised "):
+        quantise_onnx(folder, "static", calibration=["A fine film.", "Dull."])
+    (tmp_path / "texts.txt").write_text("A fine film.\n")
+    result = tinybert_nb("predict", folder, tmp_path / "texts.txt")
+    assert result.returncode and "model.onnx does not run" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("method", ("dynamic", "static"))
+def test_a_truncated_graph_is_not_quantised(exported, tmp_path, method):
+    folder = shutil.copytree(exported("single")[1], tmp_path / "onnx")
+    os.truncate(folder / "onnx/model.onnx", 20_000)
+    with pytest.raises(ValueError, match="model.onnx is damaged, or no ONNX model: export the model again"):
+        quantise_onnx(folder, method, calibration=["A fine film."])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_calibration_texts_are_not_used(exported, kind):
     _, folder, file = exported(kind)
@@ -391,10 +427,16 @@ def test_seven_bits_are_weights_of_at_most_64(exported, tmp_path):
 
 
 def test_agreement_of_tags_is_that_of_words():
-    tags = TaskForm(problem="tokens").kind
+    tags, rows = TaskForm(problem="tokens").kind, [{"label": [0, 1, 0]}]
     one = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 0]])
-    assert answer_agreement(tags, (one, one.flip(0)), [{}], ["a", "b"]) == 1
-    assert answer_agreement(tags, (one, one[:, [1, 0]]), [{}], ["a", "b"]) == 0
+
+    def answers(logits):
+        return [*tags.answers(logits, tags.row_labels(rows), ["a", "b"]).values()]
+
+    assert tags.agreement(answers(one), answers(one.flip(0))) == 1
+    assert tags.agreement(answers(one), answers(one[:, [1, 0]])) == 0
+    changed = torch.cat([one[:2], one[1:2]])
+    assert tags.agreement(answers(one), answers(changed)) == 2 / 3
 
 
 # Names and the command --------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Predict(Formed):
     model: tyro.conf.Positional[Path]  # folder, such as runs/exported or runs/stage-two/best
     files: tyro.conf.Positional[tuple[str, ...]] = ("-",)  # of texts; -: standard input
     out: FilePath = None  # write the rows to this file, whole or not at all
-    precision: WeightPrecision = "auto"  # of the weights of an export; auto: int8 if it is there
+    precision: WeightPrecision = "auto"  # auto: an export's int8, if any; bfloat16: checkpoints
     max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     batch_size: int = 32  # texts that are computed together
@@ -116,7 +116,7 @@ class Serve:
     model: tyro.conf.Positional[Path]  # folder, such as runs/exported or runs/stage-two/best
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: all, without password or encryption
     port: int = 8000  # 0: a free one, which the log names
-    precision: WeightPrecision = "auto"  # of the weights of an export; auto: int8 if it is there
+    precision: WeightPrecision = "auto"  # auto: an export's int8, if any; bfloat16: checkpoints
     max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     limits: Annotated[ServiceLimits, tyro.conf.arg(name="")] = ServiceLimits()

@@ -24,13 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.download import teacher_source
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS
-from .onnx_session import import_extra, open_session
-from .vocabulary_trimming import _begun_card, _read_beside
+from .onnx_session import OnnxSession, import_extra
 from ..files.storage import (
     CHECKPOINT_RECORD, as_json, atomic_folder, check_output)
 from ..models.heads import has_head, kind_of, labels_of
 from ..models.sizes import count_parameters
 from ..training.environment import environment
+from ..training.model_card import carried_files
 from ..training.runs import load_trained
 from ..training.status import read_json
 
@@ -162,9 +162,8 @@ class OnnxModule(nn.Module):
 
     def __init__(self, path: str | Path):  # of the file
         super().__init__()
-        self.session = open_session(path, torch.get_num_threads())
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        self.outputs = [each.name for each in self.session.get_outputs()]
+        self.session = OnnxSession(path, torch.get_num_threads())
+        self.inputs, self.outputs = [*self.session.inputs], self.session.outputs
         self.nothing = nn.Parameter(torch.empty(0), requires_grad=False)  # says: on the CPU
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
@@ -173,7 +172,7 @@ class OnnxModule(nn.Module):
             raise ValueError(f"the graph reads {', '.join(self.inputs)}; there is no "
                              f"{', '.join(missing)}")
         feed = {name: batch[name].numpy() for name in self.inputs}
-        return dict(zip(self.outputs, map(torch.from_numpy, self.session.run(None, feed))))
+        return dict(zip(self.outputs, map(torch.from_numpy, self.session.run(feed))))
 
 # %% ../../nbs/08_deployment/02_onnx_export.ipynb #6c7e640e
 def _of_real_tokens(name: str, values: Tensor, mask: Tensor) -> Tensor:
@@ -214,14 +213,11 @@ def check_graph(
     batches: Sequence[dict[str, Tensor]],  # as `random_batches` gives them
 ) -> float:  # the largest difference
     "Compare a graph with its model; ValueError if it does not run, or differs by more than 1e-4."
-    fixed = [f"{each.name} {each.shape}" for each in exported.session.get_inputs()
-             if not all(isinstance(size, str) for size in each.shape)]
+    fixed = [f"{name} {shape}" for name, shape in exported.session.inputs.items()
+             if not all(isinstance(size, str) for size in shape)]
     if fixed:
         raise ValueError(f"the graph has inputs of fixed size: {', '.join(fixed)}")
-    try:
-        difference = largest_difference(model, exported, batches)
-    except RuntimeError as error:  # of ONNX Runtime
-        raise ValueError(f"the graph does not run: {str(error).partition(chr(10))[0]}") from error
+    difference = largest_difference(model, exported, batches)
     if not difference <= LIMIT:
         raise ValueError(f"the graph's outputs differ from PyTorch's by up to {difference:.2g}, "
                          f"more than {LIMIT:g}, so it is not written")
@@ -274,7 +270,7 @@ def export_onnx(
     model, tokenizer = _opened(checkpoint)
     kind, inputs = kind_of(model.config), graph_inputs(model, tokenizer)
     length, answer = trained_limits(source, tokenizer.model_max_length)
-    files = _read_beside(source)
+    files = carried_files(checkpoint)
     with atomic_folder(out) as unfinished:
         path = unfinished / "onnx" / "model.onnx"
         path.parent.mkdir()
@@ -290,7 +286,7 @@ def export_onnx(
         record["versions"] |= {name: version(name) for name in ("onnx", "onnxruntime")}
         model.config.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        files["README.md"] = _onnx_card(_begun_card(checkpoint, files.get("README.md")), record)
+        files["README.md"] = _onnx_card(files["README.md"], record)
         files["export.json"] = json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n"
         for name, text in files.items():
             (unfinished / name).write_text(text, encoding="utf-8", newline="\n")
