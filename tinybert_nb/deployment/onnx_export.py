@@ -136,7 +136,7 @@ def write_graph(
     attention: bool = False,  # attention probabilities as outputs too
 ) -> None:
     "Write a model as one ONNX file; ValueError for one that cannot be exported, or is too large."
-    import_extra("onnx", "onnx", "onnxscript", "onnxruntime")
+    onnx, *_ = import_extra("onnx", "onnx", "onnxscript", "onnxruntime")
     name, size = type(model).__name__, 4 * count_parameters(model)
     if size > _LARGEST:
         raise ValueError(f"the {name} has {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
@@ -153,8 +153,12 @@ def write_graph(
         except torch.onnx.errors.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ValueError(f"a {name} cannot be exported to ONNX: {reason}") from error
-        assert program is not None
-        program.save(str(path))
+    assert program is not None
+    proto = program.model_proto
+    for each in (proto, graph_part := proto.graph, *graph_part.node, *graph_part.value_info,
+                 *graph_part.input, *graph_part.output):
+        del each.metadata_props[:]  # stack traces and names, for debugging the exporter
+    onnx.save(proto, str(path))
 
 # %% ../../nbs/08_deployment/02_onnx_export.ipynb #00a9b616
 class OnnxModule(nn.Module):
