@@ -115,10 +115,10 @@ def fused_attention(
     **_: Any,  # what other implementations take: dropout, a sliding window
 ) -> tuple[Tensor, None]:  # (batch, length, heads, d), and no probabilities
     "Attention by the one operation that ONNX has for it."
-    heads = query.shape[1]
-    joined = [each.transpose(1, 2).flatten(2) for each in (query, key, value)]
-    found = torch.onnx.ops.attention(*joined, attn_mask=mask, q_num_heads=heads,
-                                     kv_num_heads=key.shape[1], scale=scaling)
+    heads, of_keys = query.shape[1], key.shape[1]
+    query, key, value = (each.transpose(1, 2).flatten(2) for each in (query, key, value))
+    found = torch.onnx.ops.attention(query, key, value, attn_mask=mask, q_num_heads=heads,
+                                     kv_num_heads=of_keys, scale=scaling)
     return found[0].unflatten(-1, (heads, -1)), None
 
 
