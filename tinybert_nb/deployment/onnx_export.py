@@ -281,7 +281,7 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return import_extra("openvino", "openvino")[0]
 
-
+# %% ../../nbs/08_deployment/02_onnx_export.ipynb #c3ed4b5f
 class OpenVinoModule(OnnxModule):
     "A model in OpenVINO's format on the CPU, in float32, that is called like a model."
 
@@ -350,7 +350,7 @@ def _opened(checkpoint: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenize
                          "`finetune`, `stage-two` or `distill` has trained")
     return model, tokenizer
 
-
+# %% ../../nbs/08_deployment/02_onnx_export.ipynb #401c98cf
 def _write_model(
     model: PreTrainedModel, inputs: list[str], folder: Path, attention: bool, openvino: bool
 ) -> tuple[Path, OnnxModule]:
