@@ -255,6 +255,9 @@ def open_model(
                          f"{', '.join(get_args(WeightPrecision))}")
     if any((folder / file).is_file() for file in FILES.values()):
         return open_export(folder, precision, **options)
+    if (folder / "openvino_model.xml").is_file():
+        raise ValueError(f"{folder} is an export for OpenVINO, which its own runtime reads: for "
+                         "this program export the checkpoint with --to onnx")
     if not (folder / "config.json").is_file():
         inside = [name for name in ("best", "stage-two/best") if (folder / name).is_dir()]
         raise ValueError(f"{folder} is no folder with onnx/model.onnx or a checkpoint's config.json"
