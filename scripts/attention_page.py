@@ -16,8 +16,8 @@ import json
 from sources import ROOT
 from tinybert_nb.analysis.alignment import default_map, read_text
 from tinybert_nb.analysis.alignment_report import OfflineView, student_checkpoints
-from tinybert_nb.analysis.attention_view import static_text
 from tinybert_nb.analysis.html import html_report
+from tinybert_nb.files.scripts import joined_script, static_text
 from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
 
@@ -77,7 +77,7 @@ def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
 
 def write_page(path: Path) -> None:
     """Make the page of the committed data."""
-    scripts = [static_text("attention_view.js"), static_text("alignment_report.js"),
+    scripts = [joined_script("alignment_report.js"),
                (ROOT / "scripts" / "docs" / "explore.js").read_text(encoding="utf-8")]
     explorer = Explorer(json.loads(DATA.read_text(encoding="utf-8")))
     html_report("Teacher and student: how they attend", [

@@ -25,9 +25,8 @@ explorer
 # Move one control and wait until the picture, or for "token" the table of one row, is another.
 MOVE = """async ([what, value]) => {
     const root = document.querySelector(".tinybert-attention[data-drawn]");
-    const [layer, view] = root.querySelectorAll("select");
+    const [layer, view, head] = ["layer", "view", "head"].map(name => root.querySelector(`[data-control='${name}']`));
     const row = root.querySelector(`[data-place='${value}']`);
-    const head = root.querySelector("input[type='range']");
     const [control, event] = {
         head: [head, new Event("input")],
         layer: [layer, new Event("change")],
@@ -64,7 +63,7 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
         watched.open_notebook(lab, "timed.ipynb")
         watched.run_all(300)
         watched.page.wait_for_selector(VIEW, timeout=60_000)
-        window = watched.page.locator(f"{VIEW} select >> nth=2")
+        window = watched.page.locator(f"{VIEW} [data-control='width']")
         if window.count() and window.is_visible():
             window.select_option(str(words + 2))  # all at once
         watched.page.wait_for_timeout(2000)

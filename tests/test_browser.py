@@ -11,7 +11,7 @@ from matplotlib.font_manager import findSystemFonts
 
 from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, succeeded, tinybert_nb
-from tinybert_nb.analysis.attention_view import static_text
+from tinybert_nb.files.scripts import joined_script, static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
 EXPLORED = f".AttentionExplorer {VIEW}"  # a page may hold other views too
@@ -159,12 +159,12 @@ def try_everything(watched: Watched, name: str) -> None:
     assert view.chosen() == place
     view.changes(lambda: page.press(pointed, "ArrowRight"))
     assert view.chosen() == place + 1
-    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    page.focus(f"{view.root} [data-control='head']")
     view.changes(lambda: page.keyboard.press(other_end(view)))
     head, heads = page.inner_text(f"{view.root} output").split(" of ")
     assert head in ("1", heads)
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='layer']", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='view']", "scores"))
     watched.screenshot(name)
     text = page.get_by_placeholder("a sentence, then Enter")
     text.fill("<script>hurt = 1</script> 好 🙂 \"><img src=x onerror='hurt = 2'> works")
@@ -280,10 +280,10 @@ def test_the_report_answers_without_a_server(report, watched):
     page.goto(report.as_uri())
     view = View(page, REPORTED)
     view.changes(lambda: page.hover(f"{view.root} [data-place='{2 if view.chosen() == 3 else 3}']"))
-    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    page.focus(f"{view.root} [data-control='head']")
     view.changes(lambda: page.keyboard.press(other_end(view)))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='layer']", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='view']", "scores"))
     assert page.evaluate("typeof hurt") == "undefined" and page.query_selector("img[src='x']") is None
     assert "film" in view.tokens() and watched.hosts == set()
     watched.screenshot("report")
@@ -310,7 +310,7 @@ def draw_tokens(page, tokens, teacher=None, student=None):
     Both are tables of scores; without one all are 0."""
     page.set_content(f"<style>{static_text('attention_view.css')}</style>"
                      "<div id='place' class='tinybert-attention'></div>")
-    script = static_text("attention_view.js") + f"""
+    script = joined_script("attention_view.js") + f"""
         const tokens = {json.dumps(tokens)};
         const table = rows => Float32Array.from(rows?.flat() ?? tokens.flatMap(() => tokens.map(() => 0)));
         const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,
@@ -475,7 +475,7 @@ def test_colours_are_of_one_scale_with_numbers(watched):
     draw_tokens(page, ["a", "b", "c"], logs.tolist(), near.tolist())
     sharp, pale = colours_of(page, 0), colours_of(page, 2)
     assert all(min(colour) > 215 for colour in pale)
-    scales = page.eval_on_selector_all("#place .tinybert-scale", "all => all.map(one => one.innerText)")
+    scales = page.eval_on_selector_all("#place .tinybert-plot .tinybert-scale", "all => all.map(one => one.innerText)")
     assert ["one scale for all heads" in text for text in scales] == [True, True, False]
     assert all({"0", "1"} <= {*text.split()} for text in scales) and "−1" in scales[2]
     draw_tokens(page, ["a", "b", "c"], logs[[1, 1, 1]].tolist(), logs[[1, 1, 1]].tolist())

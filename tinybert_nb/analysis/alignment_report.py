@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import ReadText, default_map, mean_alignment, read_text
 from .alignment_figures import plot_alignment_course
-from .attention_view import informative_head, largest_score, static_text
+from .attention_view import informative_head, largest_score
 from .html import html_report
 from .similarity import compare_models
 from .similarity_figures import (
@@ -32,6 +32,7 @@ from ..data.encoding import UnknownTokens
 from ..data.examples import read_examples
 from ..data.task_form import TaskForm
 from ..distillation.layer_map import LayerMap, parse_layer_map
+from ..files.scripts import joined_script, static_text
 from ..files.storage import check_output, write_json
 from ..models.loading import load_encoder
 from ..models.tokenizers import check_vocabulary, limit_length, load_tokenizer
@@ -99,10 +100,10 @@ def write_alignment_report(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "rows.json", {
         "about": about, "student": name, "course": course, **study, **environment()})
-    script = static_text("attention_view.js") + static_text("alignment_report.js")
     path = html_report("Teacher and student: how they attend",
                        [("What was compared", [about])] * bool(about) + sections,
-                       out / "report.html", script, static_text("attention_view.css"))
+                       out / "report.html", joined_script("alignment_report.js"),
+                       static_text("attention_view.css"))
     for _, items in sections:
         for item in items:
             if hasattr(item, "figure"):
