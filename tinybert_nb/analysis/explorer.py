@@ -7,14 +7,15 @@ __all__ = ['AttentionExplorer']
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #f4e5147a
 from html import escape
+from typing import Any
 
 import ipywidgets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .alignment import ReadText, default_map, read_text
-from .attention_figures import plot_heads
+from .alignment import HEAD_CHOICES, ReadText, default_map, read_text
+from .attention_tables import add_value_norms
 from .attention_view import AttentionView
-from .html import figure_html
+from .disagreement import answers_of
 from .widgets import Displayed
 from ..distillation.layer_map import LayerMap, parse_layer_map
 
@@ -23,6 +24,8 @@ def _controls(
     text: str,
     text_pair: str,
     layer_map: LayerMap,
+    heads: str,  # the chosen pairing
+    possible: list[str],  # pairings that fit the models
 ) -> dict[str, ipywidgets.Widget]:
     "The controls by name."
     wide = {"layout": ipywidgets.Layout(width="98%"), "continuous_update": False}
@@ -39,37 +42,48 @@ def _controls(
             description="Layer map", continuous_update=False,
             tooltip="a name, or a teacher layer for each student layer: 2,4,6"
         ),
-        "heads": ipywidgets.Dropdown(options=["one head", "all heads"], description="Heads"),
+        "heads": ipywidgets.Dropdown(
+            options=possible, value=heads, description="Pair heads",
+            tooltip="of the same number, with the teacher head most like it, or the mean of all"),
     }
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #80e2ae84
 class AttentionExplorer(Displayed):
-    "Shows how teacher and student attend to a text; ValueError for different numbers of heads."
+    "Shows how teacher and student attend to a text; ValueError for heads that cannot be paired."
 
     def __init__(
         self,
         teacher: PreTrainedModel,
-        student: PreTrainedModel,  # with as many heads as the teacher
+        student: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,  # the one both were trained with
         layer_map: LayerMap | None = None,  # the uniform map if none is given
         text: str = "A charming film, and much better than its title.",
         text_pair: str = "",  # second sentence of a pair task
         max_length: int = 512,  # tokens; limited to the models' positions
+        heads: str = "same",  # one of `HEAD_CHOICES`; "same" needs equally many
     ):
-        _check_heads(teacher, student)
+        possible = _possible_heads(teacher, student, heads)
         self.layer_map = layer_map or default_map(teacher, student).one_to_one()
         self.forward_passes = 0  # how often the models ran
         self.read: ReadText | None = None  # the last text that could be encoded
+        self.answers: dict[str, dict] = {}  # both models' to that text, as of `answers_of`
         self._models, self._max_length = (teacher, student, tokenizer), max_length
-        self.controls = _controls(text, text_pair, self.layer_map)
+        self.controls = _controls(text, text_pair, self.layer_map, heads, possible)
         self.view = AttentionView()
-        self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self.widget = ipywidgets.VBox(
-            [*self.controls.values(), self.message, self.view, self.picture])
+        self.message = ipywidgets.HTML()
+        self.widget = ipywidgets.VBox([*self.controls.values(), self.message, self.view])
         for name, control in self.controls.items():
             control.observe(self._read if name.startswith("text") else self._show, "value")
-        self.view.observe(self._draw_heads, ("layer", "view"))
         self._read()
+
+    @property
+    def state(self) -> str:
+        "Python that shows the same layer, head, way and tokens again, as a call of `restore`."
+        return self.view.state
+
+    def restore(self, **state: Any) -> None:  # as `state` names them
+        "Show a state again; ValueError for a name that is no part of one."
+        self.view.restore(**state)
 
     def _read(self, change=None):
         "Run both models on the text, then show the result."
@@ -79,24 +93,22 @@ class AttentionExplorer(Displayed):
     def _show(self, change=None):
         "Apply the layer map to the stored traces."
         _show_errors(self, lambda: _apply_layer_map(self))
-        self._draw_heads()
-
-    def _draw_heads(self, change=None):
-        "Draw all heads of the layer, if chosen."
-        self.picture.value = _heads_picture(self)
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #9b7bdbe0
-def _check_heads(
+def _possible_heads(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
-) -> None:
-    "ValueError if the two have different numbers of heads."
+    heads: str,  # the choice to check
+) -> list[str]:  # of `HEAD_CHOICES`
+    "The pairings of heads that fit two models; ValueError if the choice is none of them."
     of_teacher, of_student = (model.config.num_attention_heads for model in (teacher, student))
-    if of_teacher != of_student:
-        raise ValueError(
-            f"the teacher has {of_teacher} heads and the student {of_student}: heads are "
-            "compared one to one, so both need the same number"
-        )
+    possible = [each for each in HEAD_CHOICES if each == "mean" or of_teacher == of_student
+                or (each == "matched" and of_student < of_teacher)]
+    if heads not in possible:
+        choices = " or ".join(f"heads={each!r}" for each in possible)
+        raise ValueError(f"heads is {heads!r}: the teacher has {of_teacher} heads and the student "
+                         f"{of_student}, so choose {choices}")
+    return possible
 
 
 def _show_errors(
@@ -122,32 +134,30 @@ def _read_text(
     explorer.read = None
     explorer.message.value = "<p role='status'>Running both models …</p>"
     text, text_pair = (explorer.controls[name].value for name in ("text", "text_pair"))
-    explorer.read = read_text(
-        *explorer._models, text, text_pair if text_pair.strip() else None, explorer._max_length)
+    read = read_text(*explorer._models, text, text_pair if text_pair.strip() else None,
+                     explorer._max_length)
+    explorer.answers = answers_of(read, *explorer._models[:2])
+    explorer.read = read
     explorer.forward_passes += 1
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #a7c5d35a
-def _heads_picture(
-    explorer: AttentionExplorer,
-) -> str:
-    "All heads of the layer as HTML; empty if not chosen."
-    if explorer.controls["heads"].value == "one head" or explorer.read is None:
-        return ""
-    pair = explorer.read.pair(explorer.layer_map, explorer.view.view)
-    return figure_html(plot_heads(pair, explorer.view.layer))
-
-
 def _apply_layer_map(
     explorer: AttentionExplorer,
 ) -> None:
-    "Parse the layer map and show the text with it."
+    "Parse the layer map and show the text with it; what cannot be shown is said."
     teacher, student, _ = explorer._models
     if explorer.read is None:  # the error is already shown
         return
     explorer.layer_map = parse_layer_map(
         explorer.controls["layer_map"].value, teacher.config.num_hidden_layers,
         student.config.num_hidden_layers).one_to_one()
-    explorer.view.show(explorer.read, explorer.layer_map)
-    cut = explorer.read.dropped
-    explorer.message.value = (
-        f"<p role='status'>{cut} tokens did not fit and were cut off.</p>" if cut else "")
+    said = []
+    try:
+        shown = add_value_norms(explorer.read, teacher, student)
+    except ValueError as problem:  # all other ways can be shown
+        shown, said = explorer.read, [f"No value-weighted attention: {problem}."]
+    explorer.view.show(shown, explorer.layer_map, explorer.controls["heads"].value,
+                       explorer.answers)
+    if explorer.read.dropped:
+        said.append(f"{explorer.read.dropped} tokens did not fit and were cut off.")
+    explorer.message.value = f"<p role='status'>{escape(' '.join(said))}</p>" if said else ""

@@ -56,6 +56,7 @@ class View {
   headText() {
     const { head, heads } = this.sight;
     if (!this.state.seen.kind.heads) return "all heads together";
+    if (!heads) return "the mean of all heads";
     return head > 0 ? `head ${head} of ${heads}` : `the ${head === 0 ? "mean" : "maximum"} of ${heads}`;
   }
 
@@ -87,10 +88,12 @@ class View {
     return Number.parseFloat(getComputedStyle(this.pictures[1].rows).lineHeight) || 13;
   }
 
+  // Set one value by its name, or several at once. A layer or head is drawn when it arrives.
   choose(name, value) {
-    this.model.set(name, value);
+    const values = typeof name === "string" ? { [name]: value } : name;
+    for (const [key, one] of Object.entries(values)) this.model.set(key, one);
     this.model.save_changes();
-    if (name !== "layer" && name !== "head") this.later(); // these are drawn when they arrive
+    if (!("layer" in values || "head" in values)) this.later();
   }
 
   chooseRow(place) { this.choose("token", this.state.seen.units[place].first); }
@@ -114,9 +117,8 @@ class View {
       return this.chooseRow(place);
     }
     if (rows.length === 1) return;
-    const left = rows.filter(row => row !== place).map(row => this.state.seen.units[row].first);
-    this.choose("selected", left.slice(1));
-    this.choose("token", left[0]);
+    const [token, ...selected] = rows.filter(row => row !== place).map(row => this.state.seen.units[row].first);
+    this.choose({ token, selected });
   }
 
   isHeld() { return this.state.pinned || this.setting("selected", []).length > 0; }
@@ -212,7 +214,7 @@ class View {
   // What else calls for another drawing: the model, another size, medium or theme. Gives its end.
   follow() {
     const end = new AbortController(), { signal } = end, later = () => this.later();
-    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "overview", "opened"];
+    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "measure", "overview", "opened"];
     for (const name of changed) this.model.on(`change:${name}`, later);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.paper = matchMedia("print");

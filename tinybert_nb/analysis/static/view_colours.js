@@ -63,6 +63,18 @@ function ticks(seen, panel) {
   });
 }
 
+// Of the numbers below a bar of so many pixels those that do not lie on each other: its ends and 0
+// first, then from the right.
+function fittingTicks(numbers, pixels, letter) {
+  const half = value => (tickText(value).length * letter * 0.62 + 6) / 2, kept = [];
+  const order = [numbers[0], numbers[numbers.length - 1], ...numbers.filter(([value]) => value === 0),
+    ...numbers.slice().reverse()];
+  for (const [value, place] of order)
+    if (kept.every(([other, at]) => Math.abs(at - place) * pixels >= half(value) + half(other)))
+      kept.push([value, place]);
+  return kept;
+}
+
 function tickText(value) {
   const written = Math.abs(value) >= 10 ? Math.round(value) : Number(value.toPrecision(2));
   return String(written).replace("-", "−");

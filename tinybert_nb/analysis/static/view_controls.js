@@ -40,12 +40,13 @@ class Controls {
 
   arrange() {
     const line = (...parts) => element("div", { class: "tinybert-line" }, ...parts);
+    this.headLabel = named("Head", this.head, this.headNumber);
     this.mergeLabel = named("Heads", this.merge);
     this.wordsLabel = named("Tokens", this.words);
     this.windowControls = line(named("Window from", this.start), named("tokens", this.width));
     this.exporting = new Export(this.view);
     this.folded = element("div", { class: "tinybert-controls" },
-      line(named("Layer", this.layer), named("Head", this.head, this.headNumber), this.mergeLabel,
+      line(named("Layer", this.layer), this.headLabel, this.mergeLabel,
         named("Show", this.way)),
       line(this.wordsLabel, named("Scale", this.scale), named("Lines", this.lines), this.exporting.box),
       this.windowControls);
@@ -64,6 +65,7 @@ class Controls {
     this.head.value = sight.head > 0 ? sight.head : view.state.lastHead;
     this.head.disabled = this.merge.disabled = !kind.heads;
     this.headNumber.textContent = kind.heads ? view.headText().replace(/^head |^the /, "") : "all together";
+    this.headLabel.hidden = sight.heads === 0;
     this.mergeLabel.hidden = !sight.merges;
     this.merge.value = sight.head > 0 ? "one" : sight.head === 0 ? "mean" : "maximum";
     const ways = view.ways();
@@ -154,7 +156,7 @@ class Controls {
     if (event.target.matches?.("select, textarea, input:not([type='range'], [type='checkbox'])")) return;
     const { view } = this, { sight } = view, back = event.shiftKey ? -1 : 1;
     const act = {
-      h: () => view.choose("head", 1 + (Math.max(sight.head, 1) - 1 + back + sight.heads) % sight.heads),
+      h: () => sight.heads && view.choose("head", 1 + (Math.max(sight.head, 1) - 1 + back + sight.heads) % sight.heads),
       pagedown: () => view.choose("layer", Math.min(sight.layer + 1, pairsOf(sight).length)),
       pageup: () => view.choose("layer", Math.max(sight.layer - 1, 1)),
       v: () => view.choose("view", after(view.ways().map(({ name }) => name), view.state.seen.view)),

@@ -2,7 +2,7 @@
 // What is shown, as a file: SVG with real text, PNG, CSV and JSON of the numbers, and a link.
 
 const CELL = 18; // height of a row in an exported picture
-const STATE = ["layer", "head", "view", "token", "selected", "words", "scale", "lines"];
+const STATE = ["layer", "head", "view", "token", "selected", "words", "scale", "lines", "measure"];
 
 // One row for each number that can be seen.
 function shownRows(view) {
@@ -77,7 +77,7 @@ function svgOf(view) {
   const { seen, span } = view.state, palette = colours(view.root), style = getComputedStyle(view.root);
   const room = 100, side = Math.max(220, Math.min(span[1], 64) * CELL), wide = side + room + 24;
   const tall = side + room + 86, lines = view.setting("lines", false);
-  const more = lines ? span[1] * CELL + 40 : 0, panels = seen.panels;
+  const more = lines ? span[1] * CELL + 60 : 0, panels = seen.panels;
   const svg = graphic("svg", { width: panels.length * wide, height: tall + more + 20,
     viewBox: `0 0 ${panels.length * wide} ${tall + more + 20}`, "font-size": 11,
     "font-family": "system-ui, Noto Sans, sans-serif", color: style.color },
@@ -90,8 +90,8 @@ function svgOf(view) {
     svg.append(group);
     if (!lines || panel === 2) return;
     const drawn = linesOf(seen, panel, view.rows(), span, palette, CELL, wide - 20);
-    for (const [key, value] of Object.entries({ x: i * wide + 10, y: tall + 20 })) drawn.setAttribute(key, value);
-    svg.append(words(`${NAMES[panel]}: from the selected tokens`, i * wide + 10, tall + 8), drawn);
+    for (const [key, value] of Object.entries({ x: i * wide + 10, y: tall + 40 })) drawn.setAttribute(key, value);
+    svg.append(words(`${NAMES[panel]}: from the selected tokens`, i * wide + 10, tall + 26), drawn);
   });
   return svg;
 }
@@ -138,11 +138,19 @@ function fromFragment(view, fragment) {
   const found = new URLSearchParams(query), whole = text => Number.parseInt(text, 10);
   const read = { layer: whole, head: whole, token: whole, view: text => text in WAYS ? text : "probabilities",
     selected: text => text.split(",").map(whole), words: text => text === "true",
-    lines: text => text === "true", scale: text => text === "automatic" ? text : "fixed" };
-  for (const key of STATE) if (found.has(key)) {
-    const value = read[key](found.get(key));
-    if (!Number.isNaN(value)) view.choose(key, value);
-  }
+    lines: text => text === "true", scale: text => text === "automatic" ? text : "fixed", measure: text => text };
+  const state = Object.fromEntries(STATE.filter(key => found.has(key)).map(key => [key, read[key](found.get(key))]));
+  view.choose(possible(view, state));
+}
+
+// A link may have been changed by hand, or be of another page: only what can be shown is kept.
+function possible(view, state) {
+  const { tokens, heads } = view.sight, most = { layer: pairsOf(view.sight).length, head: heads, token: tokens.length - 1 };
+  const least = { layer: 1, head: -1, token: 0 };
+  const fits = (name, value) => value >= least[name] && value <= most[name];
+  return Object.fromEntries(Object.entries(state).filter(([name, value]) =>
+    name === "view" ? view.ways().some(way => way.name === value) :
+      name === "selected" ? value.every(token => fits("token", token)) : !(name in most) || fits(name, value)));
 }
 
 // The state as a call in Python.

@@ -1,15 +1,17 @@
-// After: view_colours.js
+// After: view_pictures.js
 // All heads of all mapped layers at once, coloured by how much the two models disagree.
 //
 // `overview` holds {measures: [{name, title, same}], rows}: `same` is the measure's value for equal
 // attention; a row is {student_layer, teacher_layer, head, mapped} with a number for each measure,
 // and the row of a teacher layer that no student layer has as its teacher has mapped: false.
 
-// How far a value is from agreement, as a share of the largest such distance.
+// How far a value is from agreement, as a share of the largest such distance of the mapped layers;
+// layers that were not trained to agree may lie beyond it.
 function disagreement(rows, { name, same }) {
-  const far = rows.map(row => Math.abs(row[name] - same));
-  const most = far.reduce((top, value) => Math.max(top, value || 0), 0) || 1;
-  return { most, of: row => Math.abs(row[name] - same) / most || 0,
+  const far = row => Math.abs(row[name] - same) || 0;
+  const largest = some => some.reduce((top, row) => Math.max(top, far(row)), 0);
+  const most = largest(rows.filter(({ mapped }) => mapped !== false)) || largest(rows) || 1;
+  return { of: row => Math.min(1, far(row) / most), beyond: largest(rows) > most,
            end: same + (same > 0 ? -most : most) };
 }
 
@@ -35,7 +37,8 @@ class Overview {
     const measure = content.measures.find(({ name }) => name === this.view.setting("measure")) ??
       content.measures[0];
     const key = `${measure.name} ${palette.ground}`;
-    if (this.content !== content || this.key !== key) {
+    const there = content.rows[0][measure.name] !== undefined; // else it is being computed
+    if (there && (this.content !== content || this.key !== key)) {
       this.build(content, measure, palette);
       Object.assign(this, { content, key });
     }
@@ -44,7 +47,7 @@ class Overview {
 
   // A line for each pair of layers, a cell for each head.
   build({ measures, rows }, measure, palette) {
-    const heads = [...new Set(rows.map(({ head }) => head))].sort((a, b) => a - b);
+    const heads = [...new Set(rows.map(({ head }) => head ?? 0))].sort((a, b) => a - b);
     const pairs = [...new Set(rows.map(pairName))];
     const far = disagreement(rows, measure);
     this.measure.replaceChildren(...measures.map(({ name, title }) =>
@@ -62,15 +65,12 @@ class Overview {
     this.paintScale(measure, far, palette);
   }
 
-  paintScale({ title, same }, { end }, palette) {
+  paintScale({ title, same }, { end, beyond }, palette) {
     const [what, gradient, numbers] = this.scale.children;
-    what.textContent = `${title}; ${tickText(same)}: the same`;
+    what.textContent = `${title}; ${tickText(same)}: the same` +
+      `${beyond ? "; unmapped layers may lie beyond the scale" : ""}`;
     gradient.style.background = `linear-gradient(to right, ${css(palette.ground)}, ${css(palette.more)})`;
-    numbers.replaceChildren(...[0, 0.5, 1].map(share => {
-      const tick = element("span", { text: tickText(same + share * (end - same)) });
-      tick.style.left = `${100 * share}%`;
-      return tick;
-    }));
+    writeTicks(numbers, [0, 0.5, 1].map(share => [same + share * (end - same), share]));
   }
 
   // The open head is framed and is the one that Tab reaches.
@@ -87,8 +87,7 @@ class Overview {
 
   open(cell) {
     if (!cell) return;
-    this.view.choose("layer", Number(cell.dataset.layer));
-    this.view.choose("head", Number(cell.dataset.head));
+    this.view.choose({ layer: Number(cell.dataset.layer), head: Number(cell.dataset.head) });
   }
 
   onKey(event) {
@@ -114,7 +113,7 @@ const pairName = ({ student_layer: ours, teacher_layer: theirs, mapped }) =>
 function overviewCell(row, layer, { name, title }, colour) {
   const value = formatted(row[name], 1), whole = `${pairName(row)}, head ${row.head || "all"}` +
     `${row.teacher_head && row.teacher_head !== row.head ? ` (teacher's ${row.teacher_head})` : ""}`;
-  const cell = element("td", { role: "gridcell", tabindex: -1, "data-layer": layer, "data-head": row.head,
+  const cell = element("td", { role: "gridcell", tabindex: -1, "data-layer": layer, "data-head": row.head ?? 0,
     title: `${whole}: ${title} ${value}`, "aria-label": `${whole}: ${value}` });
   cell.style.backgroundColor = css(colour);
   return cell;

@@ -40,7 +40,13 @@ function paintScale(bar, seen, panel, palette) {
   what.textContent = scaleText(seen, panel);
   gradient.style.background =
     `linear-gradient(to right, ${scaleStops(seen, panel, palette).map(css).join(", ")})`;
-  numbers.replaceChildren(...ticks(seen, panel).map(([value, place]) => {
+  writeTicks(numbers, ticks(seen, panel));
+}
+
+// Numbers at their places below a bar, as many as fit.
+function writeTicks(box, numbers) {
+  const letter = Number.parseFloat(getComputedStyle(box).fontSize) || 11;
+  box.replaceChildren(...fittingTicks(numbers, box.clientWidth || 250, letter).map(([value, place]) => {
     const tick = element("span", { text: tickText(value) });
     tick.style.left = `${100 * place}%`;
     return tick;
@@ -80,7 +86,7 @@ class Picture {
   // The image is kept while only the query changes, the labels while they would be the same.
   show(view, palette) {
     const { seen, span: [first, count] } = view.state, { panel, canvas } = this;
-    const key = `${[first, count]} ${palette.ground}`;
+    const key = `${[first, count]} ${palette.ground} ${canvas.clientWidth}`;
     if (this.seen !== seen || this.key !== key) {
       Object.assign(this, { seen, key, image: imageOf(seen, panel, [first, count], palette) });
       this.caption.textContent = view.titles()[panel];

@@ -28,9 +28,10 @@ class Status {
     const { seen } = this.view.state;
     const list = panel => mostAttended(sumRows(seen, panel, this.view.rows()), 3)
       .map(([value, place]) => `“${isolated(seen.units[place].text)}” ${number(seen, panel, value)}`).join(", ");
-    const told = seen.computed.map((panel, i) =>
-      `the ${NAMES[panel]} ${i ? "" : "attends most "}to ${list(panel)}`);
-    this.said.textContent = `From ${queryText(this.view)} ${told.join("; ")}.`;
+    const told = seen.computed.map((panel, i) => seen.view === "cosine" ?
+      `in the ${NAMES[panel]} ${list(panel)}` : `the ${NAMES[panel]} ${i ? "" : "attends most "}to ${list(panel)}`);
+    const start = seen.view === "cosine" ? "States most like that of" : "From";
+    this.said.textContent = `${start} ${queryText(this.view)} ${told.join("; ")}.`;
     this.showFar();
   }
 
