@@ -149,29 +149,31 @@ def compare_traces(
     traces: Iterable[tuple[Trace, Trace, Tensor]],  # per batch: teacher's, student's, token ids
     tokenizer: PreTrainedTokenizerBase,  # of both models
     layer_map: LayerMap,
+    heads: str = "same",  # how alignment pairs heads: one of its `HEAD_CHOICES`
 ) -> dict[str, list[dict]]:  # "heads", "head_grid", "matches", "layers", "habits"
     "All rows of this notebook and of alignment from traces; ValueError for no batch, a bad fit."
-    heads, grid, layers = HeadAlignment(layer_map), HeadGrid(), LayerGrid()
+    aligned, grid, layers = HeadAlignment(layer_map, heads), HeadGrid(), LayerGrid()
     habits = AttentionPatterns(tokenizer)
     for teacher_trace, student_trace, input_ids in traces:
-        for gathered in (heads, grid, layers):
+        for gathered in (aligned, grid, layers):
             gathered.add(teacher_trace, student_trace)
         habits.add(teacher_trace, student_trace, input_ids)
-    found = {"heads": heads.rows(), "head_grid": grid.rows()}  # raises ValueError without a batch
+    found = {"heads": aligned.rows(), "head_grid": grid.rows()}  # raises ValueError without a batch
     return found | {"matches": match_heads(found["head_grid"], layer_map),
                     "layers": layers.rows(), "habits": habits.rows()}
 
 # %% ../../nbs/09_analysis/01_similarity.ipynb #19ec2d7e
 def compare_models(
-    teacher: PreTrainedModel,  # with as many heads as the student
+    teacher: PreTrainedModel,  # any encoder that can be traced
     student: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,  # of both
     loader: Iterable[dict[str, Tensor]],  # padded batches
     layer_map: LayerMap | None = None,  # the uniform map if none is given
     progress: bool = False,  # show a progress bar
+    heads: str = "same",  # how alignment pairs heads: one of its `HEAD_CHOICES`
 ) -> dict[str, list[dict]]:  # "heads", "head_grid", "matches", "layers", "habits"
     "Run both models over a loader for `compare_traces`; ValueError for no batch or a bad fit."
     batches = progress_bar(loader, desc="comparing", leave=False, disable=not progress)
     return compare_traces(
         ((*trace_both(teacher, student, batch), batch["input_ids"]) for batch in batches),
-        tokenizer, layer_map or default_map(teacher, student))
+        tokenizer, layer_map or default_map(teacher, student), heads)
