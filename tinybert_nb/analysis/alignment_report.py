@@ -25,7 +25,7 @@ from .alignment import (
 from .alignment_figures import plot_alignment_course
 from .attention_tables import WAYS, add_value_norms
 from .attention_view import (
-    ViewedText, layer_tables, opening, overview_of, shared_content, value_factors, ways_content)
+    ViewedText, chosen, layer_tables, opening, overview_of, shared_content, value_factors, ways_content)
 from .disagreement import answers_of
 from .html import html_report
 from .similarity import compare_models
@@ -67,12 +67,14 @@ class OfflineView:
         def both(part) -> dict[str, str]:  # part: layer -> teacher's and student's tensors
             return dict(zip(("teacher", "student"), map(_halves, zip(*map(part, layers)))))
 
-        self.content |= both(lambda layer: layer_tables(viewed, layer, "scores"))
         self.content["tables"] = {
-            way: both(lambda layer, way=way: layer_tables(viewed, layer, way))
-            for way in viewed.ways if not WAYS[way].heads}
-        if "value-weighted" in viewed.ways:
-            self.content["norms"] = both(lambda layer: value_factors(viewed, layer))
+            way: both(lambda layer, way=way: [chosen(table, 0) for table in
+                                              layer_tables(viewed, layer, way)])
+            for way in viewed.ways if not (WAYS[way].heads and viewed.head_count)}
+        if viewed.head_count:
+            self.content |= both(lambda layer: layer_tables(viewed, layer, "scores"))
+            if "value-weighted" in viewed.ways:
+                self.content["norms"] = both(lambda layer: value_factors(viewed, layer))
 
     def report_html(self) -> str:
         "The element in which the script draws, and its data."

@@ -4,7 +4,8 @@
 // and base64 of float16 numbers for each model:
 //   teacher, student   scores (pairs of layers, heads, query, key)
 //   norms              factors of value-weighted attention (pairs of layers, heads, key)
-//   tables             of each way without heads, (pairs of layers, query, key)
+//   tables             of each way without heads, (pairs of layers, query, key); of every way, and no
+//                      scores, where only the mean of the heads is shown
 
 function fromHalves(bytes) {
   const halves = new Uint16Array(bytes.slice().buffer);
@@ -27,14 +28,14 @@ const SIDES = ["teacher", "student"];
 function partsOfModels(data) {
   const area = data.tokens.length ** 2, size = data.tokens.length;
   return SIDES.map((side, i) => {
-    const scores = partsOf(data[side]), norms = data.norms && partsOf(data.norms[side]);
+    const scores = data[side] && partsOf(data[side]), norms = data.norms && partsOf(data.norms[side]);
     const tables = Object.fromEntries(Object.entries(data.tables ?? {}).map(([way, sides]) => [way, partsOf(sides[side])]));
     const windows = layer => data.windows[layer - 1][i];
     const at = (layer, head) => (layer - 1) * data.heads + head - 1;
     const scoresOf = (layer, head) => scores(at(layer, head), area);
     const factorsOf = (layer, head) => norms?.(at(layer, head), size);
-    const tableOf = (way, layer, head) => WAYS[way].heads ? tableOfHead(way, scoresOf(layer, head),
-      factorsOf(layer, head), size, windows(layer)) : tables[way](layer - 1, area);
+    const tableOf = (way, layer, head) => tables[way] ? tables[way](layer - 1, area) : tableOfHead(way, scoresOf(layer, head),
+      factorsOf(layer, head), size, windows(layer));
     return { scoresOf, factorsOf, tableOf };
   });
 }
@@ -43,7 +44,7 @@ function partsOfModels(data) {
 function sightOfParts(data, models, { layer, head, view }) {
   const heads = Array.from({ length: data.heads }, (_, i) => i + 1);
   const sight = { ...data, layer, head, view, merges: true, tables: null, norms: null, teacher: true };
-  if (!WAYS[view].heads) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
+  if (!WAYS[view].heads || !data.heads) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
   else if (head < 1) sight.tables = models.map(({ tableOf }) => mergeTables(
     heads.map(one => tableOf(view, layer, one)), head === 0 ? "mean" : "maximum"));
   else {

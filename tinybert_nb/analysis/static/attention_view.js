@@ -113,7 +113,7 @@ class View {
   toggle(place) {
     const rows = this.rows();
     if (!rows.includes(place)) {
-      this.hold(this.row(), true);
+      for (const row of [this.row(), place]) this.hold(row, true);
       return this.chooseRow(place);
     }
     if (rows.length === 1) return;

@@ -13,6 +13,7 @@ const KEYS = [
   ["S", "fixed or automatic scale"],
   ["I", "lines between tokens"],
   ["C", "show or fold the controls"],
+  ["O", "show or fold the overview of all heads"],
   ["L", "lecture mode"],
   ["?", "these keys"],
 ];
@@ -140,6 +141,7 @@ class Controls {
     root.classList.toggle("tinybert-lecture", on);
     this.lecture.setAttribute("aria-pressed", String(on));
     this.setFolded(on);
+    this.view.overview.fold(on);
     if (on) {
       root.popover = "manual";
       root.showPopover();
@@ -163,6 +165,7 @@ class Controls {
       w: () => sight.words && view.choose("words", !view.setting("words", false)),
       s: () => view.choose("scale", view.setting("scale") === "automatic" ? "fixed" : "automatic"),
       i: () => view.choose("lines", !view.setting("lines", false)),
+      o: () => view.overview.fold(view.overview.box.open),
       c: () => this.setFolded(!this.folded.hidden),
       l: () => this.setLecture(!view.state.lecture),
       "?": () => this.showKeys(),

@@ -5,14 +5,12 @@
 // attention; a row is {student_layer, teacher_layer, head, mapped} with a number for each measure,
 // and the row of a teacher layer that no student layer has as its teacher has mapped: false.
 
-// How far a value is from agreement, as a share of the largest such distance of the mapped layers;
-// layers that were not trained to agree may lie beyond it.
+// How far a value is from agreement, as the root of its share of the largest such distance: mapped
+// layers, which were trained to agree, are visible beside others that were not.
 function disagreement(rows, { name, same }) {
   const far = row => Math.abs(row[name] - same) || 0;
-  const largest = some => some.reduce((top, row) => Math.max(top, far(row)), 0);
-  const most = largest(rows.filter(({ mapped }) => mapped !== false)) || largest(rows) || 1;
-  return { of: row => Math.min(1, far(row) / most), beyond: largest(rows) > most,
-           end: same + (same > 0 ? -most : most) };
+  const most = rows.reduce((top, row) => Math.max(top, far(row)), 0) || 1;
+  return { of: row => Math.sqrt(far(row) / most), end: same + (same > 0 ? -most : most) };
 }
 
 class Overview {
@@ -65,12 +63,15 @@ class Overview {
     this.paintScale(measure, far, palette);
   }
 
-  paintScale({ title, same }, { end, beyond }, palette) {
+  paintScale({ title, same }, { end }, palette) {
     const [what, gradient, numbers] = this.scale.children;
-    what.textContent = `${title}; ${tickText(same)}: the same` +
-      `${beyond ? "; unmapped layers may lie beyond the scale" : ""}`;
+    what.textContent = `${title}; ${tickText(same)}: the same`;
     gradient.style.background = `linear-gradient(to right, ${css(palette.ground)}, ${css(palette.more)})`;
-    writeTicks(numbers, [0, 0.5, 1].map(share => [same + share * (end - same), share]));
+    writeTicks(numbers, [0, 0.01, 0.1, 0.4, 1].map(share => [same + share * (end - same), Math.sqrt(share)]));
+  }
+
+  fold(folded) {
+    this.box.open = !folded;
   }
 
   // The open head is framed and is the one that Tab reaches.
@@ -108,7 +109,7 @@ class Overview {
 }
 
 const pairName = ({ student_layer: ours, teacher_layer: theirs, mapped }) =>
-  mapped === false ? `teacher ${theirs}, not mapped (beside student ${ours})` : `student ${ours}, teacher ${theirs}`;
+  mapped === false ? `unmapped: teacher ${theirs}, student ${ours}` : `student ${ours}, teacher ${theirs}`;
 
 function overviewCell(row, layer, { name, title }, colour) {
   const value = formatted(row[name], 1), whole = `${pairName(row)}, head ${row.head || "all"}` +

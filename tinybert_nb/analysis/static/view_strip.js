@@ -95,6 +95,7 @@ class Strip {
     event.preventDefault();
     if (event.shiftKey) view.hold(at, true);
     view.moveTo(place);
+    if (event.shiftKey) view.hold(view.row(), true);
     this.focus(false);
   }
 }
