@@ -372,7 +372,7 @@ def test_a_link_restores_the_state(page, saved):
 def test_colours_stay_where_the_system_forces_its_own(page):
     page.emulate_media(forced_colors="active")
     page.wait_for_timeout(200)
-    ground = f"one => getComputedStyle(one).backgroundColor"
+    ground = "one => getComputedStyle(one).backgroundColor"
     cells = page.eval_on_selector_all(f"{ONE}[role='gridcell']", f"all => new Set(all.map({ground})).size")
     assert cells > 3
     outline = page.eval_on_selector(f"{ONE}[role='gridcell'][aria-selected='true']", "one => getComputedStyle(one).outlineStyle")

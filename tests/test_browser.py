@@ -121,7 +121,7 @@ class View:
         return self.page.eval_on_selector_all(f"{self.root} [data-place] > span:first-child", script)
 
     def chosen(self) -> int:
-        return int(self.page.get_attribute(f"{self.root} [aria-selected='true']", "data-place"))
+        return int(self.page.get_attribute(f"{self.root} [data-place][aria-selected='true']", "data-place"))
 
     def changes(self, act) -> list[str]:
         """Do it, and wait until one picture is another."""

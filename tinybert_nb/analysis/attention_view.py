@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import anywidget
-import torch
 import traitlets
 from IPython.display import display
 from torch import Tensor
@@ -98,7 +97,7 @@ def layer_tables(
         viewed._last[way] = layer, tables
     return tables
 
-
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #726e1688
 def chosen(
     table: Tensor,  # (heads, query, key) or (query, key)
     head: int,  # from 1; 0: the mean of all, -1: their maximum
@@ -121,13 +120,13 @@ def shared_content(viewed: ViewedText) -> dict[str, Any]:  # JSON
             "heads": viewed.head_count, "merges": viewed.head_count > 1, "windows": windows,
             "largest": ends["scores"], "ends": ends, "answers": viewed.answers}
 
-
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #0e1d3952
 def ways_content(viewed: ViewedText) -> list[dict[str, str]]:
     "Name and meaning of each way that can be shown."
     return [{"name": name, "says": f"{WAYS[name].meaning} ({WAYS[name].source})"}
             for name in viewed.ways]
 
-
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #1e939599
 def value_factors(
     viewed: ViewedText,
     layer: int,  # a pair of layers, from 1
@@ -188,7 +187,7 @@ def overview_of(
             for row in gathered.rows()]
     rows.sort(key=lambda row: places[row["student_layer"], row["teacher_layer"]])
     told = [{"name": name, "title": _MEASURE_TITLES[name], "same": int(name in SIMILARITIES)}
-            for name in ("jensen_shannon", *(each for each in MEASURES if each != "jensen_shannon"))]
+            for name in sorted(MEASURES, key="jensen_shannon".__ne__)]  # the first is shown
     return {"measures": told, "rows": rows}
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #b3d919c4
@@ -216,9 +215,9 @@ class AttentionView(anywidget.AnyWidget):
     _css = static_text("attention_view.css")
     sight = traitlets.Dict().tag(sync=True)  # from `sight_of`
     overview = traitlets.Dict().tag(sync=True)  # from `overview_of`
-    ways = traitlets.List().tag(sync=True)  # from `ways_content`
+    ways: traitlets.List[Any] = traitlets.List().tag(sync=True)  # from `ways_content`
     opened = traitlets.Unicode().tag(sync=True)  # from `opening`; empty once the text has changed
-    layer = traitlets.Int(None, allow_none=True).tag(sync=True)  # a pair, from 1; None: by `opening`
+    layer = traitlets.Int(None, allow_none=True).tag(sync=True)  # a pair, from 1; None: `opening`
     head = traitlets.Int(None, allow_none=True).tag(sync=True)  # from 1; 0: mean, -1: maximum
     token = traitlets.Int(-1).tag(sync=True)  # the query, from 0; -1: by `opening`
     view = traitlets.Enum(tuple(WAYS), "probabilities").tag(sync=True)
@@ -263,7 +262,9 @@ class AttentionView(anywidget.AnyWidget):
 
     def still_html(self) -> str:
         "The shown head as a picture; empty before there is a text."
-        return "" if self._viewed is None else _still(self, self._viewed)
+        if self._viewed is None:
+            return ""
+        return _still(self._viewed, self.layer or 1, self.head or 1, self.view)
 
     def _ipython_display_(self):
         if bundle := self._repr_mimebundle_():
@@ -271,9 +272,10 @@ class AttentionView(anywidget.AnyWidget):
         display(still_output(self.still_html()))
 
     def _update(self, change=None):
-        shown = self._viewed, self.layer, self.head, self.view
-        if self._viewed is not None and shown != self._shown:
-            self.sight = sight_of(*shown)
+        viewed, layer, head = self._viewed, self.layer, self.head
+        shown = viewed, layer, head, self.view
+        if viewed is not None and layer is not None and head is not None and shown != self._shown:
+            self.sight = sight_of(viewed, layer, head, self.view)
             self._shown = shown
 
     def _measure(self, change=None):
@@ -295,12 +297,11 @@ def _place(view: AttentionView, viewed: ViewedText) -> None:
         view.view = "probabilities"
 
 
-def _still(view: AttentionView, viewed: ViewedText) -> str:
-    "A picture of the shown pair and head; of ways other than scores, of the probabilities."
-    ours, theirs = viewed.pairs[view.layer - 1]
+def _still(viewed: ViewedText, layer: int, head: int, way: str) -> str:
+    "A picture of a pair and head; of merged heads the first, of other ways the probabilities."
+    ours, theirs = viewed.pairs[layer - 1]
     taught_by = list(viewed.layer_map.taught_by)
     taught_by[ours - 1] = theirs
     shown = explicit_map(viewed.layer_map.teacher_layers, taught_by)
-    way = view.view if view.view == "scores" else "probabilities"
-    pair = viewed.read.pair(shown, way, viewed.heads)
-    return figure_html(plot_attention_triptych(pair, ours, max(view.head, 1)))
+    pair = viewed.read.pair(shown, "scores" if way == "scores" else "probabilities", viewed.heads)
+    return figure_html(plot_attention_triptych(pair, ours, max(head, 1)))

@@ -31,7 +31,7 @@ def script_names(
             found.update(dict.fromkeys(script_names(needed, package)))
     return [*found, name]
 
-
+# %% ../../nbs/00_files/03_scripts.ipynb #fceeb145
 def joined_script(
     name: str,  # of a script
     package: str = "tinybert_nb.analysis",  # whose folder `static` it is in
