@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 import ipywidgets
+import traitlets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import HEAD_CHOICES, ReadText, default_map, read_text
@@ -23,6 +24,7 @@ from ..distillation.layer_map import LayerMap, parse_layer_map
 def _controls(
     text: str,
     text_pair: str,
+    compare: str,
     layer_map: LayerMap,
     heads: str,  # the chosen pairing
     possible: list[str],  # pairings that fit the models
@@ -36,6 +38,9 @@ def _controls(
         ),
         "text_pair": ipywidgets.Text(
             text_pair, description="Second", placeholder="only for sentence pairs", **wide
+        ),
+        "compare": ipywidgets.Text(
+            compare, description="Compare", placeholder="another text, such as its negation", **wide
         ),
         "layer_map": ipywidgets.Combobox(
             value=by_hand, options=["uniform", "top", "bottom", "skip", "last", by_hand],
@@ -61,17 +66,22 @@ class AttentionExplorer(Displayed):
         text_pair: str = "",  # second sentence of a pair task
         max_length: int = 512,  # tokens; limited to the models' positions
         heads: str = "same",  # one of `HEAD_CHOICES`; "same" needs equally many
+        compare: str = "",  # another text, shown below in the same layer, head and way
     ):
         possible = _possible_heads(teacher, student, heads)
         self.layer_map = layer_map or default_map(teacher, student).one_to_one()
         self.forward_passes = 0  # how often the models ran
         self.read: ReadText | None = None  # the last text that could be encoded
+        self._compared: ReadText | None = None  # the last text that it was compared with
         self.answers: dict[str, dict] = {}  # both models' to that text, as of `answers_of`
         self._models, self._max_length = (teacher, student, tokenizer), max_length
-        self.controls = _controls(text, text_pair, self.layer_map, heads, possible)
-        self.view = AttentionView()
+        self.controls = _controls(text, text_pair, compare, self.layer_map, heads, possible)
+        self.view, self.other = AttentionView(), AttentionView()
+        for name in ("layer", "head", "view", "words", "scale", "lines", "measure"):
+            traitlets.link((self.view, name), (self.other, name))
         self.message = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox([*self.controls.values(), self.message, self.view])
+        self.widget = ipywidgets.VBox(
+            [*self.controls.values(), self.message, self.view, self.other])
         for name, control in self.controls.items():
             control.observe(self._read if name.startswith("text") else self._show, "value")
         self._read()
@@ -151,13 +161,32 @@ def _apply_layer_map(
     explorer.layer_map = parse_layer_map(
         explorer.controls["layer_map"].value, teacher.config.num_hidden_layers,
         student.config.num_hidden_layers).one_to_one()
+    said = _show_read(explorer, explorer.view, explorer.read, explorer.answers)
+    compare = explorer.controls["compare"].value.strip()
+    explorer.other.layout.display = None if compare else "none"
+    if compare:
+        if explorer._compared is None or explorer._compared.texts != (compare,):
+            explorer._compared = read_text(
+                *explorer._models, compare, max_length=explorer._max_length)
+            explorer.forward_passes += 1
+        said += _show_read(explorer, explorer.other, explorer._compared,
+                           answers_of(explorer._compared, teacher, student))
+    explorer.message.value = f"<p role='status'>{escape(' '.join(dict.fromkeys(said)))}</p>" if said else ""
+
+
+def _show_read(
+    explorer: AttentionExplorer,
+    view: AttentionView,  # one of the explorer's
+    read: ReadText,
+    answers: dict[str, dict],
+) -> list[str]:  # sentences on what cannot be shown
+    "Show a text in a view."
     said = []
     try:
-        shown = add_value_norms(explorer.read, teacher, student)
+        shown = add_value_norms(read, *explorer._models[:2])
     except ValueError as problem:  # all other ways can be shown
-        shown, said = explorer.read, [f"No value-weighted attention: {problem}."]
-    explorer.view.show(shown, explorer.layer_map, explorer.controls["heads"].value,
-                       explorer.answers)
-    if explorer.read.dropped:
-        said.append(f"{explorer.read.dropped} tokens did not fit and were cut off.")
-    explorer.message.value = f"<p role='status'>{escape(' '.join(said))}</p>" if said else ""
+        shown, said = read, [f"No value-weighted attention: {problem}."]
+    view.show(shown, explorer.layer_map, explorer.controls["heads"].value, answers)
+    if read.dropped:
+        said.append(f"{read.dropped} tokens did not fit and were cut off.")
+    return said

@@ -89,7 +89,7 @@ function svgOf(view) {
     group.setAttribute("transform", `translate(${i * wide + room} 52)`);
     svg.append(group);
     if (!lines || panel === 2) return;
-    const drawn = linesOf(seen, panel, view.rows(), span, palette, CELL, wide - 20);
+    const drawn = linesOf(seen, panel, view.rows(), span, palette, lineFrame(span, CELL, wide - 20));
     for (const [key, value] of Object.entries({ x: i * wide + 10, y: tall + 40 })) drawn.setAttribute(key, value);
     svg.append(words(`${NAMES[panel]}: from the selected tokens`, i * wide + 10, tall + 26), drawn);
   });
