@@ -25,7 +25,8 @@ from .alignment import (
 from .alignment_figures import plot_alignment_course
 from .attention_tables import WAYS, add_value_norms
 from .attention_view import (
-    ViewedText, chosen, layer_tables, opening, overview_of, shared_content, value_factors, ways_content)
+    ViewedText, chosen, layer_tables, opening, overview_of)
+from .attention_view import shared_content, value_factors, ways_content
 from .disagreement import answers_of
 from .html import html_report
 from .similarity import compare_models
@@ -62,19 +63,7 @@ class OfflineView:
             "ways": ways_content(viewed), "overview": overview_of(viewed, *MEASURES)}
         for key, value in zip(("layer", "head", "token", "opened"), opening(viewed)):
             self.content[key] = value
-        layers = range(1, len(viewed.pairs) + 1)
-
-        def both(part) -> dict[str, str]:  # part: layer -> teacher's and student's tensors
-            return dict(zip(("teacher", "student"), map(_halves, zip(*map(part, layers)))))
-
-        self.content["tables"] = {
-            way: both(lambda layer, way=way: [chosen(table, 0) for table in
-                                              layer_tables(viewed, layer, way)])
-            for way in viewed.ways if not (WAYS[way].heads and viewed.head_count)}
-        if viewed.head_count:
-            self.content |= both(lambda layer: layer_tables(viewed, layer, "scores"))
-            if "value-weighted" in viewed.ways:
-                self.content["norms"] = both(lambda layer: value_factors(viewed, layer))
+        self.content |= _tables_content(viewed)
 
     def report_html(self) -> str:
         "The element in which the script draws, and its data."
@@ -89,6 +78,25 @@ def _halves(tensors: Iterable[Tensor]) -> str:  # base64
     most = torch.finfo(torch.float16).max
     together = np.stack([each.float().clamp(-most, most).numpy() for each in tensors])
     return base64.b64encode(together.astype("<f2").tobytes()).decode()
+
+
+# %% ../../nbs/09_analysis/18_alignment_report.ipynb #8b6f2aa0
+def _tables_content(viewed: ViewedText) -> dict[str, Any]:  # JSON
+    "Both models' numbers of all pairs of layers: scores and factors, or tables without heads."
+    layers = range(1, len(viewed.pairs) + 1)
+
+    def both(part) -> dict[str, str]:  # part: layer -> teacher's and student's tensors
+        return dict(zip(("teacher", "student"), map(_halves, zip(*map(part, layers)))))
+
+    content: dict[str, Any] = {"tables": {
+        way: both(lambda layer, way=way: [chosen(table, 0) for table in
+                                          layer_tables(viewed, layer, way)])
+        for way in viewed.ways if not (WAYS[way].heads and viewed.head_count)}}
+    if viewed.head_count:
+        content |= both(lambda layer: layer_tables(viewed, layer, "scores"))
+        if "value-weighted" in viewed.ways:
+            content["norms"] = both(lambda layer: value_factors(viewed, layer))
+    return content
 
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #59cc0cf6
 def write_alignment_report(
@@ -113,9 +121,7 @@ def write_alignment_report(
               for row in mean_alignment(teacher, each, loader, layer_map, progress)]
     course += [{**row, "step": name} for row in study["heads"]]
     reads = [read_text(teacher, student, tokenizer, *text, max_length) for text in texts]
-    views = [OfflineView(add_value_norms(read, teacher, student), layer_map, f"text-{i}",
-                         answers=answers_of(read, teacher, student))
-             for i, read in enumerate(reads)]
+    views = _offline_views(reads, teacher, student, layer_map)
     sections: list[tuple[str, list]] = [("Point at a token", [
         "Each token shows, from top to bottom, how much of the teacher's attention it gets, of the "
         "student's, and the difference.", *views])]
@@ -135,6 +141,13 @@ def write_alignment_report(
     return path
 
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #dcc4bc16
+def _offline_views(reads, teacher, student, layer_map) -> list[OfflineView]:
+    "The texts' interactive views, with both models' answers."
+    return [OfflineView(add_value_norms(read, teacher, student), layer_map, f"text-{i}",
+                        answers=answers_of(read, teacher, student))
+            for i, read in enumerate(reads)]
+
+
 def _figure_sections(study, course, reads, layer_map) -> list[tuple[str, list]]:
     "The report's sections of figures."
     sections = []

@@ -64,9 +64,9 @@ class ViewedText:
     @cached_property
     def ends(self) -> dict[str, float]:
         "The value at the end of the fixed colours, of the ways for which a text decides it."
-        scores = [abs(self.read.pair(self.layer_map, "scores", self.heads).layer(layer)[side])
-                  for layer in range(1, len(self.layer_map.taught_by) + 1) for side in (0, 1)]
-        found = {"scores": max(float(each[each.isfinite()].max()) for each in scores)}
+        pair = self.read.pair(self.layer_map, "scores", self.heads)
+        lows, highs = zip(*(each.aminmax() for each in (*pair.teacher, *pair.student)))
+        found = {"scores": max(*(-float(low) for low in lows), *map(float, highs))}
         if "value-weighted" in self.ways:
             found["value-weighted"] = max(float(norms.max()) for trace in self.traces
                                           for norms in trace.value_norms)
@@ -208,8 +208,8 @@ def opening(
 _STATE = ("layer", "head", "view", "token", "selected", "words", "scale", "lines", "measure")
 
 
-class AttentionView(anywidget.AnyWidget):
-    "Widget with one head of teacher and student side by side; `show` sets its text."
+class _SyncedView(anywidget.AnyWidget):
+    "What the script and Python have in common."
 
     _esm = joined_script("attention_view.js")
     _css = static_text("attention_view.css")
@@ -222,10 +222,15 @@ class AttentionView(anywidget.AnyWidget):
     token = traitlets.Int(-1).tag(sync=True)  # the query, from 0; -1: by `opening`
     view = traitlets.Enum(tuple(WAYS), "probabilities").tag(sync=True)
     selected = traitlets.List(traitlets.Int()).tag(sync=True)  # further queries, from 0
-    words = traitlets.Bool(False).tag(sync=True)  # whole words instead of word pieces
+    words = traitlets.Bool(False).tag(sync=True)  # whole words instead of tokens
     scale = traitlets.Enum(("fixed", "automatic"), "fixed").tag(sync=True)  # of the colours
     lines = traitlets.Bool(False).tag(sync=True)  # draw lines between tokens
     measure = traitlets.Enum(MEASURES, "jensen_shannon").tag(sync=True)  # of the overview
+
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #4c8de865
+class AttentionView(_SyncedView):
+    "Widget with one head of teacher and student side by side; `show` sets its text."
 
     def __init__(self, **traits: Any):  # initial values of the traits above
         super().__init__(**traits)

@@ -171,7 +171,8 @@ def _apply_layer_map(
             explorer.forward_passes += 1
         said += _show_read(explorer, explorer.other, explorer._compared,
                            answers_of(explorer._compared, teacher, student))
-    explorer.message.value = f"<p role='status'>{escape(' '.join(dict.fromkeys(said)))}</p>" if said else ""
+    sentences = escape(" ".join(dict.fromkeys(said)))
+    explorer.message.value = f"<p role='status'>{sentences}</p>" if said else ""
 
 
 def _show_read(

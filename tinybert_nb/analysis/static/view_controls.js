@@ -9,7 +9,7 @@ const KEYS = [
   ["H Shift+H", "next, previous head"],
   ["Page Down, Page Up", "next, previous layer"],
   ["V", "next way of looking"],
-  ["W", "word pieces or whole words"],
+  ["W", "tokens or whole words"],
   ["S", "fixed or automatic scale"],
   ["I", "lines between tokens"],
   ["C", "show or fold the controls"],
@@ -26,7 +26,7 @@ class Controls {
     this.headNumber = element("output", { class: "tinybert-beside" });
     this.merge = choice("merge", [["one"], ["mean", "mean of all"], ["maximum", "maximum of all"]]);
     this.way = choice("view", []);
-    this.words = choice("words", [["false", "pieces"], ["true", "whole words"]]);
+    this.words = choice("words", [["false", "tokens"], ["true", "whole words"]]);
     this.scale = choice("scale", [["fixed"], ["automatic"]]);
     this.lines = element("input", { type: "checkbox", "data-control": "lines" });
     this.start = element("input", { type: "range", min: 0, step: 1, "data-control": "start" });
@@ -43,7 +43,7 @@ class Controls {
     const line = (...parts) => element("div", { class: "tinybert-line" }, ...parts);
     this.headLabel = named("Head", this.head, this.headNumber);
     this.mergeLabel = named("Heads", this.merge);
-    this.wordsLabel = named("Tokens", this.words);
+    this.wordsLabel = named("Unit", this.words);
     this.windowControls = line(named("Window from", this.start), named("tokens", this.width));
     this.exporting = new Export(this.view);
     this.folded = element("div", { class: "tinybert-controls" },

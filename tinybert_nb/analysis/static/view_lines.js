@@ -68,7 +68,7 @@ class Lines {
     const step = this.view.labelHeight() * 1.25, panels = seen.panels.filter(panel => panel < 2);
     const room = (this.box.clientWidth || 600) / panels.length - 14;
     const frame = lineFrame(span, step, Math.max(200, Math.min(room, 34 * step)));
-    const key = JSON.stringify([seen.units, span, frame]);
+    const key = JSON.stringify([seen.units, span, frame, panels]);
     if (this.key !== key) this.columns = panels.map(() => columnsOf(seen, span, frame));
     this.key = key;
     this.box.replaceChildren(...panels.map((panel, i) => element("figure", {},
