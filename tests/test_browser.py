@@ -240,6 +240,39 @@ def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
     try_everything(watched, "explorer")
 
 
+def test_the_explorer_opens_heads_follows_the_kernel_and_lectures(lab, watched):
+    """The overview opens a head; the kernel computes rollout, merged heads and another measure."""
+    page = watched.page
+    watched.open_notebook(lab, "explorer.ipynb")
+    watched.run_all(120)
+    view = View(page, EXPLORED)
+    assert "where the two differ most" in page.inner_text(f"{EXPLORED} .tinybert-opened")
+    cell = f"{EXPLORED} [data-layer='3'][data-head='5']"
+    view.changes(lambda: page.click(cell))
+    page.wait_for_selector(f"{cell}[aria-selected='true']")
+    assert page.inner_text(f"{EXPLORED} output >> nth=0") == "5 of 12"
+    for name, value in (("view", "rollout"), ("view", "value-weighted"), ("merge", "maximum")):
+        view.changes(lambda: page.select_option(f"{EXPLORED} [data-control='{name}']", value))
+    assert page.inner_text(f"{EXPLORED} output >> nth=0") == "maximum of 12"
+    page.select_option(f"{EXPLORED} [data-control='measure']", "rank_agreement")
+    page.wait_for_function("selector => document.querySelector(selector).title.includes('rank agreement')", arg=cell)
+    page.click(f"{EXPLORED} [data-save='link']")
+    told = page.inner_text(f"{EXPLORED} .tinybert-state")
+    assert told.startswith('explorer.restore(layer=3, head=-1, view="value-weighted"')
+    page.get_by_placeholder("another text, such as its negation").fill("a dull, silly film.")
+    page.keyboard.press("Enter")
+    second = f"{EXPLORED} >> nth=1 >> "
+    page.wait_for_selector(f"{second}[data-place] >> text='dull'", timeout=60_000)
+    assert page.input_value(f"{second}[data-control='view']") == "value-weighted"
+    page.focus(f"{EXPLORED} >> nth=0 >> [role='option'][tabindex='0']")
+    page.keyboard.press("l")
+    page.wait_for_selector(".tinybert-lecture")
+    assert page.locator(".tinybert-lecture").bounding_box() == {"x": 0, "y": 0, "width": 1300, "height": 1100}
+    watched.screenshot("lecture")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".tinybert-lecture", state="detached")
+
+
 def test_the_monitor_grows_while_a_student_is_trained(lab, lab_folder, watched):
     page = watched.page
     watched.open_notebook(lab, "monitor.ipynb")
