@@ -419,3 +419,30 @@ def test_attention_table_is_what_the_view_takes(shown):
         choice = list(viewed.head_map(layer).teacher_choice)
         found = layer_tables(viewed, layer, "probabilities")[0]
         assert torch.equal(found, attention_table(viewed.read.teacher, theirs)[choice])
+
+
+ANSWERS = {  # as `answers_of` gives them for each kind of task: what the view says
+    "The student answers a, b": dict(kind="multi", label=["a", "b"], probabilities={"a": 0.9, "b": 0.6, "c": 0.1},
+                                     logits={"a": 2.2, "b": 0.4, "c": -2.2}),
+    "The student answers no class": dict(kind="multi", label=[], probabilities={"a": 0.1}, logits={"a": -2.2}),
+    "The student answers 3.142": dict(kind="regression", label=3.14159),
+    "The student answers a tag for each token": dict(
+        kind="tokens", tokens=["<img src=x onerror='hurt = 1'>", "b"], tags=["B", "O"], probabilities=[0.7, 0.8]),
+    "The student answers “\u2068<b>a span</b>\u2069” (score 1.25)": dict(kind="spans", answer="<b>a span</b>", score=1.25),
+    "The student answers that there is no answer (score -2.00)": dict(kind="spans", answer="", score=-2.0),
+}
+
+
+def test_answers_of_every_kind_are_said(page):
+    page.goto("about:blank")
+    page.set_content("<div id='place'></div>")
+    page.add_script_tag(type="module", content=joined_script("attention_view.js") + f"""
+        document.getElementById("place").append(...{json.dumps([*ANSWERS.values()])}.map(answer => answerTable("student", answer)));""")
+    captions = page.locator("caption")
+    captions.first.wait_for(state="attached")
+    assert captions.evaluate_all("all => all.map(one => one.textContent)") == [*ANSWERS]
+    lines = page.locator(".tinybert-answer >> nth=3").locator("tbody tr").all_text_contents()
+    assert [line.replace("\u2068", "").replace("\u2069", "") for line in lines] == [
+        "<img src=x onerror='hurt = 1'> B70.0%", "b O80.0%"]
+    chosen = page.locator(".tinybert-answer >> nth=0").locator(".tinybert-chosen th").all_text_contents()
+    assert chosen == ["a", "b"] and page.query_selector("img") is None
