@@ -23,10 +23,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import (
     MEASURES, ReadText, default_map, mean_alignment, read_text)
 from .alignment_figures import plot_alignment_course
-from .attention_tables import WAYS, add_value_norms
+from .attention_tables import WAYS
 from .attention_view import (
     ViewedText, chosen, layer_tables, opening, overview_of)
-from .attention_view import shared_content, value_factors, ways_content
+from .attention_view import (
+    shared_content, value_factors, ways_content, weighted_read)
 from .disagreement import answers_of
 from .html import html_report
 from .similarity import compare_models
@@ -40,6 +41,7 @@ from ..data.task_form import TaskForm
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..files.scripts import joined_script, static_text
 from ..files.storage import check_output, write_json
+from ..files.terminal import note
 from ..models.loading import load_config, load_encoder
 from ..models.tokenizers import check_vocabulary, limit_length, load_tokenizer
 from ..training.environment import environment
@@ -143,9 +145,11 @@ def write_alignment_report(
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #dcc4bc16
 def _offline_views(reads, teacher, student, layer_map) -> list[OfflineView]:
     "The texts' interactive views, with both models' answers."
-    return [OfflineView(add_value_norms(read, teacher, student), layer_map, f"text-{i}",
-                        answers=answers_of(read, teacher, student))
-            for i, read in enumerate(reads)]
+    weighted = [weighted_read(read, teacher, student) for read in reads]
+    for why in {why for _, why in weighted if why}:
+        note(why)
+    return [OfflineView(read, layer_map, f"text-{i}", answers=answers_of(read, teacher, student))
+            for i, (read, _) in enumerate(weighted)]
 
 
 def _figure_sections(study, course, reads, layer_map) -> list[tuple[str, list]]:

@@ -14,8 +14,7 @@ import traitlets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import HEAD_CHOICES, ReadText, default_map, read_text
-from .attention_tables import add_value_norms
-from .attention_view import AttentionView
+from .attention_view import AttentionView, weighted_read
 from .disagreement import answers_of
 from .widgets import Displayed
 from ..distillation.layer_map import LayerMap, parse_layer_map
@@ -182,11 +181,8 @@ def _show_read(
     answers: dict[str, dict],
 ) -> list[str]:  # sentences on what cannot be shown
     "Show a text in a view."
-    said = []
-    try:
-        shown = add_value_norms(read, *explorer._models[:2])
-    except ValueError as problem:  # all other ways can be shown
-        shown, said = read, [f"No value-weighted attention: {problem}."]
+    shown, why = weighted_read(read, *explorer._models[:2])
+    said = [why] * bool(why)
     view.show(shown, explorer.layer_map, explorer.controls["heads"].value, answers)
     if read.dropped:
         said.append(f"{read.dropped} tokens did not fit and were cut off.")
