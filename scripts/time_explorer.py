@@ -3,7 +3,9 @@
     .venv/bin/python scripts/time_explorer.py
 
 A teacher of six layers of 384 and a student of four, with random weights (what is drawn costs the
-same), on 64 and 512 tokens. Prints the median and the range, in milliseconds.
+same), on 64 and 512 tokens: another head, layer, way of looking, token, a head opened in the overview,
+merged heads, whole words, the automatic scale, one more selected token with lines. Prints the median
+and the range, in milliseconds.
 """
 
 from pathlib import Path
@@ -19,27 +21,38 @@ SHOWN = """\
 from tinybert_nb.analysis.explorer import AttentionExplorer
 
 explorer = AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
-explorer.view.head, explorer.view.token = 1, 0
+explorer.view.layer, explorer.view.head, explorer.view.token = 1, 1, 0
 explorer
 """
-# Move one control and wait until the picture, or for "token" the table of one row, is another.
+# Move one control and wait until the picture, or for "token" the table of one row, is another. A way
+# that the kernel computes is drawn when its data have arrived: then the caption's picture is named so.
 MOVE = """async ([what, value]) => {
     const root = document.querySelector(".tinybert-attention[data-drawn]");
-    const [layer, view] = root.querySelectorAll("select");
-    const row = root.querySelector(`[data-place='${value}']`);
-    const head = root.querySelector("input[type='range']");
-    const [control, event] = {
-        head: [head, new Event("input")],
-        layer: [layer, new Event("change")],
-        view: [view, new Event("change")],
-        token: [row, new PointerEvent("pointerover", {bubbles: true})],
+    const control = name => root.querySelector(`[data-control='${name}']`);
+    const row = root.querySelector(`[data-place='${value}']`), before = root.dataset.drawn;
+    const picture = root.querySelector("canvas[data-panel='student']"), label = picture.ariaLabel;
+    const drawn = () => root.dataset.drawn !== before, another = () => drawn() && picture.ariaLabel !== label;
+    const change = (name, event = "change") => {
+        control(name).value = value;
+        control(name).dispatchEvent(new Event(event));
+    };
+    const [layer, head] = String(value).split("/");
+    const cell = root.querySelector(`[data-layer='${layer}'][data-head='${head}']`);
+    const [act, done] = {
+        head: [() => change("head", "input"), another],
+        layer: [() => change("layer"), drawn],
+        view: [() => change("view"), another],
+        merge: [() => change("merge"), another],
+        words: [() => change("words"), drawn],
+        scale: [() => change("scale"), drawn],
+        overview: [() => cell.click(), () => cell.ariaSelected === "true"],
+        token: [() => row.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})),
+                () => row.getAttribute("aria-selected") === "true"],
+        selected: [() => row.dispatchEvent(new MouseEvent("click", {bubbles: true, shiftKey: true})),
+                   () => row.getAttribute("aria-selected") === "true"],
     }[what];
-    const before = root.dataset.drawn;
-    const done = what === "token"
-        ? () => row.getAttribute("aria-selected") === "true" : () => root.dataset.drawn !== before;
-    if (what !== "token") control.value = value;
     const start = performance.now();
-    control.dispatchEvent(event);
+    act();
     while (!done()) {
         if (performance.now() - start > 20000) throw new Error(`no answer to ${what}`);
         await new Promise(resolve => setTimeout(resolve, 1));
@@ -49,8 +62,13 @@ MOVE = """async ([what, value]) => {
 MOVES = {
     "head": range(2, 12),
     "layer": [2, 3, 4, 1, 2, 3, 4, 1, 2, 3],
-    "view": ["scores", "probabilities"] * 5,
+    "view": ["scores", "value-weighted", "rollout", "cosine", "probabilities"] * 2,
+    "merge": ["mean", "maximum", "one"] * 3,
+    "overview": ["1/2", "2/3", "3/4", "4/5", "5/6", "6/7", "1/8", "2/9", "3/10"],
+    "words": ["true", "false"] * 4,
+    "scale": ["automatic", "fixed"] * 4,
     "token": range(3, 13),
+    "selected": range(14, 24),
 }
 
 
@@ -64,12 +82,17 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
         watched.open_notebook(lab, "timed.ipynb")
         watched.run_all(300)
         watched.page.wait_for_selector(VIEW, timeout=60_000)
-        window = watched.page.locator(f"{VIEW} select >> nth=2")
+        window = watched.page.locator(f"{VIEW} [data-control='width']")
         if window.count() and window.is_visible():
             window.select_option(str(words + 2))  # all at once
         watched.page.wait_for_timeout(2000)
-        return {what: [watched.page.evaluate(MOVE, [what, value]) for value in values]
-                for what, values in MOVES.items()}
+        found = {}
+        for what, values in MOVES.items():
+            if what == "selected":
+                watched.page.check(f"{VIEW} [data-control='lines']")
+                watched.page.wait_for_timeout(1000)
+            found[what] = [watched.page.evaluate(MOVE, [what, value]) for value in values]
+        return found
 
 
 def main() -> None:

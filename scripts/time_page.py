@@ -26,7 +26,8 @@ import torch
 
 from sources import ROOT
 from system_packages import chromium
-from tinybert_nb.analysis.browser_page import SCRIPTS, _static, browser_page
+from tinybert_nb.analysis.browser_page import browser_page
+from tinybert_nb.files.scripts import joined_script
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.data.packaged_texts import movie_reviews
 from tinybert_nb.data.splits import TaskFiles
@@ -197,7 +198,7 @@ def main() -> None:
                         help="what to measure; the rest is kept")
     given = parser.parse_args()
     measured = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
-    measured["scripts"] = sum(len(_static(name).encode()) for name in SCRIPTS)
+    measured["scripts"] = len(joined_script("browser_page.js").encode())
     with TemporaryDirectory() as temporary, chromium() as opened:
         if "speed" in given.parts:
             measured |= time_pages(opened, Path(temporary))

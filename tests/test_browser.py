@@ -11,7 +11,7 @@ from matplotlib.font_manager import findSystemFonts
 
 from browser import MODELS, Watched, jupyterlab, notebook
 from conftest import EVAL, ROOT, succeeded, tinybert_nb
-from tinybert_nb.analysis.attention_view import static_text
+from tinybert_nb.files.scripts import joined_script, static_text
 
 VIEW = ".tinybert-attention[data-drawn]"
 EXPLORED = f".AttentionExplorer {VIEW}"  # a page may hold other views too
@@ -121,7 +121,7 @@ class View:
         return self.page.eval_on_selector_all(f"{self.root} [data-place] > span:first-child", script)
 
     def chosen(self) -> int:
-        return int(self.page.get_attribute(f"{self.root} [aria-selected='true']", "data-place"))
+        return int(self.page.get_attribute(f"{self.root} [data-place][aria-selected='true']", "data-place"))
 
     def changes(self, act) -> list[str]:
         """Do it, and wait until one picture is another."""
@@ -159,12 +159,12 @@ def try_everything(watched: Watched, name: str) -> None:
     assert view.chosen() == place
     view.changes(lambda: page.press(pointed, "ArrowRight"))
     assert view.chosen() == place + 1
-    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    page.focus(f"{view.root} [data-control='head']")
     view.changes(lambda: page.keyboard.press(other_end(view)))
     head, heads = page.inner_text(f"{view.root} output").split(" of ")
     assert head in ("1", heads)
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='layer']", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='view']", "scores"))
     watched.screenshot(name)
     text = page.get_by_placeholder("a sentence, then Enter")
     text.fill("<script>hurt = 1</script> 好 🙂 \"><img src=x onerror='hurt = 2'> works")
@@ -240,6 +240,39 @@ def test_the_explorer_answers_to_pointer_keys_and_text(lab, watched):
     try_everything(watched, "explorer")
 
 
+def test_the_explorer_opens_heads_follows_the_kernel_and_lectures(lab, watched):
+    """The overview opens a head; the kernel computes rollout, merged heads and another measure."""
+    page = watched.page
+    watched.open_notebook(lab, "explorer.ipynb")
+    watched.run_all(120)
+    view = View(page, EXPLORED)
+    assert "where the two differ most" in page.inner_text(f"{EXPLORED} .tinybert-opened")
+    cell = f"{EXPLORED} [data-layer='3'][data-head='5']"
+    view.changes(lambda: page.click(cell))
+    page.wait_for_selector(f"{cell}[aria-selected='true']")
+    assert page.inner_text(f"{EXPLORED} output >> nth=0") == "5 of 12"
+    for name, value in (("view", "rollout"), ("view", "value-weighted"), ("merge", "maximum")):
+        view.changes(lambda: page.select_option(f"{EXPLORED} [data-control='{name}']", value))
+    assert page.inner_text(f"{EXPLORED} output >> nth=0") == "maximum of 12"
+    page.select_option(f"{EXPLORED} [data-control='measure']", "rank_agreement")
+    page.wait_for_function("selector => document.querySelector(selector).title.includes('rank agreement')", arg=cell)
+    page.click(f"{EXPLORED} [data-save='link']")
+    told = page.inner_text(f"{EXPLORED} .tinybert-state")
+    assert told.startswith('explorer.restore(layer=3, head=-1, view="value-weighted"')
+    page.get_by_placeholder("another text, such as its negation").fill("a dull, silly film.")
+    page.keyboard.press("Enter")
+    second = f"{EXPLORED} >> nth=1 >> "
+    page.wait_for_selector(f"{second}[data-place] >> text='dull'", timeout=60_000)
+    assert page.input_value(f"{second}[data-control='view']") == "value-weighted"
+    page.focus(f"{EXPLORED} >> nth=0 >> [role='option'][tabindex='0']")
+    page.keyboard.press("l")
+    page.wait_for_selector(".tinybert-lecture")
+    assert page.locator(".tinybert-lecture").bounding_box() == {"x": 0, "y": 0, "width": 1300, "height": 1100}
+    watched.screenshot("lecture")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".tinybert-lecture", state="detached")
+
+
 def test_the_monitor_grows_while_a_student_is_trained(lab, lab_folder, watched):
     page = watched.page
     watched.open_notebook(lab, "monitor.ipynb")
@@ -280,10 +313,10 @@ def test_the_report_answers_without_a_server(report, watched):
     page.goto(report.as_uri())
     view = View(page, REPORTED)
     view.changes(lambda: page.hover(f"{view.root} [data-place='{2 if view.chosen() == 3 else 3}']"))
-    page.focus(f"{view.root} input[type='range'] >> nth=0")
+    page.focus(f"{view.root} [data-control='head']")
     view.changes(lambda: page.keyboard.press(other_end(view)))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=0", "2"))
-    view.changes(lambda: page.select_option(f"{view.root} select >> nth=1", "scores"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='layer']", "2"))
+    view.changes(lambda: page.select_option(f"{view.root} [data-control='view']", "scores"))
     assert page.evaluate("typeof hurt") == "undefined" and page.query_selector("img[src='x']") is None
     assert "film" in view.tokens() and watched.hosts == set()
     watched.screenshot("report")
@@ -300,7 +333,9 @@ def test_the_report_shows_what_the_models_attend_to(report, watched):
     block = json.loads(page.inner_html("#text-0"))
     size = len(block["tokens"])
     scores = np.frombuffer(base64.b64decode(block["teacher"]), "<f2").astype(float)
-    row = np.exp(scores.reshape(len(block["layers"]), block["heads"], size, size)[0, head - 1, chosen])
+    pairs = len(block["layers"]) + len(block["unmapped"])
+    shown = scores.reshape(pairs, block["heads"], size, size)[block["layer"] - 1, head - 1]
+    row = np.exp(shown[chosen])
     assert [float(cell) for cell in cells] == pytest.approx(row / row.sum(), abs=0.006)
 
 
@@ -310,7 +345,7 @@ def draw_tokens(page, tokens, teacher=None, student=None):
     Both are tables of scores; without one all are 0."""
     page.set_content(f"<style>{static_text('attention_view.css')}</style>"
                      "<div id='place' class='tinybert-attention'></div>")
-    script = static_text("attention_view.js") + f"""
+    script = joined_script("attention_view.js") + f"""
         const tokens = {json.dumps(tokens)};
         const table = rows => Float32Array.from(rows?.flat() ?? tokens.flatMap(() => tokens.map(() => 0)));
         const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,
@@ -475,7 +510,7 @@ def test_colours_are_of_one_scale_with_numbers(watched):
     draw_tokens(page, ["a", "b", "c"], logs.tolist(), near.tolist())
     sharp, pale = colours_of(page, 0), colours_of(page, 2)
     assert all(min(colour) > 215 for colour in pale)
-    scales = page.eval_on_selector_all("#place .tinybert-scale", "all => all.map(one => one.innerText)")
+    scales = page.eval_on_selector_all("#place .tinybert-plot .tinybert-scale", "all => all.map(one => one.innerText)")
     assert ["one scale for all heads" in text for text in scales] == [True, True, False]
     assert all({"0", "1"} <= {*text.split()} for text in scales) and "−1" in scales[2]
     draw_tokens(page, ["a", "b", "c"], logs[[1, 1, 1]].tolist(), logs[[1, 1, 1]].tolist())

@@ -17,7 +17,8 @@ from transformers import (
 from browser import Watched
 from conftest import EVAL, ROOT, TEACHER, TRAIN, small_tokenizer, succeeded, tinybert_nb
 from tinybert_nb.analysis.alignment import attention_pair
-from tinybert_nb.analysis.browser_page import SCRIPTS, browser_page, with_quantised_rows
+from tinybert_nb.analysis.browser_page import browser_page, with_quantised_rows
+from tinybert_nb.files.scripts import script_names
 from tinybert_nb.deployment.vocabulary_trimming import trim_vocabulary
 from tinybert_nb.distillation.layer_map import explicit_map
 from tinybert_nb.models.heads import new_student
@@ -215,9 +216,12 @@ def test_attention_is_that_of_pytorch(watched, tmp_path):
     shown = "all => all.map(one => Number(one.textContent.replace('−', '-')))"
     page.focus(f"{VIEW} [data-place='0']")
     for layer in (1, 2):
-        page.select_option(f"{VIEW} select >> nth=0", str(layer))
+        page.select_option(f"{VIEW} [data-control='layer']", str(layer))
         for head in (0, 1, 2):
-            page.locator(f"{VIEW} input[type='range'] >> nth=0").fill(str(head))
+            if head:
+                page.locator(f"{VIEW} [data-control='head']").fill(str(head))
+            else:
+                page.select_option(f"{VIEW} [data-control='merge']", "mean")
             words = f"{head} of 2" if head else "mean of 2"
             until(page, f"document.querySelector('{VIEW} output').textContent === '{words}'")
             for place, tables in enumerate(pair.layer(layer), 2):
@@ -225,7 +229,7 @@ def test_attention_is_that_of_pytorch(watched, tmp_path):
                 page.wait_for_timeout(50)
                 cells = page.eval_on_selector_all(f"{VIEW} [data-place] > span:nth-child({place})", shown)
                 assert cells == pytest.approx(row.tolist(), abs=0.0051)
-    page.select_option(f"{VIEW} select >> nth=1", "scores")
+    page.select_option(f"{VIEW} [data-control='view']", "scores")
     until(page, f"document.querySelector('{VIEW} canvas').ariaLabel.includes('scores')")
 
 
@@ -255,10 +259,12 @@ def test_keys_reach_everything(watched, tmp_path):
     browser_page(save_model(tmp_path / "model", small_tokenizer()), tmp_path / "page.html", pairs=True)
     page = opened(watched, tmp_path / "page.html")
     reached = []
-    for _ in range(6):
+    for _ in range(17):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName + (document.activeElement.type ?? '')"))
-    assert reached == ["text", "second", "SELECTselect-one", "INPUTrange", "SELECTselect-one", "DIV"]
+        reached.append(page.evaluate("(({id, dataset, role, textContent}) => id || "
+                                     "dataset.control || role || textContent)(document.activeElement)"))
+    assert reached == ["text", "second", "lecture", "fold", "?", "layer", "head", "merge", "view", "scale",
+                       "lines", "SVG", "PNG", "CSV", "JSON", "Link", "option"]
     page.keyboard.press("ArrowRight")
     page.wait_for_selector(f"{VIEW} [data-place='1'][aria-selected='true']")
     page.type("#second", "film")
@@ -399,4 +405,5 @@ def test_page_reads_a_run_and_says_what_it_wrote(teacher_run, tmp_path):
 def test_the_files_of_the_page_are_in_the_package():
     assert '"tinybert_nb.analysis": ["static/*"]' in (ROOT / "setup.py").read_text(encoding="utf-8")
     static = ROOT / "tinybert_nb/analysis/static"
-    assert all((static / name).is_file() for name in (*SCRIPTS, "browser_page.html", "browser_page.css"))
+    assert all((static / name).is_file() for name in (
+        *script_names("browser_page.js"), "alignment_report.js", "browser_page.html", "browser_page.css"))

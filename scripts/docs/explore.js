@@ -7,7 +7,7 @@ const listeners = [];
 
 function chosen() {
   const data = sentences[sentence.value];
-  return modelOf({ ...data, student: data.students[checkpoint.value] });
+  return modelOf({ ...data, student: data.students[checkpoint.value] }, "explore");
 }
 
 let current = chosen();
@@ -26,6 +26,7 @@ function choose(kept) {
   shown.save_changes();
 }
 
-sentence.addEventListener("change", () => choose(["view"]));
-checkpoint.addEventListener("change", () => choose(["view", "layer", "head", "token"]));
+const kept = ["view", "words", "scale", "lines", "measure"];
+sentence.addEventListener("change", () => choose(kept));
+checkpoint.addEventListener("change", () => choose([...kept, "layer", "head", "token", "selected"]));
 draw(shown, document.getElementById("explore"));

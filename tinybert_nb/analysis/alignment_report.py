@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .alignment import ReadText, default_map, mean_alignment, read_text
+from .alignment import (
+    MEASURES, ReadText, default_map, mean_alignment, read_text)
 from .alignment_figures import plot_alignment_course
-from .attention_view import informative_head, largest_score, static_text
+from .attention_tables import WAYS
+from .attention_view import (
+    ViewedText, chosen, layer_tables, opening, overview_of)
+from .attention_view import (
+    shared_content, value_factors, ways_content, weighted_read)
+from .disagreement import answers_of
 from .html import html_report
 from .similarity import compare_models
 from .similarity_figures import (
@@ -32,33 +39,33 @@ from ..data.encoding import UnknownTokens
 from ..data.examples import read_examples
 from ..data.task_form import TaskForm
 from ..distillation.layer_map import LayerMap, parse_layer_map
+from ..files.scripts import joined_script, static_text
 from ..files.storage import check_output, write_json
-from ..models.loading import load_encoder
+from ..files.terminal import note
+from ..models.loading import load_config, load_encoder
 from ..models.tokenizers import check_vocabulary, limit_length, load_tokenizer
 from ..training.environment import environment
+from ..training.runs import load_trained
 
 
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #520de50f
 class OfflineView:
-    "All heads of one text, as an item of `html_report`."
+    "All heads of one text, as an item of `html_report`; ValueError for models that do not fit."
 
     def __init__(
         self,
         read: ReadText,
         layer_map: LayerMap,
         name: str,  # of its JSON block, unique in the page
+        heads: str = "same",  # one of `HEAD_CHOICES`
+        answers: dict[str, dict] | None = None,  # from `answers_of`
     ):
-        pair, self.name = read.pair(layer_map, "scores"), name
-        self.content = {
-            "tokens": list(read.tokens), "segments": list(read.segments),
-            "layers": list(pair.layer_map.taught_by), "heads": pair.student[0].shape[0],
-            "windows": [list(of_layer) for of_layer in pair.windows],
-            "largest": largest_score(read, layer_map), "layer": 1}
-        self.content["head"], self.content["token"] = informative_head(read, layer_map, 1)
-        for side in ("teacher", "student"):
-            scores = np.stack([layer.numpy() for layer in getattr(pair, side)])
-            halves = base64.b64encode(scores.astype("<f2").tobytes()).decode()
-            self.content[side] = halves
+        viewed, self.name = ViewedText(read, layer_map, heads, answers), name
+        self.content = shared_content(viewed) | {
+            "ways": ways_content(viewed), "overview": overview_of(viewed, *MEASURES)}
+        for key, value in zip(("layer", "head", "token", "opened"), opening(viewed)):
+            self.content[key] = value
+        self.content |= _tables_content(viewed)
 
     def report_html(self) -> str:
         "The element in which the script draws, and its data."
@@ -66,6 +73,32 @@ class OfflineView:
         name = escape(self.name)
         return (f'<div data-sight="{name}" role="group" aria-label="attention, interactive">'
                 f'</div><script type="application/json" id="{name}">{data}</script>')
+
+
+def _halves(tensors: Iterable[Tensor]) -> str:  # base64
+    "Tensors, one after the other, as float16; what is too large for it becomes its largest."
+    most = torch.finfo(torch.float16).max
+    together = np.stack([each.float().clamp(-most, most).numpy() for each in tensors])
+    return base64.b64encode(together.astype("<f2").tobytes()).decode()
+
+
+# %% ../../nbs/09_analysis/18_alignment_report.ipynb #8b6f2aa0
+def _tables_content(viewed: ViewedText) -> dict[str, Any]:  # JSON
+    "Both models' numbers of all pairs of layers: scores and factors, or tables without heads."
+    layers = range(1, len(viewed.pairs) + 1)
+
+    def both(part) -> dict[str, str]:  # part: layer -> teacher's and student's tensors
+        return dict(zip(("teacher", "student"), map(_halves, zip(*map(part, layers)))))
+
+    content: dict[str, Any] = {"tables": {
+        way: both(lambda layer, way=way: [chosen(table, 0) for table in
+                                          layer_tables(viewed, layer, way)])
+        for way in viewed.ways if not (WAYS[way].heads and viewed.head_count)}}
+    if viewed.head_count:
+        content |= both(lambda layer: layer_tables(viewed, layer, "scores"))
+        if "value-weighted" in viewed.ways:
+            content["norms"] = both(lambda layer: value_factors(viewed, layer))
+    return content
 
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #59cc0cf6
 def write_alignment_report(
@@ -90,7 +123,7 @@ def write_alignment_report(
               for row in mean_alignment(teacher, each, loader, layer_map, progress)]
     course += [{**row, "step": name} for row in study["heads"]]
     reads = [read_text(teacher, student, tokenizer, *text, max_length) for text in texts]
-    views = [OfflineView(read, layer_map, f"text-{i}") for i, read in enumerate(reads)]
+    views = _offline_views(reads, teacher, student, layer_map)
     sections: list[tuple[str, list]] = [("Point at a token", [
         "Each token shows, from top to bottom, how much of the teacher's attention it gets, of the "
         "student's, and the difference.", *views])]
@@ -99,10 +132,10 @@ def write_alignment_report(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "rows.json", {
         "about": about, "student": name, "course": course, **study, **environment()})
-    script = static_text("attention_view.js") + static_text("alignment_report.js")
     path = html_report("Teacher and student: how they attend",
                        [("What was compared", [about])] * bool(about) + sections,
-                       out / "report.html", script, static_text("attention_view.css"))
+                       out / "report.html", joined_script("alignment_report.js"),
+                       static_text("attention_view.css"))
     for _, items in sections:
         for item in items:
             if hasattr(item, "figure"):
@@ -110,6 +143,15 @@ def write_alignment_report(
     return path
 
 # %% ../../nbs/09_analysis/18_alignment_report.ipynb #dcc4bc16
+def _offline_views(reads, teacher, student, layer_map) -> list[OfflineView]:
+    "The texts' interactive views, with both models' answers."
+    weighted = [weighted_read(read, teacher, student) for read in reads]
+    for why in {why for _, why in weighted if why}:
+        note(why)
+    return [OfflineView(read, layer_map, f"text-{i}", answers=answers_of(read, teacher, student))
+            for i, (read, _) in enumerate(weighted)]
+
+
 def _figure_sections(study, course, reads, layer_map) -> list[tuple[str, list]]:
     "The report's sections of figures."
     sections = []
@@ -149,6 +191,13 @@ def _as_text(text: str | Sequence[str]) -> str:
     return text if isinstance(text, str) else " ".join(text)
 
 
+def _load_model(name: str) -> PreTrainedModel:  # folder or model id
+    "A fine-tuned model with its head, so that its answers can be shown; any other without one."
+    architecture = (load_config(name).architectures or [""])[0]
+    tasks = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+    return load_trained(name)[0] if architecture.endswith(tasks) else load_encoder(name)
+
+
 def align_folders(
     teacher: str,  # folder or model id
     student: str,  # checkpoint or folder, as of `student_checkpoints`
@@ -164,11 +213,11 @@ def align_folders(
     checkpoints = student_checkpoints(student)
     check_output(out, [teacher, *checkpoints.values(), data], "rows.json",
                  ["rows.json", "report.html"])
-    theirs, tokenizer = load_encoder(teacher), load_tokenizer(teacher, *checkpoints.values())
+    theirs, tokenizer = _load_model(teacher), load_tokenizer(teacher, *checkpoints.values())
     ours = {}
     for name, where in checkpoints.items():
         check_vocabulary(tokenizer, load_tokenizer(where))
-        ours[name] = load_encoder(where)
+        ours[name] = _load_model(where)
     max_length = limit_length(max_length, tokenizer)
     measured = list(texts)
     if data is not None:

@@ -7,14 +7,15 @@ __all__ = ['AttentionExplorer']
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #f4e5147a
 from html import escape
+from typing import Any
 
 import ipywidgets
+import traitlets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .alignment import ReadText, default_map, read_text
-from .attention_figures import plot_heads
-from .attention_view import AttentionView
-from .html import figure_html
+from .alignment import HEAD_CHOICES, ReadText, default_map, read_text
+from .attention_view import AttentionView, weighted_read
+from .disagreement import answers_of
 from .widgets import Displayed
 from ..distillation.layer_map import LayerMap, parse_layer_map
 
@@ -22,7 +23,10 @@ from ..distillation.layer_map import LayerMap, parse_layer_map
 def _controls(
     text: str,
     text_pair: str,
+    compare: str,
     layer_map: LayerMap,
+    heads: str,  # the chosen pairing
+    possible: list[str],  # pairings that fit the models
 ) -> dict[str, ipywidgets.Widget]:
     "The controls by name."
     wide = {"layout": ipywidgets.Layout(width="98%"), "continuous_update": False}
@@ -34,42 +38,61 @@ def _controls(
         "text_pair": ipywidgets.Text(
             text_pair, description="Second", placeholder="only for sentence pairs", **wide
         ),
+        "compare": ipywidgets.Text(
+            compare, description="Compare", placeholder="another text, such as its negation", **wide
+        ),
         "layer_map": ipywidgets.Combobox(
             value=by_hand, options=["uniform", "top", "bottom", "skip", "last", by_hand],
             description="Layer map", continuous_update=False,
             tooltip="a name, or a teacher layer for each student layer: 2,4,6"
         ),
-        "heads": ipywidgets.Dropdown(options=["one head", "all heads"], description="Heads"),
+        "heads": ipywidgets.Dropdown(
+            options=possible, value=heads, description="Pair heads",
+            tooltip="of the same number, with the teacher head most like it, or the mean of all"),
     }
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #80e2ae84
 class AttentionExplorer(Displayed):
-    "Shows how teacher and student attend to a text; ValueError for different numbers of heads."
+    "Shows how teacher and student attend to a text; ValueError for heads that cannot be paired."
 
     def __init__(
         self,
         teacher: PreTrainedModel,
-        student: PreTrainedModel,  # with as many heads as the teacher
+        student: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,  # the one both were trained with
         layer_map: LayerMap | None = None,  # the uniform map if none is given
         text: str = "A charming film, and much better than its title.",
         text_pair: str = "",  # second sentence of a pair task
         max_length: int = 512,  # tokens; limited to the models' positions
+        heads: str = "same",  # one of `HEAD_CHOICES`; "same" needs equally many
+        compare: str = "",  # another text, shown below in the same layer, head and way
     ):
-        _check_heads(teacher, student)
+        possible = _possible_heads(teacher, student, heads)
         self.layer_map = layer_map or default_map(teacher, student).one_to_one()
         self.forward_passes = 0  # how often the models ran
         self.read: ReadText | None = None  # the last text that could be encoded
+        self._compared: ReadText | None = None  # the last text that it was compared with
+        self.answers: dict[str, dict] = {}  # both models' to that text, as of `answers_of`
         self._models, self._max_length = (teacher, student, tokenizer), max_length
-        self.controls = _controls(text, text_pair, self.layer_map)
-        self.view = AttentionView()
-        self.message, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        self.controls = _controls(text, text_pair, compare, self.layer_map, heads, possible)
+        self.view, self.other = AttentionView(), AttentionView()
+        for name in ("layer", "head", "view", "words", "scale", "lines", "measure"):
+            traitlets.link((self.view, name), (self.other, name))
+        self.message = ipywidgets.HTML()
         self.widget = ipywidgets.VBox(
-            [*self.controls.values(), self.message, self.view, self.picture])
+            [*self.controls.values(), self.message, self.view, self.other])
         for name, control in self.controls.items():
             control.observe(self._read if name.startswith("text") else self._show, "value")
-        self.view.observe(self._draw_heads, ("layer", "view"))
         self._read()
+
+    @property
+    def state(self) -> str:
+        "Python that shows the same layer, head, way and tokens again, as a call of `restore`."
+        return self.view.state
+
+    def restore(self, **state: Any) -> None:  # as `state` names them
+        "Show a state again; ValueError for a name that is no part of one."
+        self.view.restore(**state)
 
     def _read(self, change=None):
         "Run both models on the text, then show the result."
@@ -79,24 +102,22 @@ class AttentionExplorer(Displayed):
     def _show(self, change=None):
         "Apply the layer map to the stored traces."
         _show_errors(self, lambda: _apply_layer_map(self))
-        self._draw_heads()
-
-    def _draw_heads(self, change=None):
-        "Draw all heads of the layer, if chosen."
-        self.picture.value = _heads_picture(self)
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #9b7bdbe0
-def _check_heads(
+def _possible_heads(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
-) -> None:
-    "ValueError if the two have different numbers of heads."
+    heads: str,  # the choice to check
+) -> list[str]:  # of `HEAD_CHOICES`
+    "The pairings of heads that fit two models; ValueError if the choice is none of them."
     of_teacher, of_student = (model.config.num_attention_heads for model in (teacher, student))
-    if of_teacher != of_student:
-        raise ValueError(
-            f"the teacher has {of_teacher} heads and the student {of_student}: heads are "
-            "compared one to one, so both need the same number"
-        )
+    possible = [each for each in HEAD_CHOICES if each == "mean" or of_teacher == of_student
+                or (each == "matched" and of_student < of_teacher)]
+    if heads not in possible:
+        choices = " or ".join(f"heads={each!r}" for each in possible)
+        raise ValueError(f"heads is {heads!r}: the teacher has {of_teacher} heads and the student "
+                         f"{of_student}, so choose {choices}")
+    return possible
 
 
 def _show_errors(
@@ -122,32 +143,47 @@ def _read_text(
     explorer.read = None
     explorer.message.value = "<p role='status'>Running both models …</p>"
     text, text_pair = (explorer.controls[name].value for name in ("text", "text_pair"))
-    explorer.read = read_text(
-        *explorer._models, text, text_pair if text_pair.strip() else None, explorer._max_length)
+    read = read_text(*explorer._models, text, text_pair if text_pair.strip() else None,
+                     explorer._max_length)
+    explorer.answers = answers_of(read, *explorer._models[:2])
+    explorer.read = read
     explorer.forward_passes += 1
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #a7c5d35a
-def _heads_picture(
-    explorer: AttentionExplorer,
-) -> str:
-    "All heads of the layer as HTML; empty if not chosen."
-    if explorer.controls["heads"].value == "one head" or explorer.read is None:
-        return ""
-    pair = explorer.read.pair(explorer.layer_map, explorer.view.view)
-    return figure_html(plot_heads(pair, explorer.view.layer))
-
-
 def _apply_layer_map(
     explorer: AttentionExplorer,
 ) -> None:
-    "Parse the layer map and show the text with it."
+    "Parse the layer map and show the text with it; what cannot be shown is said."
     teacher, student, _ = explorer._models
     if explorer.read is None:  # the error is already shown
         return
     explorer.layer_map = parse_layer_map(
         explorer.controls["layer_map"].value, teacher.config.num_hidden_layers,
         student.config.num_hidden_layers).one_to_one()
-    explorer.view.show(explorer.read, explorer.layer_map)
-    cut = explorer.read.dropped
-    explorer.message.value = (
-        f"<p role='status'>{cut} tokens did not fit and were cut off.</p>" if cut else "")
+    said = _show_read(explorer, explorer.view, explorer.read, explorer.answers)
+    compare = explorer.controls["compare"].value.strip()
+    explorer.other.layout.display = None if compare else "none"
+    if compare:
+        if explorer._compared is None or explorer._compared.texts != (compare,):
+            explorer._compared = read_text(
+                *explorer._models, compare, max_length=explorer._max_length)
+            explorer.forward_passes += 1
+        said += _show_read(explorer, explorer.other, explorer._compared,
+                           answers_of(explorer._compared, teacher, student))
+    sentences = escape(" ".join(dict.fromkeys(said)))
+    explorer.message.value = f"<p role='status'>{sentences}</p>" if said else ""
+
+
+def _show_read(
+    explorer: AttentionExplorer,
+    view: AttentionView,  # one of the explorer's
+    read: ReadText,
+    answers: dict[str, dict],
+) -> list[str]:  # sentences on what cannot be shown
+    "Show a text in a view."
+    shown, why = weighted_read(read, *explorer._models[:2])
+    said = [why] * bool(why)
+    view.show(shown, explorer.layer_map, explorer.controls["heads"].value, answers)
+    if read.dropped:
+        said.append(f"{read.dropped} tokens did not fit and were cut off.")
+    return said

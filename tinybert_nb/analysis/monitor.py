@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .alignment import AttentionPair, ReadText, default_map, read_text
 from .alignment_figures import plot_alignment_course
 from .attention_figures import _scales, _square_inches, _three_panels
-from .attention_view import AttentionView
+from .attention_view import AttentionView, weighted_read
 from .html import figure_html
 from .similarity import compare_models, compare_traces
 from .similarity_figures import plot_head_grid, plot_layer_grid
@@ -183,7 +183,9 @@ def _read_new(monitor: AlignmentMonitor) -> None:
         student = load_encoder(str(folder))
         layer_map = monitor.layer_map or default_map(monitor.teacher, student).one_to_one()
         monitor.layer_map = layer_map
-        read = read_text(monitor.teacher, student, monitor.tokenizer, monitor.text)
+        read, _ = weighted_read(
+            read_text(monitor.teacher, student, monitor.tokenizer, monitor.text),
+            monitor.teacher, student)  # without norms, the view offers the other ways
         monitor.studies[step] = _measure(monitor, student, read, layer_map)
         monitor.read[step] = read
 

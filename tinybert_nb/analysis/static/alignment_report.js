@@ -1,7 +1,11 @@
+// After: attention_view.js
 // The attention views of a report opened from disk: the data that a kernel sends in JupyterLab
-// comes from the page itself. Each place holds the name of a JSON block
-//   {tokens, segments, layers, heads, windows, layer, head, token, largest, teacher, student}
-// whose last two are scores (layers, heads, query, key) in float16, base64.
+// comes from the page itself. Each place holds the name of a JSON block with the lists of `sight`,
+// and base64 of float16 numbers for each model:
+//   teacher, student   scores (pairs of layers, heads, query, key)
+//   norms              factors of value-weighted attention (pairs of layers, heads, key)
+//   tables             of each way without heads, (pairs of layers, query, key); of every way, and no
+//                      scores, where only the mean of the heads is shown
 
 function fromHalves(bytes) {
   const halves = new Uint16Array(bytes.slice().buffer);
@@ -12,24 +16,54 @@ function fromHalves(bytes) {
   });
 }
 
-function modelOf(data) {
-  const bytesOf = side => Uint8Array.from(atob(data[side]), letter => letter.charCodeAt(0));
-  const sides = { teacher: bytesOf("teacher"), student: bytesOf("student") };
-  const { layer, head, token } = data;
-  const values = { layer, head, view: "probabilities", token }, listeners = [];
-  const sight = () => {
-    const bytes = 2 * data.tokens.length ** 2;
-    const at = ((values.layer - 1) * data.heads + values.head - 1) * bytes;
-    const seen = { ...data, layer: values.layer, head: values.head };
-    for (const side of ["teacher", "student"]) seen[side] = fromHalves(sides[side].slice(at, at + bytes));
-    return seen;
-  };
+// Reads the numbered part of `count` numbers from a base64 text.
+function partsOf(text) {
+  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  return (number, count) => fromHalves(bytes.slice(2 * number * count, 2 * (number + 1) * count));
+}
+
+const SIDES = ["teacher", "student"];
+
+// What the data hold for both models: `read(side)` gives the table of a way, layer and head.
+function partsOfModels(data) {
+  const area = data.tokens.length ** 2, size = data.tokens.length;
+  return SIDES.map((side, i) => {
+    const scores = data[side] && partsOf(data[side]), norms = data.norms && partsOf(data.norms[side]);
+    const tables = Object.fromEntries(Object.entries(data.tables ?? {}).map(([way, sides]) => [way, partsOf(sides[side])]));
+    const windows = layer => data.windows[layer - 1][i];
+    const at = (layer, head) => (layer - 1) * data.heads + head - 1;
+    const scoresOf = (layer, head) => scores(at(layer, head), area);
+    const factorsOf = (layer, head) => norms?.(at(layer, head), size);
+    const tableOf = (way, layer, head) => tables[way] ? tables[way](layer - 1, area) : tableOfHead(way, scoresOf(layer, head),
+      factorsOf(layer, head), size, windows(layer));
+    return { scoresOf, factorsOf, tableOf };
+  });
+}
+
+// What the view is shown for these values: one head, or the tables of a way without heads.
+function sightOfParts(data, models, { layer, head, view }) {
+  const heads = Array.from({ length: data.heads }, (_, i) => i + 1);
+  const sight = { ...data, layer, head, view, merges: true, tables: null, norms: null, teacher: true };
+  if (!WAYS[view].heads || !data.heads) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
+  else if (head < 1) sight.tables = models.map(({ tableOf }) => mergeTables(
+    heads.map(one => tableOf(view, layer, one)), head === 0 ? "mean" : "maximum"));
+  else {
+    [sight.teacher, sight.student] = models.map(({ scoresOf }) => scoresOf(layer, head));
+    sight.norms = data.norms && models.map(({ factorsOf }) => factorsOf(layer, head));
+  }
+  return sight;
+}
+
+function modelOf(data, name) {
+  const models = partsOfModels(data), { layer, head, token, ways, overview, opened } = data;
+  const values = { layer, head, view: "probabilities", token, ways, overview, opened, name, inPage: true };
+  const listeners = [], sight = () => sightOfParts(data, models, values);
   values.sight = sight();
   return {
     get: name => values[name],
     set(name, value) {
       values[name] = value;
-      if (name === "layer" || name === "head") values.sight = sight();
+      if (["layer", "head", "view"].includes(name)) values.sight = sight();
     },
     save_changes: () => new Set(listeners).forEach(listener => listener()),
     on: (name, listener) => listeners.push(listener),
@@ -37,5 +71,6 @@ function modelOf(data) {
 }
 
 for (const place of document.querySelectorAll("[data-sight]")) {
-  draw(modelOf(JSON.parse(document.getElementById(place.dataset.sight).textContent)), place);
+  const name = place.dataset.sight;
+  draw(modelOf(JSON.parse(document.getElementById(name).textContent), name), place);
 }

@@ -1,5 +1,6 @@
+// After: tokenizer.js bert.js attention_view.js
 // A page in which a student, and its teacher if there is one, reads what is typed: label,
-// probabilities, attention. It comes after tokenizer.js, bert.js and attention_view.js in one script.
+// probabilities, attention.
 //
 // The page holds `settings` as JSON and the weights of each side as base64; nothing is fetched.
 
@@ -85,26 +86,26 @@ function bar({ name, share }, chosen) {
     element("span", { class: "percent", text: `${(100 * share).toFixed(1)}%` }));
 }
 
-// The attention of one layer and head, as attention_view.js takes it; head 0 is the mean of all.
-function sightOf({ layer, head }, student, teacher) {
-  const size = student.tokens.length, area = size * size;
+// The attention of one layer, as attention_view.js takes it; head 0 is the mean of all, -1 their maximum.
+function sightOf({ layer, head, view }, student, teacher) {
+  const size = student.tokens.length, area = size * size, { heads } = settings.student.bert;
   const compared = teacher && teacher.tokens.join(" ") === student.tokens.join(" ");
-  const tables = read => Array.from({ length: settings.student.bert.heads }, (_, i) => read.subarray(i * area, (i + 1) * area));
-  const mean = heads => heads[0].map((_, i) => heads.reduce((sum, one) => sum + one[i], 0) / heads.length);
   const scores = [
-    compared && (teacher.scores ? tables(teacher.scores[settings.layers[layer - 1] - 1]) : null),
-    tables(student.scores[layer - 1])];
+    compared && (teacher.scores ? teacher.scores[settings.layers[layer - 1] - 1] : null),
+    student.scores[layer - 1]];
   const missing = new Float32Array(area).fill(NaN); // the teacher is still at work
-  const each = make => scores.map(heads => heads ? make(heads) : compared ? missing : null);
-  const largest = read => Math.max(...(read?.scores ?? []).map(scores =>
-    scores.reduce((most, score) => Math.max(most, Math.abs(score)), 0)));
-  const [theirs, ours] = each(heads => head ? heads[head - 1] : mean(heads));
+  const tables = scores.map(read => {
+    if (!read) return compared ? missing : null;
+    const each = Array.from({ length: heads }, (_, i) => read.subarray(i * area, (i + 1) * area));
+    if (head > 0) return each[head - 1];
+    return mergeTables(each.map(one => tableOfHead(view, one, null, size, null)), head ? "maximum" : "mean");
+  });
+  const largest = read => largestOf(read?.scores ?? []);
   return {
-    tokens: student.tokens, segments: student.types, layers: settings.layers, layer,
-    heads: settings.student.bert.heads, head, mean: true, windows: settings.layers.map(() => [null, null]),
+    tokens: student.tokens, segments: student.types, layers: settings.layers, layer, heads, head, view,
+    merges: true, windows: settings.layers.map(() => [null, null]),
     largest: Math.max(largest(student), compared ? largest(teacher) : 0),
-    teacher: theirs, student: ours,
-    probabilities: head ? null : each(heads => mean(heads.map(one => softmaxRows(one, size, null)))),
+    teacher: tables[0], student: tables[1], tables: head > 0 ? null : tables,
   };
 }
 
@@ -112,13 +113,13 @@ const student = new Side("student");
 let teacher = null; // its weights are unpacked after the student has answered for the first time
 let latest = 0; // the number of the last text
 const current = { student: null, teacher: null };
-const values = { layer: settings.layers.length, head: 0, view: "probabilities", token: 0 };
+const values = { layer: settings.layers.length, head: 0, view: "probabilities", token: 0, inPage: true };
 const listeners = new Set();
 const shown = {
   get: name => values[name],
   set(name, value) {
     values[name] = value;
-    if (name === "layer" || name === "head") look();
+    if (["layer", "head", "view"].includes(name)) look();
   },
   save_changes: () => listeners.forEach(listener => listener()),
   on: (name, listener) => listeners.add(listener),
