@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'LOWEST_LOG_PROBABILITY', 'HEAD_CHOICES', 'pair_heads', 'HeadAlignment', 'align', 'trace_both',
-           'default_map', 'mean_alignment', 'AttentionPair', 'Word', 'ReadText', 'read_text', 'attention_pair']
+           'default_map', 'mean_alignment', 'AttentionPair', 'WordSpan', 'ReadText', 'read_text', 'attention_pair']
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #65787258
 import math
@@ -328,7 +328,7 @@ class AttentionPair:
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #7545e7bc
 @dataclass(frozen=True)
-class Word:
+class WordSpan:
     "A word of a text, and where its tokens are."
 
     text: str  # as it is written; of a special token the token
@@ -346,15 +346,15 @@ def _segments(encoding) -> tuple[int, ...]:  # encoding: a fast tokenizer's, of 
     return tuple(found)
 
 
-def _words(encoding, tokens: Sequence[str], texts: Sequence[str]) -> tuple[Word, ...]:
+def _words(encoding, tokens: Sequence[str], texts: Sequence[str]) -> tuple[WordSpan, ...]:
     "The words of an encoded text or pair, in the order of their tokens."
     ids, sides, spans = encoding.word_ids(0), encoding.sequence_ids(0), encoding[0].offsets
-    found: list[Word] = []
+    found: list[WordSpan] = []
     for place, key in enumerate(zip(sides, ids)):
         if found and None not in key and key == (sides[place - 1], ids[place - 1]):
             found[-1] = replace(found[-1], end=place + 1)
         else:
-            found.append(Word(tokens[place], place, place + 1, sides[place] is None))
+            found.append(WordSpan(tokens[place], place, place + 1, sides[place] is None))
     return tuple(
         word if word.special else
         replace(word, text=texts[sides[word.start]][spans[word.start][0]:spans[word.end - 1][1]]
@@ -371,7 +371,7 @@ class ReadText:
     teacher: Trace
     student: Trace
     dropped: int = 0  # tokens that did not fit and were cut off
-    words: tuple[Word, ...] = ()  # special tokens included
+    words: tuple[WordSpan, ...] = ()  # special tokens included
     texts: tuple[str, ...] = ()  # the text, or both texts of a pair
     offsets: tuple[tuple[int, int] | None, ...] = ()  # characters of each token; None: special
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .alignment import ReadText, Word
+from .alignment import ReadText, WordSpan
 from ..distillation.layer_search import _recorded
 from ..models.trace import Trace, trace_forward
 
@@ -250,7 +250,7 @@ def merge_tables(
     return highest.masked_fill(highest == float("-inf"), float("nan"))
 
 # %% ../../nbs/09_analysis/02_attention_tables.ipynb #2536ba58
-def _joined(table: Tensor, words: Sequence[Word]) -> Tensor:
+def _joined(table: Tensor, words: Sequence[WordSpan]) -> Tensor:
     "Sums over the tokens of each word, as queries and as keys."
     count, length = len(words), table.shape[-1]
     numbers = torch.tensor([n for n, word in enumerate(words) for _ in range(word.start, word.end)])
@@ -262,7 +262,7 @@ def _joined(table: Tensor, words: Sequence[Word]) -> Tensor:
 
 def join_words(
     table: Tensor,  # (..., query, key) of tokens
-    words: Sequence[Word],  # of `ReadText`
+    words: Sequence[WordSpan],  # of `ReadText`
     way: str = "probabilities",  # a key of `WAYS`, which says how keys are joined
 ) -> Tensor:  # (..., query, key) of words
     "The same table of words; ValueError for words that are not those of the tokens."

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .alignment import (
-    HeadAlignment, ReadText, Word, _head_names, _layer_measures, _one_head, pair_heads)
+    HeadAlignment, ReadText, WordSpan, _head_names, _layer_measures, _one_head, pair_heads)
 from .attention_tables import _way, attention_table, merge_tables
 from .similarity import _is_punctuation
 from ..data.task_kinds import NO_LABEL, Example, TaskKind, lines_by_row
@@ -109,12 +109,12 @@ class LargestDifference:
     head_divergence: float  # of the head, over all its queries
 
 
-def _word_means(by_token: Tensor, words: Sequence[Word]) -> Tensor:
+def _word_means(by_token: Tensor, words: Sequence[WordSpan]) -> Tensor:
     "The mean of what each token has, for each word."
     return torch.stack([by_token[word.start:word.end].mean() for word in words])
 
 
-def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[Word]) -> int:
+def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[WordSpan]) -> int:
     "The content word with the largest divergence; another one if there is no such word."
     special = torch.tensor([word.special for word in words])
     content = ~special & torch.tensor([not _is_punctuation(word.text) for word in words])
@@ -123,7 +123,7 @@ def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[Word
     return int(divergences.masked_fill(~allowed, float("-inf")).argmax())
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #07ccf6fa
-def _special_fraction(sides: Sequence[Trace], head: int, words: Sequence[Word]) -> Tensor:
+def _special_fraction(sides: Sequence[Trace], head: int, words: Sequence[WordSpan]) -> Tensor:
     "The fraction of each word's attention to special tokens, in the model where it is smaller."
     special = [place for word in words if word.special for place in range(word.start, word.end)]
     return torch.stack([_word_means(
