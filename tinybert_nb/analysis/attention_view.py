@@ -15,7 +15,6 @@ from typing import Any
 
 import anywidget
 import numpy as np
-import torch
 import traitlets
 from IPython.display import display
 from torch import Tensor

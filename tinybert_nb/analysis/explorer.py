@@ -17,7 +17,7 @@ import ipywidgets
 import matplotlib as mpl
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -256,7 +256,7 @@ def plot_shown(
     head: int,  # from 1; 0: the mean of all, -1: their maximum
     way: str = "probabilities",  # a key of `WAYS`
     whole: bool = False,  # whole words instead of tokens
-) -> Figure:
+) -> Figure | SubFigure:
     "Draw teacher, student and difference as they are shown."
     tables, names, _ = shown_tables(viewed, layer, head, way, whole)
     most, apart = (float(np.nanmax([table.abs().numpy() for table in some])) or 1.0
@@ -378,11 +378,11 @@ def _about(viewed: ViewedText, view: AttentionView, names: Sequence[str]) -> dic
             "answers": viewed.answers}
 
 
-def _svg_bytes(figure: Figure) -> bytes:
+def _svg_bytes(figure: Figure | SubFigure) -> bytes:
     "A figure as SVG with real text; the same figure gives the same bytes."
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinybert_nb"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     return buffer.getvalue()
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #050cff46
@@ -395,11 +395,11 @@ def _save(explorer: AttentionExplorer, path: Path, of_page: dict[str, Any]) -> P
     if ending not in _ENDINGS:
         raise ValueError(f"{path.name} ends with {ending or 'nothing'}: choose "
                          f"{', '.join(_ENDINGS)}")
-    if viewed is None and not (ending == ".html" and of_page["texts"]):
-        raise ValueError("nothing is shown yet: give the explorer a text")
-    if ending == ".html":
+    if ending == ".html" and (viewed is not None or of_page["texts"]):
         _write_page(explorer, path, **of_page)
         return path
+    if viewed is None:
+        raise ValueError("nothing is shown yet: give the explorer a text")
     if given := [name for name, value in of_page.items() if value is not None]:
         raise ValueError(f"{', '.join(given)}: only a page (.html) has a choice of these")
     shown = viewed, view.layer or 1, view.head or 0, view.view, view.words
