@@ -178,7 +178,8 @@ def test_selected_tokens_are_summed(page, shown, way):
     told = page.inner_text(f"{ONE}[role='status']")
     assert f"({WAYS[way].joins} of 5)" in told
     page.keyboard.press("Escape")
-    page.wait_for_function(f"""document.querySelectorAll("{ONE}[data-place][aria-selected='true']").length === 1""")
+    page.wait_for_selector(f"{ONE}[data-place='2'][aria-selected='false']")
+    assert page.locator(f"{ONE}[data-place][aria-selected='true']").count() == 1
 
 
 def test_opens_where_the_two_differ_most(page, shown):
@@ -289,8 +290,11 @@ def test_a_lecture_has_large_labels_the_whole_window_and_all_keys(page):
     assert not page.is_visible(f"{ONE}[data-control='layer']")
     before = page.inner_text(f"{ONE}figcaption >> nth=1")
     page.keyboard.press("PageDown")
-    page.wait_for_function("([selector, before]) => document.querySelectorAll(selector)[1].textContent !== before",
-                           arg=[f"{ONE}figcaption", before])
+    for _ in range(100):
+        if page.inner_text(f"{ONE}figcaption >> nth=1") != before:
+            break
+        page.wait_for_timeout(50)
+    assert page.inner_text(f"{ONE}figcaption >> nth=1") != before
     for key, name, value in (("h", "head", None), ("s", "scale", "automatic"), ("w", "words", "true"), ("v", "view", "scores")):
         old = page.input_value(f"{ONE}[data-control='{name}']")
         page.keyboard.press(key)
@@ -304,7 +308,7 @@ def test_a_lecture_has_large_labels_the_whole_window_and_all_keys(page):
     page.keyboard.press("c")
     assert page.is_visible(f"{ONE}[data-control='layer']")
     page.keyboard.press("Escape")
-    page.wait_for_function("!document.querySelector('.tinybert-lecture')")
+    page.wait_for_selector(".tinybert-lecture", state="detached")
     assert root.bounding_box()["y"] > 0
 
 

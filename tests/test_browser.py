@@ -333,7 +333,9 @@ def test_the_report_shows_what_the_models_attend_to(report, watched):
     block = json.loads(page.inner_html("#text-0"))
     size = len(block["tokens"])
     scores = np.frombuffer(base64.b64decode(block["teacher"]), "<f2").astype(float)
-    row = np.exp(scores.reshape(len(block["layers"]), block["heads"], size, size)[0, head - 1, chosen])
+    pairs = len(block["layers"]) + len(block["unmapped"])
+    shown = scores.reshape(pairs, block["heads"], size, size)[block["layer"] - 1, head - 1]
+    row = np.exp(shown[chosen])
     assert [float(cell) for cell in cells] == pytest.approx(row / row.sum(), abs=0.006)
 
 

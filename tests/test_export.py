@@ -1,6 +1,9 @@
-"""Export to ONNX and int8: kinds of tasks, architectures, shapes, padding, refusals, the command."""
+"""Export to ONNX, int8 and OpenVINO: kinds of tasks, architectures, shapes, padding, refusals, the command."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 import warnings
 
@@ -19,10 +22,11 @@ from tinybert_nb.data.batches import make_loader
 from tinybert_nb.data.task_form import DataError, TaskForm
 from tinybert_nb.deployment import onnx_export
 from tinybert_nb.deployment.onnx_export import (
-    OnnxModule, check_graph, export_onnx, graph_inputs, largest_difference,
-    random_batches, write_graph)
+    OnnxModule, OpenVinoModule, check_graph, export_onnx, export_openvino, graph_inputs,
+    largest_difference, random_batches, write_graph)
+from tinybert_nb.deployment.predictor import Predictor
 from tinybert_nb.deployment.quantisation import (
-    answer_agreement, calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
+    calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
     quantise_rows, quantised_table, write_quantised)
 from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.evaluation.predictions import answers_of, logits_of_examples, predict_logits
@@ -96,7 +100,7 @@ def test_every_kind_of_task_is_exported(exported, kind):
     graph = OnnxModule(folder / "onnx/model.onnx")
     assert (record["kind"], record["outputs"]) == (kind, KINDS[kind][1])
     assert graph.outputs == record["outputs"] and graph.inputs == record["inputs"]
-    assert record["opset"] == 18 and record["difference"] < 1e-5
+    assert record["opset"] == 23 and record["difference"] < 1e-5
     assert (record["max_length"], record["longest_answer"]) == (128, 30)
     assert record["pad_token_id"] == 0 and "onnxruntime" in record["versions"]
     model, tokenizer = load_trained(checkpoint)
@@ -154,7 +158,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
     model, tokenizer = load_trained(checkpoint)
     graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     longest = min(tokenizer.model_max_length, 200)
-    assert graph.session.get_inputs()[0].shape == ["batch", "length"]
+    assert graph.session.inputs["input_ids"] == ["batch", "length"]
     shapes = [(1, 1), (33, 1), (1, longest), (33, 20)]
     for seed, (rows, length) in enumerate(shapes):
         drawn = random_batches(model, graph.inputs, length, seed)
@@ -194,6 +198,121 @@ def test_attention_is_that_of_the_model(tmp_path):
     with torch.inference_mode():
         wanted = model(**batch, output_attentions=True).attentions[1]
     torch.testing.assert_close(graph(**batch)["attentions.1"], wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("heads", [1, 3, 6])
+def test_attention_is_one_operation_for_any_number_of_heads(tmp_path, heads):
+    config = BertConfig(**SIZES | dict(num_attention_heads=heads))
+    checkpoint = saved(tmp_path / "model", config)
+    export_onnx(checkpoint, tmp_path / "onnx")
+    path = tmp_path / "onnx/onnx/model.onnx"
+    operations = [node.op_type for node in onnx.load(path).graph.node]
+    assert operations.count("Attention") == 2
+    assert not {"Transpose", "Softmax"} & {*operations}
+    model, _ = load_trained(checkpoint)
+    graph = OnnxModule(path)
+    batch = random_batches(model, graph.inputs, 20)[3]
+    batch["attention_mask"][0] = 0  # a row of padding only, as PyTorch's fused attention has it
+    with torch.inference_mode():
+        torch.testing.assert_close(graph(**batch)["logits"], model(**batch).logits, atol=1e-5, rtol=0)
+
+
+def test_a_file_is_little_larger_than_its_weights(exported):
+    _, folder, file = exported("single")
+    quantise_onnx(folder, eval=file)
+    for name, most in (("model", 20_000), ("model_quantized", 60_000)):
+        proto = onnx.load(folder / f"onnx/{name}.onnx")
+        parts = proto.graph
+        weights = sum(numpy_helper.to_array(each).nbytes for each in parts.initializer)
+        assert proto.ByteSize() - weights < most
+        for each in (parts, *parts.node, *parts.value_info, *parts.input, *parts.output):
+            assert not each.metadata_props, each
+        assert [each.name for each in parts.input] == OnnxModule(folder / f"onnx/{name}.onnx").inputs
+    names = {each.name for each in onnx.load(folder / "onnx/model.onnx").graph.initializer}
+    assert "model.bert.embeddings.word_embeddings.weight" in names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_has_what_transformers_js_reads(exported, kind):
+    """Names of files, the fields of the configuration, a tokenizer in one file."""
+    _, folder, file = exported(kind)
+    quantise_onnx(folder, eval=file)
+    assert {"model.onnx", "model_quantized.onnx"} <= {each.name for each in (folder / "onnx").iterdir()}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels = json.loads((folder / "export.json").read_text(encoding="utf-8"))["labels"]
+    assert config["model_type"] == "bert" and len(config["architectures"]) == 1
+    if kind not in ("spans", "regression"):
+        assert config["id2label"] == {str(number): name for number, name in enumerate(labels)}
+    if kind in ("single", "multi", "regression"):
+        assert config["problem_type"] == KINDS[kind][0]["problem_type"]
+    for name, field in (("tokenizer.json", "model"), ("tokenizer_config.json", "tokenizer_class")):
+        assert field in json.loads((folder / name).read_text(encoding="utf-8"))
+    domains = onnx.load(folder / "onnx/model.onnx").opset_import
+    assert [(each.domain, each.version) for each in domains] == [("", 23)]
+
+
+# OpenVINO ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_exported_for_openvino(exported, tmp_path, kind):
+    checkpoint, _, _ = exported(kind)
+    record = export_openvino(checkpoint, tmp_path / "made", attention=kind == "single")
+    assert record["format"] == "openvino" and record["difference"] < 1e-5
+    names = {each.name for each in (tmp_path / "made").iterdir()}
+    assert {"openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"} <= names
+    assert "onnx" not in names and "openvino" in record["versions"]
+    assert "## OpenVINO" in (tmp_path / "made/README.md").read_text(encoding="utf-8")
+    model, _ = load_trained(checkpoint)
+    module = OpenVinoModule(tmp_path / "made/openvino_model.xml")
+    assert module.outputs[:len(KINDS[kind][1])] == KINDS[kind][1]
+    assert check_graph(model, module, random_batches(model, module.inputs, 60, 3)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["distilbert", "roberta", "modernbert"])
+def test_other_architectures_are_exported_for_openvino(tmp_path, name):
+    config, tokenizer, _ = ARCHITECTURES[name]
+    checkpoint = saved(tmp_path / "model", config, tokenizer and tokenizer())
+    assert export_openvino(checkpoint, tmp_path / "made")["difference"] < 1e-5
+
+
+def test_what_openvino_changes_is_refused(tmp_path, monkeypatch):
+    checkpoint = saved(tmp_path / "model", BertConfig(**SIZES))
+    monkeypatch.setattr(OpenVinoModule, "run", lambda self, feed: [
+        values + 0.01 for values in self.session(feed).values()])
+    with pytest.raises(ValueError, match="differ from PyTorch's by up to 0.01"):
+        export_openvino(checkpoint, tmp_path / "made")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"pip install 'tinybert_nb\[openvino\]'"):
+        export_openvino(checkpoint, tmp_path / "made")
+    assert left_over(tmp_path) == []
+
+
+def test_openvino_is_imported_without_its_telemetry(tmp_path):
+    """It would write an identity of this machine below the home folder, and send an event."""
+    code = ("from tinybert_nb.deployment.onnx_export import import_openvino; import_openvino(); "
+            "import sys; print(sys.modules['openvino_telemetry'])")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                           env=os.environ | {"HOME": str(tmp_path)}, check=True)
+    assert found.stdout.strip() == "None" and not (tmp_path / "intel").exists()
+
+
+def test_the_predictor_and_quantisation_say_what_to_choose_instead(exported, tmp_path):
+    checkpoint, _, _ = exported("single")
+    export_openvino(checkpoint, tmp_path / "made")
+    with pytest.raises(ValueError, match="an export for OpenVINO.* --to onnx"):
+        package.Predictor(tmp_path / "made")
+    with pytest.raises(ValueError, match="holds no exported model"):
+        quantise_onnx(tmp_path / "made")
+
+
+def test_the_command_exports_for_openvino(exported, tmp_path):
+    checkpoint, _, _ = exported("single")
+    result = succeeded(tinybert_nb("export", checkpoint, "--out", tmp_path / "made", "--to", "openvino"))
+    assert "openvino_model.xml: " in result.stdout
+    result = tinybert_nb("export", checkpoint, "--out", tmp_path / "other", "--to", "openvino",
+                         "--quantise", "dynamic")
+    assert result.returncode == 2 and "leave out --to openvino" in result.stderr
 
 
 # Refusals ---------------------------------------------------------------------------------------
@@ -363,6 +482,39 @@ def test_bad_texts_and_methods_are_refused(exported, tmp_path):
         quantise_onnx(tmp_path)
 
 
+def with_few_tokens(path):
+    """Cut the table of the tokens in a graph: it opens, and fails on every text."""
+    graph = onnx.load(path)
+    table = max(graph.graph.initializer, key=lambda each: each.dims[0] if len(each.dims) == 2 else 0)
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:2], table.name))
+    onnx.save(graph, path)
+
+
+def test_a_graph_that_fails_is_named_with_the_reason(exported, tmp_path):
+    folder = shutil.copytree(exported("single")[1], tmp_path / "onnx")
+    (folder / "onnx/model_quantized.onnx").unlink(missing_ok=True)
+    path = folder / "onnx/model.onnx"
+    with_few_tokens(path)
+    said = rf"{path} does not run \(.*indices element out of data bounds.*\)$"
+    with pytest.raises(ValueError, match=said):
+        Predictor(folder)("A fine film.")
+    with pytest.raises(ValueError, match=said):
+        OnnxModule(path)(**dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), torch.full((1, 2), 5)))
+    with pytest.raises(ValueError, match=f"{path} cannot be quantised "):
+        quantise_onnx(folder, "static", calibration=["A fine film.", "Dull."])
+    (tmp_path / "texts.txt").write_text("A fine film.\n")
+    result = tinybert_nb("predict", folder, tmp_path / "texts.txt")
+    assert result.returncode and "model.onnx does not run" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("method", ("dynamic", "static"))
+def test_a_truncated_graph_is_not_quantised(exported, tmp_path, method):
+    folder = shutil.copytree(exported("single")[1], tmp_path / "onnx")
+    os.truncate(folder / "onnx/model.onnx", 20_000)
+    with pytest.raises(ValueError, match="model.onnx is damaged, or no ONNX model: export the model again"):
+        quantise_onnx(folder, method, calibration=["A fine film."])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_calibration_texts_are_not_used(exported, kind):
     _, folder, file = exported(kind)
@@ -391,10 +543,16 @@ def test_seven_bits_are_weights_of_at_most_64(exported, tmp_path):
 
 
 def test_agreement_of_tags_is_that_of_words():
-    tags = TaskForm(problem="tokens").kind
+    tags, rows = TaskForm(problem="tokens").kind, [{"label": [0, 1, 0]}]
     one = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 0]])
-    assert answer_agreement(tags, (one, one.flip(0)), [{}], ["a", "b"]) == 1
-    assert answer_agreement(tags, (one, one[:, [1, 0]]), [{}], ["a", "b"]) == 0
+
+    def answers(logits):
+        return [*tags.answers(logits, tags.row_labels(rows), ["a", "b"]).values()]
+
+    assert tags.agreement(answers(one), answers(one.flip(0))) == 1
+    assert tags.agreement(answers(one), answers(one[:, [1, 0]])) == 0
+    changed = torch.cat([one[:2], one[1:2]])
+    assert tags.agreement(answers(one), answers(changed)) == 2 / 3
 
 
 # Names and the command --------------------------------------------------------------------------
@@ -410,7 +568,7 @@ def test_the_command_exports_quantises_and_measures(teacher_run, small_data, tmp
         "--eval", small_data["eval"], "--json", tmp_path / "rows.json"))
     record, = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert record["max_length"] == 32 and record["quantisation"]["texts"] == 20
-    assert "operator set 18" in result.stdout and "| agreement |" in result.stdout
+    assert "operator set 23" in result.stdout and "| agreement |" in result.stdout
     assert "torch" not in result.stderr, result.stderr
     assert sorted(path.name for path in (tmp_path / "onnx/onnx").iterdir()) == [
         "model.onnx", "model_quantized.onnx"]

@@ -23,6 +23,7 @@ from tinybert_nb.models.trace import compile_model, trace_forward
 from tinybert_nb.recipes import finetuning
 from tinybert_nb.recipes.stage_two import StageTwoStep, stage_two
 from tinybert_nb.training.loop import Evaluation, train
+from tinybert_nb.training.checkpoint import latest_state, save_state
 from tinybert_nb.training.processes import processes
 from tinybert_nb.training.rerun import settings_from_dict
 from tinybert_nb.training.runs import load_trained
@@ -206,21 +207,58 @@ def test_the_dev_set_is_evaluated_as_it_was_trained(task, tmp_path, monkeypatch,
     assert not torch.equal(logits, usual if quantised else rounded)
 
 
-def test_a_finished_run_without_the_setting_is_still_read(task, tmp_path):
-    """As an earlier version left it: status, loading and rerun; only a new call is refused."""
-    usual = replace(BRIEF, quantised=False)
-    stage_two(*task, tmp_path / "run", usual)
-    record = json.loads((tmp_path / "run/settings.json").read_text())
+def without_the_setting(run: Path) -> dict:
+    """The record of a run as an earlier version left it, without the field `quantised`."""
+    record = json.loads((run / "settings.json").read_text())
     for settings in (record["made_from"], record["call"]["arguments"]["settings"]):
         assert settings.pop("quantised") is False
-    (tmp_path / "run/settings.json").write_text(json.dumps(record))
+    (run / "settings.json").write_text(json.dumps(record))
+    return record
+
+
+def test_a_finished_run_without_the_setting_is_the_same_run(task, tmp_path):
+    """Status, loading and rerun read it, and a new call finds it; only another setting is refused."""
+    usual = replace(BRIEF, quantised=False)
+    result = stage_two(*task, tmp_path / "run", usual)
+    record = without_the_setting(tmp_path / "run")
     assert run_status(tmp_path / "run")[0]["state"] == "finished"
     assert load_trained(tmp_path / "run/best")[0].num_labels == 2
     with pytest.warns(match="nothing of quantised"):
         found = settings_from_dict(StageTwoSettings, record["call"]["arguments"]["settings"])
     assert found == usual
-    with pytest.raises(ValueError, match="quantised: .* there, False now"):
+    stamp = (tmp_path / "run/last/model.safetensors").stat().st_mtime_ns
+    assert stage_two(*task, tmp_path / "run", usual) == result
+    assert (tmp_path / "run/last/model.safetensors").stat().st_mtime_ns == stamp
+    for other, said in ((BRIEF, "quantised: False there, True now"),
+                        (replace(usual, temperature=2.0), "temperature: 1.0 there, 2.0 now")):
+        with pytest.raises(ValueError, match=said):
+            stage_two(*task, tmp_path / "run", other)
+    del record["made_from"]["data"]  # no setting
+    (tmp_path / "run/settings.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="data.*: nothing there"):
         stage_two(*task, tmp_path / "run", usual)
+
+
+def test_an_unfinished_run_without_the_setting_is_resumed(task, tmp_path, capfd):
+    usual = replace(BRIEF, quantised=False, checkpoint_seconds=0)
+    stage_two(*task, tmp_path / "whole", usual)
+
+    def fail(row):
+        if row["split"] == "dev":
+            raise KeyError("somebody stops it")
+
+    with pytest.raises(KeyError):
+        stage_two(*task, tmp_path / "run", usual, watch=fail)
+    tensors, about = latest_state(tmp_path / "run")
+    assert about["settings"].pop("quantised") is False
+    save_state(tmp_path / "run", about["step"], tensors, about, usual.keep_checkpoints)
+    without_the_setting(tmp_path / "run")
+    capfd.readouterr()
+    stage_two(*task, tmp_path / "run", usual)
+    assert f"going on after update {about['step']} of" in "".join(capfd.readouterr())
+    assert history_rows(tmp_path / "run") == history_rows(tmp_path / "whole")
+    record = json.loads((tmp_path / "run/settings.json").read_text())
+    assert record["made_from"]["quantised"] is False
 
 
 def train_quantised(folder: Path, quantised: bool = True) -> None:

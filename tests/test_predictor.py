@@ -17,13 +17,16 @@ from transformers import BertConfig, DistilBertConfig, RobertaConfig
 from conftest import (
     ROOT, command_environment, exported_model, run_command, small_tokenizer, succeeded, tinybert_nb)
 from tinybert_nb.data.examples import read_examples
+from tinybert_nb.data.memory import as_source
 from tinybert_nb.data.sequence_classification import Regression
 from tinybert_nb.data.task_form import KINDS, DataError, TaskForm
 from tinybert_nb.data.task_kinds import register_kind
+from tinybert_nb.deployment.deployed_measurement import deployed_systems, measure_deployed
 from tinybert_nb.deployment.predictor import Predictor, PlainTokenizer, full_parts, ready_parts
 from tinybert_nb.evaluation.labelling import predict
 from tinybert_nb.models.heads import new_student
 from tinybert_nb.models.loading import save_checkpoint
+from tinybert_nb.training import processes as processes
 
 SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
              max_position_embeddings=64, initializer_range=0.6)
@@ -331,8 +334,40 @@ def test_int8_weights_are_preferred_and_precision_chooses(models, tmp_path):
     assert Predictor(folder)("a film") == second
     with pytest.raises(ValueError, match="has no onnx/model.onnx: precision may be auto or int8"):
         Predictor(folder, "float32")
-    with pytest.raises(ValueError, match="precision is 'fp16': choose one of auto, float32, int8"):
+    with pytest.raises(ValueError, match="precision is 'fp16': choose one of auto, float32, bfloat16, int8"):
         Predictor(folder, "fp16")
+
+
+def probabilities(predictor, texts) -> np.ndarray:
+    """The probabilities of the classes, (texts, classes)."""
+    return np.array([[*row["probabilities"].values()] for row in predictor(texts)])
+
+
+def test_a_checkpoint_answers_in_bfloat16_and_an_export_refuses_it(models, monkeypatch):
+    checkpoint, exported = models("single")
+    texts, exact = WORDS[:20], probabilities(Predictor(exported), WORDS[:20])
+    monkeypatch.setenv("TINYBERT_NB_PRECISION", "bf16")  # what auto stands for
+    rounded = probabilities(Predictor(checkpoint, "bfloat16", max_length=LONGEST), texts)
+    plain = probabilities(Predictor(checkpoint, "float32", max_length=LONGEST), texts)
+    assert np.abs(plain - exact).max() < 1e-5 < np.abs(rounded - exact).max() < 0.1
+    with pytest.raises(ValueError, match="-onnx has no bfloat16 weights, which only a checkpoint can have: "
+                                         "precision may be auto or float32"):
+        Predictor(exported, "bfloat16")
+
+
+def test_a_checkpoint_is_measured_in_bfloat16_only_where_that_is_faster(models, monkeypatch):
+    folders = dict(zip(("mine", "onnx"), models("single")))
+    monkeypatch.setenv("TINYBERT_NB_PRECISION", "no")
+    assert [*deployed_systems(folders)] == ["mine", "onnx, ONNX float32"]
+    monkeypatch.delenv("TINYBERT_NB_PRECISION")
+    for speedup, expected in ((1.4, ["mine"]), (1.6, ["mine", "mine, bfloat16"])):
+        monkeypatch.setattr(processes, "bf16_speedup", lambda *_: speedup)
+        assert [*deployed_systems({"mine": folders["mine"]})] == expected
+    path = [{"text": text, "label": "good"} for text in WORDS[:8]]
+    plain, rounded = measure_deployed({"mine": folders["mine"]}, as_source(path), threads=[1], seconds=0,
+                                      starts=1, max_length=LONGEST)
+    assert rounded["system"] == "mine, bfloat16" and rounded["megabytes"] == plain["megabytes"] / 2
+    assert plain["agreement"] == 1 and rounded["agreement"] >= 0.5 and rounded["model_ms_batch_1_p50_threads_1"] > 0
 
 
 @pytest.mark.parametrize("damage, message", [

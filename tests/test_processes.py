@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from conftest import SHORT, SMALL_STUDENT, history_rows, run_command, succeeded, together
 from tinybert_nb.training.checkpoint import saved_states
-from uneven_processes import train_unevenly, train_watched
+from uneven_processes import share_precision, train_unevenly, train_watched
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,12 @@ def test_two_processes_write_one_history(shared_run, stage_one_run):
         assert first.keys() == second.keys()
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
     assert json.loads((shared_run / "result.json").read_text())["metric"] == "loss"
+
+
+def test_the_precision_of_the_first_process_counts_for_all(tmp_path):
+    together(share_precision, tmp_path)
+    found = [(tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1)]
+    assert found == ["bf16, 2 processes"] * 2
 
 
 def test_what_the_first_process_measures_counts_for_all(tmp_path):

@@ -5,14 +5,16 @@
 Rank 0 finds no progress after its first evaluation, the others a little at every one.
 """
 
+import os
 from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import BertConfig
 
 from tinybert_nb.training.history import STOP
 from tinybert_nb.training.loop import Evaluation, train
-from tinybert_nb.training.processes import processes
+from tinybert_nb.training.processes import processes, shared_precision
 from tinybert_nb.training.settings import TrainingSettings
 
 
@@ -61,3 +63,10 @@ def train_watched(folder: Path) -> None:
         found = type(error).__name__
     last = rows[-1]["split"], rows[-1]["step"]
     (folder / f"watched-{rank}.txt").write_text(f"{last} {found}")
+
+
+def share_precision(folder: Path) -> None:
+    """The precisions that the processes want differ; this is the first that asks who they are."""
+    rank = os.environ["RANK"]
+    chosen = shared_precision("bf16" if rank == "0" else "no", BertConfig())
+    (folder / f"rank-{rank}.txt").write_text(f"{chosen}, {processes().num_processes} processes")

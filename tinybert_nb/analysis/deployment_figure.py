@@ -45,6 +45,6 @@ def plot_deployment(
 def _notice(rows: Sequence[dict], name: str) -> str:  # name: of the latency
     "What to notice: the smallest system against the first."
     first, small = rows[0], min(rows, key=lambda row: row["megabytes"])
-    return (f"Left is fast, up is good, a large circle is a large file. {small['system']} is "
-            f"{first['megabytes'] / small['megabytes']:.0f} times smaller than "
-            f"{first['system']} and answers {first[name] / small[name]:.0f} times faster.")
+    return (f"Left is fast, up is good, a large circle is a large file. The smallest, "
+            f"{small['system']}, is {first['megabytes'] / small['megabytes']:.0f} times smaller "
+            f"than {first['system']} and answers {first[name] / small[name]:.0f} times faster.")

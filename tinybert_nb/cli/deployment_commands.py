@@ -51,11 +51,11 @@ class Trim(Table, Formed):
 # %% ../../nbs/11_cli/09_deployment_commands.ipynb #e369c49d
 @dataclass
 class Export(Table, Formed):
-    "Export a checkpoint to ONNX, compared with PyTorch, and quantise it to int8."
+    "Export a checkpoint to ONNX or OpenVINO, compared with PyTorch, and quantise it to int8."
 
     checkpoint: tyro.conf.Positional[str]  # folder or model id, such as runs/stage-two/best
     out: Path  # new folder: onnx/model.onnx, tokenizer, configuration, export.json
-    to: Literal["onnx"] = "onnx"  # the format
+    to: Literal["onnx", "openvino"] = "onnx"  # the format; openvino: openvino_model.xml and .bin
     attention: bool = False  # attention probabilities of each layer as outputs too
     quantise: Literal["none", "dynamic", "static"] = "none"  # add an int8 graph, too
     calibration: FilePath = None  # texts such as it will read; the static method needs them
@@ -67,16 +67,19 @@ class Export(Table, Formed):
         if self.quantise == "none" and (self.calibration or self.eval or self.refuse):
             raise UsageError("--calibration, --eval and --refuse are for the int8 graph: add "
                              "--quantise dynamic or --quantise static")
+        if self.quantise != "none" and self.to == "openvino":
+            raise UsageError("--quantise writes an int8 graph for ONNX: leave out --to openvino")
         if self.quantise == "static" and self.calibration is None:
             raise UsageError("--quantise static needs texts (--calibration FILE)")
 
     def run(self) -> None:
         "Export, quantise if asked to, and print what was measured."
-        from tinybert_nb.deployment.onnx_export import export_onnx
+        from tinybert_nb.deployment.onnx_export import export_onnx, export_openvino
         from tinybert_nb.deployment.quantisation import quantise_onnx, quantised_table
 
-        record = export_onnx(self.checkpoint, self.out, self.attention)
-        show(f"onnx/model.onnx: {record['megabytes']:.1f} MB, operator set {record['opset']}; "
+        export = export_openvino if self.to == "openvino" else export_onnx
+        record = export(self.checkpoint, self.out, self.attention)
+        show(f"{record['file']}: {record['megabytes']:.1f} MB, operator set {record['opset']}; "
              f"its outputs differ from PyTorch's by up to {record['difference']:.1e}\n"
              f"exported model: {self.out}")
         if self.quantise != "none":
@@ -93,7 +96,7 @@ class Predict(Formed):
     model: tyro.conf.Positional[Path]  # folder, such as runs/exported or runs/stage-two/best
     files: tyro.conf.Positional[tuple[str, ...]] = ("-",)  # of texts; -: standard input
     out: FilePath = None  # write the rows to this file, whole or not at all
-    precision: WeightPrecision = "auto"  # of the weights of an export; auto: int8 if it is there
+    precision: WeightPrecision = "auto"  # auto: an export's int8, if any; bfloat16: checkpoints
     max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     batch_size: int = 32  # texts that are computed together
@@ -116,7 +119,7 @@ class Serve:
     model: tyro.conf.Positional[Path]  # folder, such as runs/exported or runs/stage-two/best
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: all, without password or encryption
     port: int = 8000  # 0: a free one, which the log names
-    precision: WeightPrecision = "auto"  # of the weights of an export; auto: int8 if it is there
+    precision: WeightPrecision = "auto"  # auto: an export's int8, if any; bfloat16: checkpoints
     max_length: int | None = None  # tokens of a text (else those of its training, or 128)
     threads: int | None = None  # of one operation (else the usable cores, 4 at most)
     limits: Annotated[ServiceLimits, tyro.conf.arg(name="")] = ServiceLimits()

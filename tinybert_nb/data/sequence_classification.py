@@ -288,3 +288,8 @@ class Regression(TaskKind):
 
     def answers(self, logits: Logits, labels: Sequence, names: Sequence[str]) -> dict[int, Any]:
         return dict(enumerate(np.asarray(logits)[:, 0].tolist()))
+
+    def agreement(self, answers: Sequence, others: Sequence) -> float:
+        "The correlation of two models' numbers."
+        pair = np.asarray([answers, others], dtype=float)
+        return 1.0 if (pair[0] == pair[1]).all() else float(np.corrcoef(pair)[0, 1])

@@ -344,10 +344,15 @@ class ResultRules:
                 result["probabilities"] = dict(zip(names, numbers))
         return found
 
+    def agreement(self, answers: Sequence, others: Sequence) -> float:  # as `answers` gives them
+        "The fraction of equal answers of two models, for the same texts."
+        return sum(one == other for one, other in zip(answers, others)) / len(answers)
+
 # %% ../../nbs/01_data/06_task_kinds.ipynb #44cef1bf
-class EvaluationRules(ResultRules):
+class EvaluationRules:
     "How predictions are measured."
 
+    form: TaskForm
     smaller_is_better: tuple[str, ...] = ()  # metrics of errors
     discrete = True  # two predictions are the same, or are not
 
@@ -404,7 +409,7 @@ class EvaluationRules(ResultRules):
         return []
 
 # %% ../../nbs/01_data/06_task_kinds.ipynb #c462c912
-class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules):
+class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules, ResultRules):
     "One kind of task, for a form; subclass it and `register_kind` to add one."
 
     def __init__(self, form: TaskForm = TaskForm()):

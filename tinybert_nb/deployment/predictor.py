@@ -21,13 +21,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..data.examples import _example, valid_rows
+from ..data.examples import checked_example, valid_rows
 from ..data.formats import reader_of
 from ..data.memory import Source, as_sources, rows_in_memory
 from ..data.task_form import DataError, TaskForm, find_columns, text_form
 from ..data.task_kinds import Example, TaskKind, lines_by_row, pad_rows
 from ..data.text_io import STANDARD_INPUT
-from .onnx_session import import_extra, open_session
+from .onnx_session import OnnxSession, import_extra
 from ..files.storage import check_output, write_json_lines
 from ..files.terminal import note
 
@@ -112,11 +112,10 @@ class OnnxModel:
         threads: int | None = None,  # of one operation; None: `usable_cores`
         batch_size: int = 32,  # rows
     ):
-        self.session = open_session(path, threads)
+        self.session = OnnxSession(path, threads)
         self.pad_token_id, self.batch_size = pad_token_id, batch_size
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        known = [each.name for each in self.session.get_outputs()]
-        self.outputs = [name for name in ("logits", "start_logits", "end_logits") if name in known]
+        self.outputs = [name for name in ("logits", "start_logits", "end_logits")
+                        if name in self.session.outputs]
 
     def logits(self, rows: Sequence[dict]) -> np.ndarray:  # (lines, classes)
         "The lines of logits of encoded rows, in their order."
@@ -125,13 +124,14 @@ class OnnxModel:
         for begin in range(0, len(order), self.batch_size):
             numbers = order[begin:begin + self.batch_size]
             batch = pad_rows([rows[number] for number in numbers], self.pad_token_id)
-            computed = self.session.run(self.outputs, {name: batch[name] for name in self.inputs})
+            feed = {name: batch[name] for name in self.session.inputs}
+            computed = self.session.run(feed, self.outputs)
             logits = computed[0] if len(computed) == 1 else np.stack(computed, -1)
             found.update(zip(numbers, lines_by_row(logits, batch)))
         return np.concatenate([found[number] for number in range(len(rows))])
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #4b604df6
-WeightPrecision = Literal["auto", "float32", "int8"]
+WeightPrecision = Literal["auto", "float32", "bfloat16", "int8"]
 FILES = {"int8": "onnx/model_quantized.onnx", "float32": "onnx/model.onnx"}  # the preferred first
 
 
@@ -167,8 +167,9 @@ def open_export(
     "Open an ONNX export; ValueError if something of it is missing or damaged."
     there = [name for name, file in FILES.items() if (folder / file).is_file()]
     if precision not in ("auto", *there):
-        raise ValueError(f"{folder} has no {FILES.get(precision, precision)}: precision may be "
-                         f"auto or {' or '.join(there)}")
+        missing = FILES.get(precision, "bfloat16 weights, which only a checkpoint can have")
+        raise ValueError(f"{folder} has no {missing}: precision may be auto or "
+                         f"{' or '.join(there)}")
     file = folder / FILES[there[0] if precision == "auto" else precision]
     record = _export_record(folder)
     longest = record.get("longest_answer", TaskForm.longest_answer)
@@ -178,7 +179,7 @@ def open_export(
     return OpenedModel(
         _kind(record["kind"], form, folder), record["labels"],
         _length(max_length or record["max_length"], folder),
-        PlainTokenizer(folder, "token_type_ids" in graph.inputs), graph.logits, file)
+        PlainTokenizer(folder, "token_type_ids" in graph.session.inputs), graph.logits, file)
 
 
 def _export_record(folder: Path) -> dict[str, Any]:
@@ -211,6 +212,7 @@ def _length(asked: int, folder: Path) -> int:
 # %% ../../nbs/08_deployment/04_predictor.ipynb #dcc3d887
 def open_checkpoint(
     folder: Path,
+    precision: WeightPrecision = "auto",  # auto: float32, products in bfloat16 where faster
     max_length: int | None = None,  # tokens; None: those of its training, or 128
     threads: int | None = None,  # of PyTorch; None: as they are
     batch_size: int = 32,
@@ -220,29 +222,25 @@ def open_checkpoint(
     try:
         import torch
 
-        from tinybert_nb.data.batches import make_loader
         from tinybert_nb.deployment.onnx_export import trained_limits
-        from tinybert_nb.evaluation.predictions import predict_logits
-        from tinybert_nb.models.heads import kind_of, labels_of
-        from tinybert_nb.models.loading import load_classifier, load_config
-        from tinybert_nb.models.tokenizers import limit_length, load_tokenizer
-        from tinybert_nb.training.processes import autocast, processes
+        from tinybert_nb.evaluation.predictions import open_classifier
+        from tinybert_nb.models.tokenizers import limit_length
     except ImportError as error:
         raise ImportError(f"{folder} is a checkpoint of PyTorch, and {error.name} is not "
                           "installed: install it, or export the checkpoint to ONNX") from error
     if threads:
         torch.set_num_threads(threads)
-    config = load_config(folder)
-    names, problem = labels_of(config), kind_of(config, form).problem
-    model = load_classifier(folder, names, problem=problem).to(processes().device)
-    tokenizer = load_tokenizer(folder)
+    opened = open_classifier(folder, form)
+    if precision == "bfloat16":
+        opened.model.bfloat16()
 
     def logits(rows: list[dict]) -> np.ndarray:
-        with autocast(model):
-            return predict_logits(model, make_loader(rows, tokenizer, batch_size)).numpy()
+        products: Any = "auto" if precision == "auto" else "no"  # "no": as the weights are
+        return opened.logits(rows, batch_size, products).numpy()
 
-    length = limit_length(max_length or trained_limits(folder, 10**6)[0], tokenizer)
-    return OpenedModel(_kind(problem, form, folder), names, length, tokenizer, logits, folder)
+    length = limit_length(max_length or trained_limits(folder, 10**6)[0], opened.tokenizer)
+    return OpenedModel(_kind(opened.kind.problem, form, folder), opened.names, length,
+                       opened.tokenizer, logits, folder)
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #a71b2bff
 def open_model(
@@ -257,6 +255,9 @@ def open_model(
                          f"{', '.join(get_args(WeightPrecision))}")
     if any((folder / file).is_file() for file in FILES.values()):
         return open_export(folder, precision, **options)
+    if (folder / "openvino_model.xml").is_file():
+        raise ValueError(f"{folder} is an export for OpenVINO, which its own runtime reads: for "
+                         "this program export the checkpoint with --to onnx")
     if not (folder / "config.json").is_file():
         inside = [name for name in ("best", "stage-two/best") if (folder / name).is_dir()]
         raise ValueError(f"{folder} is no folder with onnx/model.onnx or a checkpoint's config.json"
@@ -264,7 +265,7 @@ def open_model(
     if precision == "int8":
         raise ValueError(f"{folder} is a checkpoint of PyTorch, which has float32 weights: export "
                          "and quantise it first")
-    return open_checkpoint(folder, **options)
+    return open_checkpoint(folder, precision, **options)
 
 # %% ../../nbs/08_deployment/04_predictor.ipynb #ce660fcd
 def as_example(
@@ -287,7 +288,7 @@ def as_example(
         texts = [texts[0].split()]
     if len(texts) < kind.texts:
         raise DataError(f"is one text, and {_expected(kind)} are expected")
-    return _example(texts, kind.form, names)
+    return checked_example(texts, kind.form, names)
 
 
 def _expected(kind: TaskKind) -> str:
@@ -405,7 +406,7 @@ class Predictor(Answering):
     def __init__(
         self,
         folder: str | Path,  # with onnx/model.onnx and export.json, or a checkpoint
-        precision: WeightPrecision = "auto",  # of ONNX weights; auto: int8 if it is there
+        precision: WeightPrecision = "auto",  # auto: int8 if there; of a checkpoint float32
         max_length: int | None = None,  # tokens; None: those of the training, or 128
         threads: int | None = None,  # of one operation; None: the usable cores, 4 at most
         batch_size: int = 32,  # texts that are computed together

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INT8_INSTRUCTIONS', 'METHODS', 'CALIBRATION_TEXTS', 'LEAST_AGREEMENT', 'MOST_LOST', 'int8_instructions',
-           'quantise_rows', 'quantise_lookups', 'write_quantised', 'calibration_examples', 'answer_agreement',
-           'compare_graphs', 'quantisation_losses', 'quantised_table', 'quantise_onnx']
+           'quantise_rows', 'quantise_lookups', 'write_quantised', 'calibration_examples', 'compare_graphs',
+           'quantisation_losses', 'quantised_table', 'quantise_onnx']
 
 # %% ../../nbs/08_deployment/03_quantisation.ipynb #6ef2ff75
 import logging
@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batches import make_loader
@@ -29,12 +28,13 @@ from ..data.memory import Source, as_source
 from ..data.task_form import DataError, TaskForm, text_form
 from ..data.task_kinds import Example, TaskKind
 from .onnx_export import OnnxModule
-from .onnx_session import import_extra
-from ..evaluation.measurement import latency, spread
+from .onnx_session import graph_errors, import_extra
+from ..evaluation.measurement import latency
 from ..evaluation.predictions import predict_logits
 from ..files.storage import atomic_file, write_json
 from ..files.table_styles import format_table
 from ..files.terminal import note
+from ..files.timing import spread
 from ..models.heads import kind_of
 from ..models.loading import load_config
 from ..models.tokenizers import load_tokenizer
@@ -144,11 +144,12 @@ def write_quantised(
     options = {"op_types_to_quantize": ["MatMul"], "per_channel": True,
                "reduce_range": reduce_range, "weight_type": tools.QuantType.QInt8,
                "extra_options": {"MatMulConstBOnly": True}}
-    with _quiet_quantiser():
+    inputs = OnnxModule(plain).inputs
+    with _quiet_quantiser(), graph_errors(plain, "cannot be quantised"):
         if method == "dynamic":
             tools.quantize_dynamic(str(plain), str(path), **options)
         else:
-            tools.quantize_static(str(plain), str(path), _Feed(rows, OnnxModule(plain).inputs),
+            tools.quantize_static(str(plain), str(path), _Feed(rows, inputs),
                                   activation_type=tools.QuantType.QUInt8, **options)
     model = onnx.load(str(path))
     tables = quantise_lookups(model)
@@ -184,24 +185,7 @@ def calibration_examples(
             found = [_relabelled(each, labels[0]) for each in read_examples(path, form=form)]
         except DataError as second:
             raise DataError(f"{error}; read as a file with labels: {second}") from None
-    return spread(found, most) if len(found) > most else found
-
-# %% ../../nbs/08_deployment/03_quantisation.ipynb #d5500822
-def answer_agreement(
-    kind: TaskKind,
-    logits: Sequence[Tensor],  # of two models, as `predict_logits` gives them
-    rows: Sequence[dict],  # encoded
-    labels: Sequence[str],  # of the models
-) -> float:
-    "The fraction of equal answers of two models; of numbers, their correlation."
-    if not kind.discrete:
-        pair = np.stack([np.asarray(each, dtype=float)[:, 0] for each in logits])
-        return 1.0 if (pair[0] == pair[1]).all() else float(np.corrcoef(pair)[0, 1])
-    if kind.of_words:
-        both = [np.asarray(each).argmax(-1).tolist() for each in logits]
-    else:
-        both = [[*kind.answers(each, kind.row_labels(rows), labels).values()] for each in logits]
-    return float(np.mean([one == other for one, other in zip(*both)]))
+    return spread(found, most)
 
 # %% ../../nbs/08_deployment/03_quantisation.ipynb #9afabe4d
 def compare_graphs(
@@ -214,8 +198,9 @@ def compare_graphs(
 ) -> dict[str, Any]:  # for pairs of values, before and after
     "Compare two graphs on texts: agreement, latency, with labels the leading metric."
     logits = [predict_logits(each, make_loader(rows, tokenizer, 1)) for each in graphs]
+    answers = [[*kind.answers(each, kind.row_labels(rows), labels).values()] for each in logits]
     found: dict[str, Any] = {
-        "texts": len(rows), "agreement": answer_agreement(kind, logits, rows, labels),
+        "texts": len(rows), "agreement": kind.agreement(*answers),
         "latency_ms_batch_1": [latency(each, rows, tokenizer, 1) for each in graphs]}
     if labelled:
         metric = kind.leading_metric(labels, [row["label"] for row in rows])

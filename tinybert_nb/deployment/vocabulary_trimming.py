@@ -35,8 +35,7 @@ from ..models.loading import (
 from ..models.sizes import count_parameters
 from ..models.tokenizers import load_tokenizer
 from ..training.environment import environment
-from ..training.model_card import Source as ModelSource
-from ..training.model_card import hub_licence, stated_licence
+from ..training.model_card import carried_files
 from ..training.runs import load_trained
 
 # %% ../../nbs/08_deployment/00_vocabulary_trimming.ipynb #3ab6f919
@@ -265,31 +264,10 @@ def compare_tokenizers(
     return found | {"words": dict(islice(words.items(), shown))}
 
 # %% ../../nbs/08_deployment/00_vocabulary_trimming.ipynb #a6605e12
-def _read_beside(source: str | Path) -> dict[str, str]:
-    "The licence files and the model card of a checkpoint folder, by name."
-    patterns = ("LICENSE*", "NOTICE*", "ORIGIN*.txt", "README.md")
-    return {path.name: path.read_text(encoding="utf-8") for pattern in patterns
-            for path in Path(source).glob(pattern) if path.is_file()}
-
-
-def _begun_card(model: str | Path, card: str | None) -> str:
-    "The model's card, or a new one with its licence and origin."
-    if card is not None:
-        return card
-    from huggingface_hub import ModelCardData
-
-    source = ModelSource("first weights", str(model))
-    licence = hub_licence([stated_licence(source.place)])
-    metadata = ModelCardData(license=licence["license"], tags=["tinybert_nb"],
-                             license_name=licence.get("license_name"),
-                             base_model=source.base, library_name="transformers")
-    return f"---\n{metadata.to_yaml()}\n---\n\n# {Path(model).name}\n"
-
-
-def _card(model: str | Path, card: str | None, record: dict[str, Any]) -> str:
-    "The model's card, or a new one, with a section on the vocabulary."
+def _card(card: str, record: dict[str, Any]) -> str:
+    "The model's card with a section on the vocabulary."
     before, after = record["vocabulary"]
-    return (f"{_begun_card(model, card).rstrip()}\n\n## Vocabulary\n\nAfter all that is said "
+    return (f"{card.rstrip()}\n\n## Vocabulary\n\nAfter all that is said "
             f"above, the vocabulary was trimmed from {before:,} to {after:,} tokens, by "
             f"{record['texts']:,} texts. The other weights are unchanged. A text whose tokens are "
             "all kept gets the same logits as before; other texts are read as more and smaller "
@@ -325,8 +303,8 @@ def trim_vocabulary(
         "megabytes": [count * 4 / 1e6 for count in sizes],
         "call": {"model": str(model), "texts": [*map(str, paths)], "minimum": minimum,
                  "size": size, "form": form}, **environment()}
-    files = _read_beside(source)
-    files["README.md"] = _card(model, files.get("README.md"), record)
+    files = carried_files(model)
+    files["README.md"] = _card(files["README.md"], record)
     files["trimmed.json"] = json.dumps(as_json(record), indent=1, ensure_ascii=False) + "\n"
     if (Path(source) / "vocab.txt").is_file():
         tokens = sorted(after.get_vocab(), key=after.get_vocab().__getitem__)

@@ -8,40 +8,31 @@ __all__ = ['predict', 'label_texts']
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #24df4469
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.catalogue import data_folder
 from ..data.encoding import ROWS_AT_ONCE, fingerprint
 from ..data.examples import stream_examples
 from ..data.memory import Source, as_sources
 from ..data.splits import TaskFiles
-from ..data.task_form import TaskForm, rows_identity, text_form
+from ..data.task_form import TaskForm, rows_identity
 from ..data.task_kinds import Example
-from .predictions import answers_of, logits_of_examples
+from .predictions import (
+    Classifier, answers_of, logits_of_examples, names_and_kind, open_classifier)
 from ..files.storage import atomic_file, make_parts, write_json_lines
 from ..files.terminal import log_line
-from ..models.heads import kind_of, labels_of
-from ..models.loading import load_classifier, load_config
-from ..models.tokenizers import load_tokenizer
-from ..training.processes import processes
 from ..training.runs import identify_model
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #5886b7f2
-def _answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    form: TaskForm,
-    max_length: int,
-) -> list[dict]:
+def _answer(opened: Classifier, examples: Sequence[Example], max_length: int) -> list[dict]:
     "Rows of a task file: the texts, with the model's answers and logits."
-    logits, encoded = logits_of_examples(model, tokenizer, examples, form, max_length)
-    answers = answers_of(model, logits, encoded, form)
-    return form.kind.answered_rows(examples, answers, logits, labels_of(model.config))
+    model, kind = opened.model, opened.kind
+    logits, encoded = logits_of_examples(model, opened.tokenizer, examples, kind.form, max_length)
+    answers = answers_of(model, logits, encoded, kind.form)
+    return kind.answered_rows(examples, answers, logits, opened.names)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #86359187
 def predict(
@@ -51,11 +42,9 @@ def predict(
     max_length: int = 128,  # tokens; longer texts are truncated, with a warning that counts them
 ) -> list[dict]:  # in order: text, label, and the logits by class
     "The model's answer to each text; DataError as `read_examples`."
-    config = load_config(model)
-    names, reading = labels_of(config), text_form(kind_of(config, form).form)
-    examples = [*stream_examples(as_sources(texts), names, reading)]
-    opened = load_classifier(model, names, problem=reading.problem).to(processes().device)
-    return _answer(opened, load_tokenizer(model), examples, reading, max_length)
+    names, kind = names_and_kind(model, form)
+    examples = [*stream_examples(as_sources(texts), names, kind.form)]  # before the weights
+    return _answer(open_classifier(model, form), examples, max_length)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #1d872265
 def label_texts(
@@ -67,13 +56,12 @@ def label_texts(
 ) -> TaskFiles:  # its training file is in `labelled/` in the data folder
     "A task file of texts with a model's answers, made once; DataError as `read_examples`."
     paths = as_sources(texts)
-    kind = kind_of(load_config(model), form)
-    reading = text_form(kind.form)
+    _, kind = names_and_kind(model, form)
     key = fingerprint([{"texts": [*map(fingerprint, paths)], "model": identify_model(model),
-                        "form": rows_identity(reading), "max_length": max_length, "version": 1}])
+                        "form": rows_identity(kind.form), "max_length": max_length, "version": 1}])
     target = data_folder() / "labelled" / f"{key}.jsonl"
     if not target.exists():
-        _write_answers(target, paths, model, reading, max_length)
+        _write_answers(target, paths, model, kind.form, max_length)
     return TaskFiles(target, eval, TaskForm(problem=kind.problem, metric=form.metric,
                                             positive_class=form.positive_class,
                                             longest_answer=form.longest_answer))
@@ -81,22 +69,27 @@ def label_texts(
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #46ab9987
 def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) -> None:
     "Write the texts with a model's answers, in parts that are then joined."
-    names = labels_of(load_config(model))
+    names, _ = names_and_kind(model)
 
     def parts() -> Iterator[list[Example]]:
         examples = stream_examples(paths, names, form)
         return iter(lambda: [*islice(examples, ROWS_AT_ONCE)], [])
 
     @cache
-    def opened() -> PreTrainedModel:
+    def opened() -> Classifier:
         log_line(f"{model} labels the texts of {', '.join(map(str, paths))}, once")
-        return load_classifier(model, names, problem=form.problem).to(processes().device)
+        return open_classifier(model, form)
 
     def write(examples: list[Example], path: Path) -> None:
-        write_json_lines(path, _answer(opened(), load_tokenizer(model), examples, form, max_length))
+        write_json_lines(path, _answer(opened(), examples, max_length))
 
     folder = target.with_suffix(".parts")
-    made = make_parts(folder, parts, write, lambda: not target.exists())
+    try:
+        made = make_parts(folder, parts, write, lambda: not target.exists())
+    except BaseException:
+        with suppress(OSError):  # it holds parts, for the next start
+            folder.rmdir()
+        raise
     if made and not target.exists():
         with atomic_file(target) as unfinished, open(unfinished, "wb") as file:
             for part in made:

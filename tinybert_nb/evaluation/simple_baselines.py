@@ -23,8 +23,8 @@ from ..data.batches import make_loader
 from ..data.encoding import encode_examples
 from ..data.task_form import TaskForm
 from ..data.task_kinds import NO_LABEL, Example, TaskKind
-from .measurement import (HeldOut, latency, median_milliseconds,
-                                                read_held_out, spread)
+from .measurement import HeldOut, latency, read_held_out
+from ..files.timing import median_milliseconds, spread
 from .predictions import predict_logits
 from ..models.loading import load_encoder
 from ..models.sizes import count_parameters
@@ -169,7 +169,7 @@ def _bag_of_words_row(held: HeldOut, tuned: bool) -> dict:
     model = LinearModel(kind, _outputs(held), 10.0, tuned)
     model.fit(bag(held.learnt), held.targets(held.learnt))
     logits = model(bag(held.examples))
-    speed = {size: median_milliseconds(lambda: model(bag(spread(held.examples, size))))
+    speed = {size: median_milliseconds(lambda: model(bag(spread(held.examples, size, repeat=True))))
              for size in (1, 32)}
     return {"system": "bag of words", "parameters": model.parameters,
             **kind.metrics(logits, held.targets(held.examples), held.names),

@@ -17,12 +17,9 @@ from typing import Any
 from ..data.formats import records
 from ..data.glue import glue_files, glue_form, glue_task
 from ..data.task_form import DataError, TaskForm, text_form
-from .predictions import answers_of, logits_of_examples
+from .predictions import (
+    answers_of, logits_of_examples, open_classifier)
 from ..files.storage import check_output, workplace
-from ..models.heads import kind_of, labels_of
-from ..models.loading import load_classifier, load_config
-from ..models.tokenizers import load_tokenizer
-from ..training.processes import processes
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #092c759e
 def test_texts(
@@ -46,13 +43,12 @@ def answer_texts(
     source: str | Path = "the texts",  # name of the data in messages
 ) -> list[str | tuple[str, ...] | float]:  # a class, several, or a number
     "The predictions of a checkpoint, in the order of the texts."
-    config = load_config(folder)
-    labels, kind = labels_of(config), kind_of(config, TaskForm(max_unknown=max_unknown))
-    model = load_classifier(folder, labels, problem=kind.problem).to(processes().device)
-    examples = [kind.read_example([*each], kind.placeholder(each, labels)) for each in texts]
-    tokenizer = load_tokenizer(folder)
-    return answers_of(model, *logits_of_examples(model, tokenizer, examples, kind.form, max_length,
-                                                 source))
+    opened = open_classifier(folder, TaskForm(max_unknown=max_unknown))
+    model, kind, names = opened.model, opened.kind, opened.names
+    examples = [kind.read_example([*each], kind.placeholder(each, names)) for each in texts]
+    logits, rows = logits_of_examples(model, opened.tokenizer, examples, kind.form, max_length,
+                                      source)
+    return answers_of(model, logits, rows, kind.form)
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e
 SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others: their own name

@@ -27,7 +27,7 @@ from .checkpoint import (
 from .history import History, Progress, tensorboard_writer
 from .processes import (
     Stopped, matrix_precision, deferred_signals, runtime_conditions)
-from .settings import TrainingSettings, result_settings
+from .settings import TrainingSettings, result_settings, with_defaults
 from .steps import TrainingRun, flush_terms, requests, update
 
 # %% ../../nbs/04_training/06_loop.ipynb #126e34b7
@@ -167,9 +167,9 @@ def resume(run: TrainingRun) -> None:
         run.history = History(run.folder, (), run.watch if main else None, main)
         return
     tensors, about = found
-    now = {"settings": json.loads(json.dumps(result_settings(run.settings))),
-           "total_steps": run.total_steps}
-    if {name: about[name] for name in now} != now:
+    now = json.loads(json.dumps(result_settings(run.settings)))
+    recorded = with_defaults(about["settings"], now, run.settings)
+    if (recorded, about["total_steps"]) != (now, run.total_steps):
         raise ValueError(f"{run.folder} holds an unfinished run with other settings or data: "
                          "choose another folder, or remove it")
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)  # module, optimizer, random

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'UNKNOWN', 'HUB_LICENCES', 'plain_text', 'stated_licence', 'Source', 'sources', 'Kind', 'hub_licence',
-           'model_card', 'save_student']
+           'model_card', 'save_student', 'carried_files']
 
 # %% ../../nbs/04_training/07_model_card.ipynb #707b35a7
 import json
@@ -300,3 +300,23 @@ def save_student(
     "Save a checkpoint, as `models.save_checkpoint`, with its model card."
     save_checkpoint(folder, model, tokenizer, projections,
                     {"README.md": model_card(folder, model)})
+
+# %% ../../nbs/04_training/07_model_card.ipynb #8d8ec9a5
+def carried_files(
+    model: str | Path,  # checkpoint folder or model id
+) -> dict[str, str]:  # name -> text
+    "A checkpoint's licence files and model card; without a card, a new one with what is known."
+    from huggingface_hub import ModelCardData
+
+    patterns = ("LICENSE*", "NOTICE*", "ORIGIN*.txt", "README.md")
+    found = {path.name: path.read_text(encoding="utf-8") for pattern in patterns
+             for path in Path(teacher_source(str(model))).glob(pattern) if path.is_file()}
+    if "README.md" in found:
+        return found
+    source = Source("first weights", str(model))
+    licence = hub_licence([stated_licence(source.place)])
+    metadata = ModelCardData(license=licence["license"], tags=["tinybert_nb"],
+                             license_name=licence.get("license_name"),
+                             base_model=source.base, library_name="transformers")
+    title = f"# {Path(model).name}"
+    return found | {"README.md": f"---\n{metadata.to_yaml()}\n---\n\n{title}\n"}

@@ -90,6 +90,7 @@ def shared_precision(
     config: PreTrainedConfig,  # of the model that is run
 ) -> Literal["no", "bf16", "fp16"]:
     "What the first process chooses, for all; every process must call it."
+    processes()  # else Accelerate, asked first, takes each process on the CPU for the only one
     return broadcast_object_list([choose_precision(precision, config)])[0]
 
 # %% ../../nbs/04_training/02_processes.ipynb #6a69a37d

@@ -33,6 +33,7 @@ from ..models.sizes import is_checkpoint, parse_size
 from ..models.tokenizers import load_tokenizer
 from .environment import differences, environment
 from .processes import processes, runtime_conditions
+from .settings import with_defaults
 from .status import read_json, run_state
 
 # %% ../../nbs/04_training/11_runs.ipynb #01985131
@@ -128,7 +129,9 @@ def run_once(
     out, made_from, together, data = Path(out), as_json(made_from), processes(), list(data)
     check_run(out, data)
     before = read_json(out / "settings.json")
-    _refuse(out, differences(before.get("made_from", {}), made_from) if before else [])
+    settings = (call or {}).get("arguments", {}).get("settings")
+    recorded = with_defaults(before.get("made_from", {}), made_from, settings)
+    _refuse(out, differences(recorded, made_from) if before else [])
     if before and (out / "result.json").exists():
         _drop_states(out)  # if a process was killed at the very end
         if not quiet:

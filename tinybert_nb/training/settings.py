@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['FORMAT_NAMES', 'Precision', 'Optimizer', 'RUNTIME_SETTINGS', 'NEUTRAL_SETTINGS', 'TraceCache', 'Budget',
            'ClassWeights', 'Vocabularies', 'Baselines', 'Growing', 'TrainingSettings', 'total_updates', 'peak_rate',
-           'result_settings', 'IntermediateSettings', 'GeneralSettings', 'StageSettings', 'GoldSettings',
-           'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'MaskedLMSettings', 'AugmentationSettings',
-           'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings', 'InitializationSettings',
-           'AblationSettings', 'check_seeds']
+           'result_settings', 'with_defaults', 'IntermediateSettings', 'GeneralSettings', 'StageSettings',
+           'GoldSettings', 'FinetuneSettings', 'StageOneSettings', 'StageTwoSettings', 'MaskedLMSettings',
+           'AugmentationSettings', 'DistillSettings', 'BenchSettings', 'AugmentationBenchSettings',
+           'InitializationSettings', 'AblationSettings', 'check_seeds']
 
 # %% ../../nbs/04_training/00_settings.ipynb #fee97d85
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 from ..data.catalogue import DEFAULT_TEACHER
+from ..files.storage import as_json
 
 # %% ../../nbs/04_training/00_settings.ipynb #dea9a098
 FORMAT_NAMES = {  # precision -> the number format of matrix products
@@ -107,6 +108,17 @@ def result_settings(settings: TrainingSettings) -> dict:
     "The settings that affect the result; a run is resumed only where these are unchanged."
     return {name: value for name, value in asdict(settings).items()
             if name not in RUNTIME_SETTINGS + NEUTRAL_SETTINGS}
+
+# %% ../../nbs/04_training/00_settings.ipynb #537be70e
+def with_defaults(
+    recorded: dict[str, Any],  # JSON: of a run folder, perhaps of an earlier version
+    now: dict[str, Any],  # what it is compared with
+    settings: object,  # the dataclass whose settings `now` holds; None: it holds none
+) -> dict[str, Any]:
+    "The record, where settings that it lacks have their defaults."
+    known = fields(settings) if is_dataclass(settings) else ()
+    usual = {each.name: each.default for each in known if each.default is not MISSING}
+    return as_json({name: usual[name] for name in now if name in usual}) | recorded
 
 # %% ../../nbs/04_training/00_settings.ipynb #5a67132d
 TraceCache = Literal["auto", "no", "float16", "bfloat16", "float32"]  # auto: float16, or no

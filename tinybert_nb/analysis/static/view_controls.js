@@ -160,6 +160,7 @@ class Controls {
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches?.("select, textarea, input:not([type='range'], [type='checkbox'])")) return;
+    if (event.key.startsWith("Page") && event.target.matches?.("input")) return; // a slider's own keys
     const { view } = this, { sight } = view, back = event.shiftKey ? -1 : 1;
     const act = {
       h: () => sight.heads && view.choose("head", moved(headsOf(sight), Math.max(sight.head, 1), back, true)),
