@@ -11,12 +11,12 @@ page: one HTML file that may run one script, which it contains, and asks for not
 from html import escape
 from pathlib import Path
 import argparse
-import base64
 import json
 
 from sources import ROOT
 from tinybert_nb.analysis.alignment import default_map, read_text
-from tinybert_nb.analysis.alignment_report import OfflineView, student_checkpoints
+from tinybert_nb.analysis.alignment_report import student_checkpoints
+from tinybert_nb.analysis.attention_view import OfflineView
 from tinybert_nb.analysis.html import html_report
 from tinybert_nb.files.scripts import joined_script, static_text
 from tinybert_nb.models.loading import load_encoder
@@ -59,13 +59,15 @@ class Explorer:
                 f'<script type="application/json" id="sentences">{data}</script>')
 
 
-def shown_content(content: dict) -> dict:
+def shown_content(read, layer_map) -> dict:
     """What the site shows of a view: scores of the layers that the layer map has, for all heads."""
-    kept = ("tokens", "segments", "words", "layers", "heads", "windows", "largest", "layer", "head", "token")
-    size = 2 * len(content["layers"]) * content["heads"] * len(content["tokens"]) ** 2  # float16
-    scores = {side: base64.b64encode(base64.b64decode(content[side])[:size]).decode()
-              for side in ("teacher", "student")}
-    return {name: content[name] for name in kept} | scores
+    pairs = range(1, layer_map.student_layers + 1)
+    content = OfflineView(read, layer_map, "", layers=pairs).content
+    kept = ("tokens", "segments", "words", "layers", "heads", "merges", "windows", "largest", "layer",
+            "head", "token", "chosen", "teacher", "student")
+    for side in ("teacher", "student"):
+        content[side]["tables"] = {}
+    return {name: content[name] for name in kept}
 
 
 def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
@@ -78,7 +80,7 @@ def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
         layer_map = default_map(teacher, student).one_to_one()
         for sentence in sentences:
             read = read_text(teacher, student, tokenizer, sentence["text"])
-            content = shown_content(OfflineView(read, layer_map, "").content)
+            content = shown_content(read, layer_map)
             sentence["students"][name] = content.pop("student")
             largest = max(sentence["largest"], content["largest"])
             sentence |= {**content, "largest": largest}  # one scale of scores for all checkpoints

@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['ViewedText', 'weighted_read', 'layer_tables', 'chosen', 'shared_content', 'ways_content', 'value_factors', 'sight_of',
-           'overview_of', 'opening', 'AttentionView']
+           'overview_of', 'opening', 'AttentionView', 'packed_tables', 'OfflineView']
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #a79f1f2f
+import json
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 from IPython.display import display
 from torch import Tensor
@@ -324,3 +328,148 @@ def _still(viewed: ViewedText, layer: int, head: int, way: str) -> str:
     shown = explicit_map(viewed.layer_map.teacher_layers, taught_by)
     pair = viewed.read.pair(shown, "scores" if way == "scores" else "probabilities", viewed.heads)
     return figure_html(plot_attention_triptych(pair, ours, max(head, 1)))
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #d66c28bc
+_LETTERS = np.frombuffer(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
+_STEPS = 4094  # number of the largest value of a table; the next one is NaN
+_MOST = 65504.0  # beyond it, numbers are cut off
+
+
+def packed_tables(
+    tables: Iterable[Tensor],  # of one size each
+) -> dict[str, Any]:  # JSON: low and high of each table; all numbers, two characters each
+    "Tables, one after the other, with twelve bits for a number."
+    lows, highs, texts = [], [], []
+    for table in tables:
+        values = table.detach().cpu().double().clamp(-_MOST, _MOST).numpy().ravel()
+        there = values[~np.isnan(values)]
+        low, high = (float(f"{end:.6g}") for end in (
+            (there.min(), there.max()) if len(there) else (0, 0)))
+        steps = np.round((values - low) / ((high - low) or 1) * _STEPS)
+        numbers = np.nan_to_num(np.clip(steps, 0, _STEPS), nan=_STEPS + 1).astype(int)
+        texts.append(_LETTERS[np.stack([numbers // 64, numbers % 64], -1)].tobytes().decode())
+        lows.append(low)
+        highs.append(high)
+    return {"low": lows, "high": highs, "text": "".join(texts)}
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #b67fbc08
+def _side_content(
+    viewed: ViewedText,
+    side: int,  # 0: the teacher, 1: the student
+    layers: Sequence[int],  # pairs of layers, from 1
+    heads: Sequence[int],  # from 1; none: tables of the mean
+) -> dict[str, Any]:  # JSON
+    "A model's tables, each once, and where each pair of layers and each head finds them."
+    own = {layer: viewed.pairs[layer - 1][1 - side] for layer in layers}
+    first: dict[int, int] = {}  # a layer of the model -> a pair that has it
+    found: dict[tuple[int, int], tuple[int, int]] = {}  # the model's layer, head -> pair, head
+    for layer, number in own.items():
+        first.setdefault(number, layer)
+        choice = None if side else viewed.head_map(layer).teacher_choice
+        for head in heads:
+            of_model = head - 1 if choice is None else choice[head - 1]
+            found.setdefault((number, of_model), (layer, head))
+    order = [*found]
+
+    def place(layer: int, head: int) -> int:
+        choice = None if side else viewed.head_map(layer).teacher_choice
+        return order.index((own[layer], head - 1 if choice is None else choice[head - 1]))
+
+    ways = [way for way in viewed.ways if not (WAYS[way].heads and heads)]
+    content = {"layers": [[*first].index(own[layer]) for layer in layers],
+               "places": [[place(layer, head) for head in heads] for layer in layers],
+               "tables": {way: packed_tables(chosen(layer_tables(viewed, layer, way)[side], 0)
+                                             for layer in first.values()) for way in ways}}
+    if heads:
+        content["scores"] = packed_tables(layer_tables(viewed, layer, "scores")[side][head - 1]
+                                          for layer, head in found.values())
+        if "value-weighted" in viewed.ways:
+            content["norms"] = packed_tables(value_factors(viewed, layer)[side][head - 1]
+                                             for layer, head in found.values())
+    return content
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #48e7dc65
+def _numbers(
+    given: Sequence[int] | None,  # what a page shall contain; None: all
+    count: int,  # how many there are
+    name: str,  # "layers" or "heads"
+) -> list[int]:  # in order
+    "The chosen numbers; ValueError for one that does not exist, or none."
+    kept = sorted({*(range(1, count + 1) if given is None else given)})
+    wrong = [number for number in kept if not 1 <= number <= count]
+    if wrong or (given is not None and not kept):
+        raise ValueError(f"{name} {wrong[0] if wrong else 'is empty'}: choose from 1 to {count}")
+    return kept
+
+
+def _opening_among(
+    viewed: ViewedText,
+    rows: list[dict],  # of the overview, of what a page contains
+) -> tuple[int, int, int, str]:  # as of `opening`
+    "Where a view opens that has these heads only."
+    layer, head, token, sentence = opening(viewed)
+    if any((row["pair"], row["head"] or 0) == (layer, head) for row in rows):
+        return layer, head, token, sentence
+    most = max(rows, key=lambda row: row["jensen_shannon"])
+    return most["pair"], most["head"] or 0, token, ""
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #003e2557
+class OfflineView:
+    "The heads of one text, as an item of `html_report`; ValueError for what does not exist."
+
+    def __init__(
+        self,
+        read: ReadText,
+        layer_map: LayerMap,
+        name: str,  # of its JSON block, unique in the page
+        heads: str = "same",  # one of `HEAD_CHOICES`
+        answers: dict[str, dict] | None = None,  # from `answers_of`
+        layers: Sequence[int] | None = None,  # pairs of layers in the page, from 1; None: all
+        only: Sequence[int] | None = None,  # heads in the page, from 1; None: all
+        state: dict[str, Any] | None = None,  # what is shown first, as of `AttentionView`
+    ):
+        viewed, self.name = ViewedText(read, layer_map, heads, answers), name
+        pairs = _numbers(layers, len(viewed.pairs), "layers")
+        kept = _numbers(only, viewed.head_count, "heads") if viewed.head_count else []
+        overview = overview_of(viewed, *MEASURES)
+        places = {pair: number for number, pair in enumerate(viewed.pairs, 1)}
+        rows = ({**row, **{measure: float(f"{row[measure]:.4g}") for measure in MEASURES},
+                 "pair": places[row["student_layer"], row["teacher_layer"]]}
+                for row in overview["rows"])
+        overview["rows"] = [row for row in rows if row["pair"] in pairs
+                            and (not kept or row["head"] in kept)]
+        self.content = shared_content(viewed) | {
+            "ways": ways_content(viewed), "overview": overview,
+            "chosen": {"layers": pairs, "heads": kept},
+            "teacher": _side_content(viewed, 0, pairs, kept),
+            "student": _side_content(viewed, 1, pairs, kept)}
+        self.content["merges"] = viewed.head_count > 1 and len(kept) == viewed.head_count
+        opened = _opening_among(viewed, overview["rows"])
+        self.content |= dict(zip(("layer", "head", "token", "opened"), opened))
+        self.content |= _possible_state(self.content, state or {})
+
+    def report_html(self) -> str:
+        "The element in which the script draws, and its data."
+        data = json.dumps(self.content, separators=(",", ":")).replace("<", "\\u003c")
+        name = escape(self.name)
+        return (f'<div data-sight="{name}" role="group" aria-label="attention, interactive">'
+                f'</div><script type="application/json" id="{name}">{data}</script>')
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #a94e7d47
+def _possible_state(
+    content: dict[str, Any],  # of a page
+    state: dict[str, Any],  # wished
+) -> dict[str, Any]:  # layer, head, token; opened, empty if they are others; state: the rest
+    "Of a state, what the page can show."
+    layers, heads = content["chosen"]["layers"], content["chosen"]["heads"]
+    merged = [0, -1] if content["merges"] else [] if heads else [0]
+    tokens = range(len(content["tokens"]))
+    there = {"layer": layers, "head": [*heads, *merged], "token": tokens,
+             "view": [way["name"] for way in content["ways"]]}
+    kept = {name: value for name, value in state.items()
+            if name not in there or value in there[name]}
+    place = {name: kept.pop(name, content[name]) for name in ("layer", "head", "token")}
+    kept["selected"] = [token for token in kept.get("selected", []) if token in tokens]
+    moved = any(place[name] != content[name] for name in ("layer", "head", "token"))
+    return {**place, "opened": "" if moved else content["opened"], "state": kept}

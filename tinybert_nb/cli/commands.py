@@ -39,6 +39,7 @@ COMMANDS = {  # name -> its dataclass, which is imported when the command is cal
     "submit": "tinybert_nb.cli.evaluation_commands:Submit",
     "compare": "tinybert_nb.cli.evaluation_commands:Compare",
     "align": "tinybert_nb.cli.evaluation_commands:Align",
+    "explore": "tinybert_nb.cli.evaluation_commands:Explore",
     "rerun": "tinybert_nb.cli.evaluation_commands:Rerun",
     "status": "tinybert_nb.cli.evaluation_commands:Status",
     "trim": "tinybert_nb.cli.deployment_commands:Trim",
@@ -84,6 +85,7 @@ OVERVIEW = {  # topic -> command -> what it does
             "Compare finished runs: quality with intervals, size, speed, a student's own errors.",
         "align":
             "Write a page that shows how teacher and student attend, and the figures behind it.",
+        "explore": "Show both models' attention to what is typed, on a local page, until Ctrl+C.",
         "rerun": "Repeat a finished run from its recorded call, and compare the histories.",
         "status": "Show progress, speed and quality of runs, and how to resume unfinished ones.",
     },

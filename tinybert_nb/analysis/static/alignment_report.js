@@ -1,62 +1,64 @@
 // After: attention_view.js
-// The attention views of a report opened from disk: the data that a kernel sends in JupyterLab
-// comes from the page itself. Each place holds the name of a JSON block with the lists of `sight`,
-// and base64 of float16 numbers for each model:
-//   teacher, student   scores (pairs of layers, heads, query, key)
-//   norms              factors of value-weighted attention (pairs of layers, heads, key)
-//   tables             of each way without heads, (pairs of layers, query, key); of every way, and no
-//                      scores, where only the mean of the heads is shown
+// The attention views of a page opened from disk: the data that a kernel sends in JupyterLab come
+// from the page itself. Each place holds the name of a JSON block with the lists of `sight`,
+//   state      what is shown first: view, selected, words, scale, lines, measure
+//   chosen     {layers, heads}: the pairs of layers and the heads that the page has, from 1
+// and for "teacher" and "student" each
+//   layers     of each such pair, the place of its table in `tables`
+//   places     of each such pair and head, the place of its numbers in `scores` and `norms`
+//   scores     of each head (query, key); norms: its factors of value-weighted attention (key)
+//   tables     of each way without heads (query, key); of every way, and no scores, where only the
+//              mean of the heads is shown
+// Numbers are {low, high, text}: two characters for each, twelve bits between the ends of its table.
 
-function fromHalves(bytes) {
-  const halves = new Uint16Array(bytes.slice().buffer);
-  return Float32Array.from(halves, half => {
-    const sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, rest = half & 1023;
-    if (exponent === 31) return rest ? NaN : sign * Infinity;
-    return sign * (exponent ? (1 + rest / 1024) * 2 ** (exponent - 15) : rest * 2 ** -24);
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const VALUES = new Uint8Array(128);
+[...LETTERS].forEach((letter, value) => { VALUES[letter.charCodeAt(0)] = value; });
+const STEPS = 4094; // the number of a table's largest value; the next one is NaN
+
+// The table at a place, of `count` numbers.
+function unpacked({ low, high, text }, place, count) {
+  const [least, step] = [low[place], (high[place] - low[place]) / STEPS];
+  return Float32Array.from({ length: count }, (_, i) => {
+    const at = 2 * (place * count + i), number = 64 * VALUES[text.charCodeAt(at)] + VALUES[text.charCodeAt(at + 1)];
+    return number > STEPS ? NaN : least + number * step;
   });
-}
-
-// Reads the numbered part of `count` numbers from a base64 text.
-function partsOf(text) {
-  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
-  return (number, count) => fromHalves(bytes.slice(2 * number * count, 2 * (number + 1) * count));
 }
 
 const SIDES = ["teacher", "student"];
 
-// What the data hold for both models: `read(side)` gives the table of a way, layer and head.
+// What the data hold for both models: `tableOf` gives the table of a way, layer and head.
 function partsOfModels(data) {
-  const area = data.tokens.length ** 2, size = data.tokens.length;
+  const size = data.tokens.length, { layers, heads } = data.chosen;
   return SIDES.map((side, i) => {
-    const scores = data[side] && partsOf(data[side]), norms = data.norms && partsOf(data.norms[side]);
-    const tables = Object.fromEntries(Object.entries(data.tables ?? {}).map(([way, sides]) => [way, partsOf(sides[side])]));
-    const windows = layer => data.windows[layer - 1][i];
-    const at = (layer, head) => (layer - 1) * data.heads + head - 1;
-    const scoresOf = (layer, head) => scores(at(layer, head), area);
-    const factorsOf = (layer, head) => norms?.(at(layer, head), size);
-    const tableOf = (way, layer, head) => tables[way] ? tables[way](layer - 1, area) : tableOfHead(way, scoresOf(layer, head),
-      factorsOf(layer, head), size, windows(layer));
+    const held = data[side], at = (layer, head) => held.places[layers.indexOf(layer)][heads.indexOf(head)];
+    const scoresOf = (layer, head) => unpacked(held.scores, at(layer, head), size * size);
+    const factorsOf = (layer, head) => held.norms && unpacked(held.norms, at(layer, head), size);
+    const tableOf = (way, layer, head) => held.tables[way] ?
+      unpacked(held.tables[way], held.layers[layers.indexOf(layer)], size * size) :
+      tableOfHead(way, scoresOf(layer, head), factorsOf(layer, head), size, data.windows[layer - 1][i]);
     return { scoresOf, factorsOf, tableOf };
   });
 }
 
 // What the view is shown for these values: one head, or the tables of a way without heads.
 function sightOfParts(data, models, { layer, head, view }) {
-  const heads = Array.from({ length: data.heads }, (_, i) => i + 1);
-  const sight = { ...data, layer, head, view, merges: true, tables: null, norms: null, teacher: true };
-  if (!WAYS[view].heads || !data.heads) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
+  const { heads } = data.chosen;
+  const sight = { ...data, layer, head, view, tables: null, norms: null, teacher: true, student: true };
+  if (!WAYS[view].heads || !heads.length) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
   else if (head < 1) sight.tables = models.map(({ tableOf }) => mergeTables(
     heads.map(one => tableOf(view, layer, one)), head === 0 ? "mean" : "maximum"));
   else {
     [sight.teacher, sight.student] = models.map(({ scoresOf }) => scoresOf(layer, head));
-    sight.norms = data.norms && models.map(({ factorsOf }) => factorsOf(layer, head));
+    if (data.student.norms) sight.norms = models.map(({ factorsOf }) => factorsOf(layer, head));
   }
   return sight;
 }
 
 function modelOf(data, name) {
   const models = partsOfModels(data), { layer, head, token, ways, overview, opened } = data;
-  const values = { layer, head, view: "probabilities", token, ways, overview, opened, name, inPage: true };
+  const values = { layer, head, view: "probabilities", token, ...data.state, ways, overview, opened, name,
+    inPage: true };
   const listeners = [], sight = () => sightOfParts(data, models, values);
   values.sight = sight();
   return {

@@ -26,6 +26,10 @@ function pairsOf({ layers, unmapped }) {
     ...(unmapped ?? []).map(([student, teacher]) => ({ student, teacher, mapped: false }))];
 }
 
+// Numbers of the pairs of layers and of the heads to choose from: a saved page may have only some.
+const layersOf = sight => sight.chosen?.layers ?? pairsOf(sight).map((_, i) => i + 1);
+const headsOf = sight => sight.chosen?.heads ?? Array.from({ length: sight.heads }, (_, i) => i + 1);
+
 class View {
   constructor(model, root) {
     Object.assign(this, { model, root });

@@ -62,7 +62,9 @@ class Controls {
   show() {
     const { view } = this, { sight } = view, { kind } = view.state.seen;
     this.fillLayers(sight);
-    this.head.max = sight.heads;
+    const heads = headsOf(sight);
+    this.head.min = heads[0] ?? 1;
+    this.head.max = heads[heads.length - 1] ?? 0;
     this.head.value = sight.head > 0 ? sight.head : view.state.lastHead;
     this.head.disabled = this.merge.disabled = !kind.heads;
     this.headNumber.textContent = kind.heads ? view.headText().replace(/^head |^the /, "") : "all together";
@@ -87,7 +89,8 @@ class Controls {
     if (this.pairs !== written)
       this.layer.replaceChildren(...pairs.map(({ student, teacher, mapped }, i) => element("option", { value: i + 1,
         text: !sight.teacher && !sight.tables?.[0] ? `student ${student}` :
-          `student ${student} beside teacher ${teacher ?? "—"}${mapped ? "" : " (not mapped)"}` })));
+          `student ${student} beside teacher ${teacher ?? "—"}${mapped ? "" : " (not mapped)"}` }))
+        .filter(option => layersOf(sight).includes(Number(option.value))));
     this.pairs = written;
     this.layer.value = sight.layer;
   }
@@ -110,9 +113,10 @@ class Controls {
   listen() {
     const { view } = this, on = (control, event, act) => control.addEventListener(event, act);
     on(this.layer, "change", () => view.choose("layer", Number(this.layer.value)));
-    on(this.head, "input", () => view.choose("head", Number(this.head.value)));
+    on(this.head, "input", () => view.choose("head",
+      nearest(headsOf(view.sight), Number(this.head.value))));
     on(this.merge, "change", () => view.choose("head",
-      { mean: 0, maximum: -1 }[this.merge.value] ?? view.state.lastHead));
+      { mean: 0, maximum: -1 }[this.merge.value] ?? nearest(headsOf(view.sight), view.state.lastHead)));
     on(this.way, "change", () => view.choose("view", this.way.value));
     on(this.words, "change", () => view.choose("words", this.words.value === "true"));
     on(this.scale, "change", () => view.choose("scale", this.scale.value));
@@ -159,9 +163,9 @@ class Controls {
     if (event.key.startsWith("Page") && event.target.matches?.("input")) return; // a slider's own keys
     const { view } = this, { sight } = view, back = event.shiftKey ? -1 : 1;
     const act = {
-      h: () => sight.heads && view.choose("head", 1 + (Math.max(sight.head, 1) - 1 + back + sight.heads) % sight.heads),
-      pagedown: () => view.choose("layer", Math.min(sight.layer + 1, pairsOf(sight).length)),
-      pageup: () => view.choose("layer", Math.max(sight.layer - 1, 1)),
+      h: () => sight.heads && view.choose("head", moved(headsOf(sight), Math.max(sight.head, 1), back, true)),
+      pagedown: () => view.choose("layer", moved(layersOf(sight), sight.layer, 1)),
+      pageup: () => view.choose("layer", moved(layersOf(sight), sight.layer, -1)),
       v: () => view.choose("view", after(view.ways().map(({ name }) => name), view.state.seen.view)),
       w: () => sight.words && view.choose("words", !view.setting("words", false)),
       s: () => view.choose("scale", view.setting("scale") === "automatic" ? "fixed" : "automatic"),
@@ -176,6 +180,15 @@ class Controls {
     if (event.key !== "Escape") event.preventDefault();
     act();
   }
+}
+
+const nearest = (numbers, number) => numbers.reduce((best, one) =>
+  Math.abs(one - number) < Math.abs(best - number) ? one : best);
+
+// The next number of a list, or the one before; at its end the first again (`round`) or the last.
+function moved(numbers, number, step, round = false) {
+  const place = numbers.indexOf(nearest(numbers, number)) + step, { length } = numbers;
+  return numbers[round ? (place + length) % length : Math.min(Math.max(place, 0), length - 1)];
 }
 
 const after = (names, name) => names[(names.indexOf(name) + 1) % names.length];

@@ -145,12 +145,13 @@ function fromFragment(view, fragment) {
 
 // A link may have been changed by hand, or be of another page: only what can be shown is kept.
 function possible(view, state) {
-  const { tokens, heads } = view.sight, most = { layer: pairsOf(view.sight).length, head: heads, token: tokens.length - 1 };
-  const least = { layer: 1, head: -1, token: 0 };
-  const fits = (name, value) => value >= least[name] && value <= most[name];
+  const { sight } = view, tokens = sight.tokens.map((_, i) => i);
+  const there = { layer: layersOf(sight), token: tokens,
+    head: [...headsOf(sight), ...sight.merges ? [0, -1] : headsOf(sight).length ? [] : [0]] };
+  const fits = (name, value) => there[name].includes(value);
   return Object.fromEntries(Object.entries(state).filter(([name, value]) =>
     name === "view" ? view.ways().some(way => way.name === value) :
-      name === "selected" ? value.every(token => fits("token", token)) : !(name in most) || fits(name, value)));
+      name === "selected" ? value.every(token => fits("token", token)) : !(name in there) || fits(name, value)));
 }
 
 // The state as a call in Python.

@@ -57,7 +57,7 @@ class Overview {
       const own = rows.filter(row => pairName(row) === pair);
       return element("tr", { class: own[0].mapped === false && "tinybert-unmapped" },
         element("th", { scope: "row", text: pair }), ...own.map(row =>
-          overviewCell(row, i + 1, measure, mixed(palette.ground, palette.more, far.of(row)))));
+          overviewCell(row, row.pair ?? i + 1, measure, mixed(palette.ground, palette.more, far.of(row)))));
     });
     this.table.replaceChildren(element("thead", {}, top), element("tbody", {}, ...lines));
     this.paintScale(measure, far, palette);

@@ -1,0 +1,45 @@
+// After: alignment_report.js
+// The page of `tinybert-nb explore`: what is typed is sent to the program that made the page, where
+// both models run; its answer is the data of one view, as a saved page holds them.
+
+const [form, said, place] = ["explore", "said", "place"].map(id => document.getElementById(id));
+const KEPT = ["view", "words", "scale", "lines", "measure"]; // of a text, for the next one
+let current = null;
+const listeners = [];
+
+// The view's model stays; what it holds is the text that was read last.
+const shown = {
+  get: name => current.get(name),
+  set: (name, value) => current.set(name, value),
+  save_changes: () => new Set(listeners).forEach(listener => listener()),
+  on: (name, listener) => listeners.push(listener),
+};
+
+function show(data) {
+  const before = current, ways = data.ways.map(({ name }) => name);
+  current = modelOf(data, "text");
+  for (const name of KEPT) {
+    const value = before?.get(name);
+    if (value !== undefined && (name !== "view" || ways.includes(value))) current.set(name, value);
+  }
+  if (before) shown.save_changes();
+  else draw(shown, place);
+}
+
+async function read(event) {
+  event?.preventDefault();
+  said.textContent = "Both models read …";
+  const body = JSON.stringify({ text: form.elements.text.value, text_pair: form.elements.pair.value });
+  try {
+    const answer = await fetch(`text${location.search}`, { method: "POST", body,
+      headers: { "Content-Type": "application/json" } });
+    const content = await answer.json();
+    said.textContent = answer.ok ? content.said : content.problem;
+    if (answer.ok) show(content.data);
+  } catch {
+    said.textContent = "No answer: the program that shows this page has ended.";
+  }
+}
+
+form.addEventListener("submit", read);
+read();
