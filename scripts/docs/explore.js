@@ -1,9 +1,8 @@
 // The explorer of the site: one view, whose sentence and checkpoint the reader chooses. It comes
-// after attention_view.js (draw) and alignment_report.js (modelOf) in the same script.
+// after attention_view.js (draw) and alignment_report.js (modelOf, exchangeable) in the same script.
 
 const sentences = JSON.parse(document.getElementById("sentences").textContent);
 const [sentence, checkpoint] = ["sentence", "checkpoint"].map(name => document.getElementById(name));
-const listeners = [];
 
 function chosen() {
   const data = sentences[sentence.value];
@@ -11,12 +10,7 @@ function chosen() {
 }
 
 let current = chosen();
-const shown = {
-  get: name => current.get(name),
-  set: (name, value) => current.set(name, value),
-  save_changes: () => new Set(listeners).forEach(listener => listener()),
-  on: (name, listener) => listeners.push(listener),
-};
+const shown = exchangeable(() => current);
 
 // Another checkpoint is shown at the same layer, head and token; another sentence at its own.
 function choose(kept) {

@@ -72,6 +72,17 @@ function modelOf(data, name) {
   };
 }
 
+// A model of whatever `current` gives: its text, or its student, can be exchanged for another.
+function exchangeable(current) {
+  const listeners = [];
+  return {
+    get: name => current().get(name),
+    set: (name, value) => current().set(name, value),
+    save_changes: () => new Set(listeners).forEach(listener => listener()),
+    on: (name, listener) => listeners.push(listener),
+  };
+}
+
 for (const place of document.querySelectorAll("[data-sight]")) {
   const name = place.dataset.sight;
   draw(modelOf(JSON.parse(document.getElementById(name).textContent), name), place);

@@ -4,16 +4,8 @@
 
 const [form, said, place] = ["explore", "said", "place"].map(id => document.getElementById(id));
 const KEPT = ["view", "words", "scale", "lines", "measure"]; // of a text, for the next one
-let current = null;
-const listeners = [];
-
-// The view's model stays; what it holds is the text that was read last.
-const shown = {
-  get: name => current.get(name),
-  set: (name, value) => current.set(name, value),
-  save_changes: () => new Set(listeners).forEach(listener => listener()),
-  on: (name, listener) => listeners.push(listener),
-};
+let current = null; // the text that was read last
+const shown = exchangeable(() => current);
 
 function show(data) {
   const before = current, ways = data.ways.map(({ name }) => name);
