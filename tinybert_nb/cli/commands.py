@@ -91,7 +91,9 @@ OVERVIEW = {  # topic -> command -> what it does
     },
     "Deploy": {
         "trim": "Keep the tokens that texts use, and cut tokenizer and embedding together.",
-        "export": "Export a checkpoint to ONNX, compared with PyTorch, and quantise it to int8.",
+        "export":
+            "Export a checkpoint to ONNX or OpenVINO, compared with PyTorch, and quantise it to "
+            "int8.",
         "predict":
             "Answer texts with an ONNX export or a checkpoint: a line of JSON for each, in order.",
         "serve": "Answer texts over HTTP: POST /predict, GET /health.",
