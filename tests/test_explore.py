@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -36,8 +37,10 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(folders, tmp_path_factory):
     """Of a running command, which ends by Ctrl+C with exit code 0 and says nothing else."""
-    run = subprocess.Popen(["tinybert-nb", "explore", *folders, "--no-browser"], env=command_environment(), text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path_factory.mktemp("empty"))
+    program = "from tinybert_nb.cli.commands import main; main()"
+    run = subprocess.Popen([sys.executable, "-c", program, "explore", *folders, "--no-browser"],
+                           env=command_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           cwd=tmp_path_factory.mktemp("empty"))
     line = run.stdout.readline()
     assert "page: http://127.0.0.1:" in line, run.stderr.read()
     yield re.search(r"http://\S+", line)[0]
