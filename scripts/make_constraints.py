@@ -60,6 +60,9 @@ def line_for(installed) -> str:
     pin = f"{installed.metadata['Name']}=={re.sub(r'[+].*$', '', installed.version)}"
     allowed = SpecifierSet(installed.metadata.get("Requires-Python") or "")
     first = next(python for python in OLDEST_PYTHONS if allowed.contains(f"{python}.99"))
+    if not allowed.contains(f"{first}.0"):  # of this Python only the later releases
+        least = next(each.version for each in allowed if each.operator == ">=")
+        return f'{pin} ; python_full_version >= "{least}"'
     return pin if first == OLDEST_PYTHONS[0] else f'{pin} ; python_version >= "{first}"'
 
 
