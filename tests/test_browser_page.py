@@ -54,7 +54,8 @@ def thousand_texts() -> list[str]:
 
 def wide_tokenizer(**options) -> BertTokenizer:
     """The samples' tokens, and pieces of the other scripts, some with capitals and accents."""
-    pieces = [*small_tokenizer().get_vocab()]
+    known = small_tokenizer().get_vocab()
+    pieces = sorted(known, key=known.get)  # the library gives them in an order that differs from run to run
     letters = dict.fromkeys("".join(LETTERS[:8]) + "".join(LETTERS[:8]).lower())
     pieces += [mark + letter for letter in letters if letter.strip() for mark in ("", "##")]
     pieces += ["Film", "The", "##É", "cafe", "café", "电影", "##文"]
@@ -199,8 +200,8 @@ def test_logits_are_those_of_pytorch(name, watched, tmp_path):
     assert np.std(np.concatenate(expected)) > 0.02, "the texts have different logits"
     if name == "single":
         before = logits_of(model, encoded)
-        agree = np.mean([np.argmax(one) == np.argmax(other) for one, other in zip(found, before)])
-        assert agree > 0.97, f"{agree:.1%} of the labels are those of the weights before rounding"
+        alike = np.corrcoef(np.concatenate(found), np.concatenate(before))[0, 1]
+        assert alike > 0.998, f"correlation {alike:.4f} with the logits of the weights before rounding"
 
 
 def test_attention_is_that_of_pytorch(watched, tmp_path):
