@@ -65,12 +65,14 @@ def attention_film(
     frames: Sequence[tuple[str, AttentionPair]],  # title and attention of each frame
     layer: int,  # of the student, from 1
     head: int,  # from 1
-    path: str | Path,  # of the GIF
+    path: str | Path,  # of the picture: .png, or .gif
     milliseconds: int = 500,  # per frame; the last stays three times as long
 ) -> Path:
-    "Write an animated GIF of one head; ValueError for no frame or an unknown layer or head."
+    "Write an animated picture of one head; ValueError for no frame, or for an unknown head."
     if not frames:
         raise ValueError("frames is empty: there is nothing to animate")
+    if Path(path).suffix not in (".png", ".gif"):
+        raise ValueError(f"{path} ends with neither .png nor .gif")
     heads = len(frames[0][1].layer(layer)[0])
     if not 1 <= head <= heads:
         raise ValueError(f"head {head} does not exist: choose from 1 to {heads}")
@@ -85,15 +87,22 @@ def attention_film(
         _three_panels(axes, pair, layer, teacher, student, scales)
         figure.suptitle(f"Head {head}, {title}", x=0.01, ha="left", fontweight="bold")
         pictures.append(Image.open(BytesIO(png_bytes(figure, 68))).convert("RGB"))
-    widest, highest = (max(each.size[i] for each in pictures) for i in (0, 1))
-    pictures = [ImageOps.pad(each, (widest, highest), color=tuple(np.asarray(each)[0, 0].tolist()),
-                             centering=(0, 0))
-                .quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-                for each in pictures]  # MAXCOVERAGE keeps the few pale shades
+    first, *others = _same_palette(pictures)
     with atomic_file(Path(path)) as unfinished:
-        pictures[0].save(unfinished, "GIF", save_all=True, append_images=pictures[1:], loop=0,
-                         duration=[milliseconds] * (len(pictures) - 1) + [3 * milliseconds])
+        first.save(unfinished, Path(path).suffix[1:], save_all=True, append_images=others, loop=0,
+                   optimize=True, duration=[milliseconds] * len(others) + [3 * milliseconds])
     return Path(path)
+
+
+def _same_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    "Pictures of one size with the same 128 colours, none far from its own."
+    size = tuple(max(each.size[i] for each in pictures) for i in (0, 1))
+    padded = [ImageOps.pad(each, size, color=tuple(np.asarray(each)[0, 0].tolist()),
+                           centering=(0, 0)) for each in pictures]
+    together = Image.fromarray(np.concatenate([np.asarray(each) for each in padded])).quantize(
+        128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps the few pale shades
+    return [together.crop((0, place * size[1], size[0], (place + 1) * size[1]))
+            for place in range(len(padded))]
 
 # %% ../../nbs/09_analysis/15_monitor.ipynb #7b6d79fd
 class _Pictures:
@@ -167,7 +176,7 @@ class AlignmentMonitor(Displayed):
                 for row in study["heads"]]
 
     def film(self, path: str | Path, layer: int = 1, head: int = 1) -> Path:
-        "Write one head over all checkpoints as an animated GIF, by `attention_film`."
+        "Write one head over all checkpoints as an animated picture, by `attention_film`."
         return attention_film(_frames(self), layer, head, path)
 
 # %% ../../nbs/09_analysis/15_monitor.ipynb #e37b8c18
