@@ -79,6 +79,7 @@ def test_a_fine_tuned_teacher_and_texts_are_enough(teacher_run, small_data, tmp_
         "distill", "--unlabelled", texts, "--teacher", teacher_run / "best", *SMALL, *FAST, "--out", out,
         "--eval", small_data["eval"], "--json", tmp_path / "rows.json"))
     assert "teacher" in told.stdout and not (out / "teacher").exists()
+    assert "labels the texts of" in told.stderr and "train rows, once" not in told.stderr  # asked once
     assert [row["system"] for row in json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))] == [
         "majority", "teacher", "2l-48-12h distilled"]
 

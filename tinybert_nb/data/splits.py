@@ -9,6 +9,7 @@ __all__ = ['PROVENANCE', 'read_origins', 'similar_rows', 'split_off', 'TaskFiles
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,7 +24,7 @@ from .catalogue import data_folder
 from .encoding import fingerprint
 from .examples import read_examples
 from .formats import located_rows
-from .labels import stated_positive_class
+from .labels import output_names, stated_positive_class
 from .memory import Source, as_source, as_sources
 from .question_answering import plain_characters
 from .task_form import DataError, TaskForm, some_of
@@ -125,6 +126,8 @@ def split_off(
     examples = read_examples(path, form=form)
     if not 0 < share < 1:
         raise DataError(f"share is {share}; it must be above 0 and below 1")
+    counts = Counter(name for each in examples for name in label_classes(each.label))
+    output_names(path, counts, len(examples), form)  # a mistake is reported of the user's file
     origins = read_origins(path, form)
     known = origins is not None and len(origins) == len(examples)  # no row was skipped
     settings = {"share": share, "seed": seed} | (
@@ -209,6 +212,7 @@ class TaskFiles:
     unlabelled: Source | tuple[Source, ...] = ()  # texts that only the teacher labels
     unlabelled_ratio: float | None = None  # these texts for each training row; None: all
     unlabelled_form: TaskForm | None = None  # their columns; None: as in `form`
+    logits_of: tuple[str, int] | None = None  # whose logits `train` holds, if any; its max_length
 
     def __post_init__(self):
         for name in ("train", "eval", "source"):
@@ -268,5 +272,5 @@ def ensure_dev_split(
     positive = stated_positive_class(files.train, files.form)
     form = replace(files.form, text="", text_b="", label="", encoding="", classes="",
                    positive_class=positive)
-    return TaskFiles(*parts, form, files.train, files.unlabelled, files.unlabelled_ratio,
-                     files.unlabelled_form or files.form)
+    return replace(files, train=parts[0], eval=parts[1], form=form, source=files.train,
+                   unlabelled_form=files.unlabelled_form or files.form)

@@ -21,7 +21,7 @@ from ..data.splits import TaskFiles
 from ..data.task_form import TaskForm, rows_identity
 from ..data.task_kinds import Example
 from .predictions import (
-    Classifier, answers_of, logits_of_examples, names_and_kind, open_classifier)
+    Classifier, predicted_answers, logits_of_examples, names_and_kind, open_classifier)
 from ..files.storage import atomic_file, make_parts, write_json_lines
 from ..files.terminal import log_line
 from ..training.runs import identify_model
@@ -31,7 +31,7 @@ def _answer(opened: Classifier, examples: Sequence[Example], max_length: int) ->
     "Rows of a task file: the texts, with the model's answers and logits."
     model, kind = opened.model, opened.kind
     logits, encoded = logits_of_examples(model, opened.tokenizer, examples, kind.form, max_length)
-    answers = answers_of(model, logits, encoded, kind.form)
+    answers = predicted_answers(model, logits, encoded, kind.form)
     return kind.answered_rows(examples, answers, logits, opened.names)
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #86359187
@@ -64,7 +64,8 @@ def label_texts(
         _write_answers(target, paths, model, kind.form, max_length)
     return TaskFiles(target, eval, TaskForm(problem=kind.problem, metric=form.metric,
                                             positive_class=form.positive_class,
-                                            longest_answer=form.longest_answer))
+                                            longest_answer=form.longest_answer),
+                     logits_of=(str(model), max_length))
 
 # %% ../../nbs/05_evaluation/07_labelling.ipynb #46ab9987
 def _write_answers(target: Path, paths, model, form: TaskForm, max_length: int) -> None:

@@ -32,7 +32,8 @@ from ..models.trace import Trace, trace_forward
 from .finetuning import train_classifier
 from .task_data import TaskData, check_stage, fit_to_task
 from .task_data import knows_classes, load_task
-from .teacher_logits import ensemble_targets, logits_of_rows, soft_targets
+from .teacher_logits import ensemble_targets, held_logits, logits_of_rows
+from .teacher_logits import soft_targets
 from ..training.budget import usual_rate
 from ..training.runs import Inputs, identify_model, resumable
 from ..training.settings import FinetuneSettings, StageTwoSettings, result_settings
@@ -137,6 +138,16 @@ def _fitted(settings: StageTwoSettings, task: TaskData, width: int, fresh: bool)
         settings = replace(settings, learning_rate=rate)
     return fit_to_task(settings, task, width)
 
+
+def _teacher_targets(files, teachers, student, task, settings: StageTwoSettings) -> Tensor:
+    "The teachers' mean logits of the training rows, from the training file if it holds them."
+    held = held_logits(files, teachers, task, settings.max_length)
+    if held is not None and settings.precision == "auto":  # as they were computed
+        return held
+    own = [(one, load_task(files, load_tokenizer(one, student), settings.max_length, one,
+                           settings.seed)) for one in teachers]
+    return ensemble_targets(own, task, settings.precision)
+
 # %% ../../nbs/07_recipes/08_stage_two.ipynb #c134c9aa
 @resumable("stage_two")
 def stage_two(
@@ -169,9 +180,7 @@ def stage_two(
     if fresh and settings.class_weights == "none":
         task.begin_at_base_rates(model)
     if not settings.soft_labels:
-        own = [(one, load_task(files, load_tokenizer(one, student), settings.max_length, one,
-                               settings.seed)) for one in teachers]
-        answers = ensemble_targets(own, task, settings.precision)
+        answers = _teacher_targets(files, teachers, student, task, settings)
     terms = stage_two_terms(settings, problem, task.gold_options(settings))
     step = StageTwoStep(model, answers, Distiller(terms), task.form.kind.logit_counts(task.train),
                         labelled_rows)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Missing', 'cached_logits', 'cached_teacher_logits', 'check_teacher', 'logits_of_rows', 'ensemble_targets',
-           'soft_targets']
+           'soft_targets', 'held_logits']
 
 # %% ../../nbs/07_recipes/06_teacher_logits.ipynb #48eac282
 import os
@@ -212,3 +212,22 @@ def _mean_logits(path, files, task, max_length, rest, places) -> tuple[np.ndarra
                 sums[place] += own
                 counts[place] += 1
     return sums, counts
+
+# %% ../../nbs/07_recipes/06_teacher_logits.ipynb #ed869f97
+def held_logits(
+    files: TaskFiles,  # of the task
+    teachers: Sequence[str | Path],  # fine-tuned checkpoint folders
+    task: TaskData,  # its encoded rows
+    max_length: int,  # tokens, with which they were encoded
+) -> Tensor | None:  # (rows, classes), float32, by row number
+    "The teacher's logits that the training file holds; None: it must be asked."
+    model, length = files.logits_of or ("", 0)
+    if not model or length != max_length or len(teachers) != 1 or (
+            task.form.kind.logit_counts(task.train) is not None):
+        return None
+    if identify_model(model) != identify_model(teachers[0]):
+        return None
+    try:
+        return soft_targets([files.source or files.train], files, task, max_length)[0]
+    except DataError:  # rows that were made later, such as augmented ones, have none
+        return None
