@@ -29,6 +29,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 STUDENT = "tinybert-3l-192"
 SMALL_STUDENT = "2l-24-12h"  # of the small teacher
+# In the data folder: what runs leave there, each below the fingerprint of its inputs.
+COMPUTED = {"answers", "encoded", "labelled", "memory", "noisy", "splits", "traces", "unlabelled"}
 TRAIN, EVAL = ROOT / "data" / "train.txt", ROOT / "data" / "eval.txt"
 # One epoch on short sentences: enough to go through every step, little enough to take seconds.
 SHORT = ["--epochs", "1", "--batch-size", "16", "--max-length", "32", "--precision", "no"]
@@ -180,6 +182,22 @@ def browser():
         yield started
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data_folder(tmp_path_factory) -> Path:
+    """A data folder for these tests: what is fetched is shared, what is computed is their own."""
+    from tinybert_nb.data.catalogue import data_folder
+
+    shared, folder = data_folder(), tmp_path_factory.mktemp("data-folder")
+    for name in ("assets", "reviews"):
+        (shared / name).mkdir(parents=True, exist_ok=True)
+    for path in shared.iterdir():
+        if path.is_dir() and path.name not in COMPUTED:
+            (folder / path.name).symlink_to(path)
+    os.environ["TINYBERT_NB_DATA"] = str(folder)
+    yield folder
+    os.environ["TINYBERT_NB_DATA"] = str(shared)
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory) -> dict[str, Path]:
     """The first lines of the committed samples, both labels among them."""
@@ -216,9 +234,9 @@ def small_tokenizer():
 
 def exported_model(checkpoint: Path, out: Path, max_length: int = 128) -> Path:
     """An ONNX export of a checkpoint, as if it had been trained with this length."""
-    from tinybert_nb.deployment.onnx_export import export_onnx
+    from tinybert_nb.deployment.onnx_export import export_model
 
-    record = export_onnx(checkpoint, out) | {"max_length": max_length}
+    record = export_model(checkpoint, out) | {"max_length": max_length}
     (out / "export.json").write_text(json.dumps(record, default=str), encoding="utf-8")
     return out
 

@@ -56,6 +56,18 @@ def test_bad_line_is_named_with_file_and_line(tmp_path, content, line, word):
     assert word.lower() in said.lower()
 
 
+@pytest.mark.parametrize("words", [["finetune"], ["finetune", "--eval", EVAL], ["distill"]],
+                         ids=["split", "eval", "distill"])
+def test_a_single_class_among_several_is_refused_with_the_users_file(tmp_path, words):
+    """Every row has it, or some rows have none: the file that is named is not the split of it."""
+    for name, labels in (("all.csv", "good good"), ("some.csv", "good ")):
+        rows = "".join(f"film {number},{labels.split(' ')[number % 2]}\n" for number in range(20))
+        (tmp_path / name).write_text("text,label\n" + rows)
+        said = refused(tinybert_nb(*words, "--train", name, "--problem", "multi", "--out", "run",
+                                   folder=tmp_path), tmp_path)
+        assert f"{name}: the only class is good" in said and "problem to single" in said
+
+
 def test_bad_line_of_the_eval_file_is_named_too(tmp_path):
     assert "eval.txt:2:" in finetune(tmp_path, evaluation=b"a good film\tpositive\nno label here\n")
 

@@ -213,6 +213,11 @@ class SeveralClasses(ClassSetEvaluation, TaskKind):
     def outputs(self, counts: Counter, rows: int) -> list[str]:
         if not counts:
             raise DataError("no row has a class")
+        if len(counts) == 1 and rows > 1:
+            raise DataError(f"the only class is {some_of(counts)}, and several classes need at "
+                            "least two: for a yes or no, write one of two classes in each row and "
+                            "set the problem to single; if a row has several, set separator to "
+                            "what stands between them")
         if all(count == rows > 1 for count in counts.values()):
             raise DataError(f"every row has the classes {some_of(counts)}; if the labels are "
                             "arrays of 0 and 1, set classes to the names, in the array's order")
