@@ -89,7 +89,7 @@ def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
 
 def write_page(path: Path) -> None:
     """Make the page of the committed data."""
-    scripts = [joined_script("alignment_report.js"),
+    scripts = [joined_script("analysis/alignment_report.js"),
                (ROOT / "scripts" / "docs" / "explore.js").read_text(encoding="utf-8")]
     explorer = Explorer(json.loads(DATA.read_text(encoding="utf-8")))
     html_report("Teacher and student: how they attend", [
@@ -99,7 +99,7 @@ def write_page(path: Path) -> None:
         ("What is compared", [
             "The fine-tuned teacher of the demo and its student TinyBERT-3L-312: at its initial "
             "weights (start), after stage one and after stage two."])],
-        path, "".join(scripts), static_text("attention_view.css") + STYLE)
+        path, "".join(scripts), static_text("analysis/attention_view.css") + STYLE)
 
 
 def main() -> None:

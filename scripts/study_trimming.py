@@ -33,7 +33,7 @@ from statistics import mean
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.data.packaged_texts import movie_reviews
 from tinybert_nb.data.splits import TaskFiles
-from tinybert_nb.deployment.onnx_export import export_onnx
+from tinybert_nb.deployment.onnx_export import export_model
 from tinybert_nb.deployment.quantisation import quantise_onnx
 from tinybert_nb.deployment.vocabulary_trimming import (
     compare_tokenizers, read_texts, trim_vocabulary)
@@ -108,7 +108,7 @@ class Study:
         """Size and metric of a checkpoint's ONNX graphs."""
         out = self.folder / name
         if not (out / "export.json").is_file():
-            export_onnx(checkpoint, out)
+            export_model(checkpoint, out)
         found = quantise_onnx(out, eval=self.test)
         return {"onnx_megabytes": found["megabytes"][0], "int8_megabytes": found["megabytes"][1],
                 "int8_metric": found[found["metric"]][1], "int8_agreement": found["agreement"]}

@@ -198,7 +198,7 @@ def main() -> None:
                         help="what to measure; the rest is kept")
     given = parser.parse_args()
     measured = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
-    measured["scripts"] = len(joined_script("browser_page.js").encode())
+    measured["scripts"] = len(joined_script("analysis/browser_page.js").encode())
     with TemporaryDirectory() as temporary, chromium() as opened:
         if "speed" in given.parts:
             measured |= time_pages(opened, Path(temporary))

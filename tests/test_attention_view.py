@@ -64,7 +64,7 @@ def saved(shown, tmp_path_factory):
     views = [OfflineView(each.read, each.layer_map, name, each.heads, each.answers)
              for name, each in shown.items()]
     return html_report("Views", [("Attention", views)], tmp_path_factory.mktemp("views") / "page.html",
-                       joined_script("alignment_report.js"), static_text("attention_view.css"))
+                       joined_script("analysis/alignment_report.js"), static_text("analysis/attention_view.css"))
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def test_the_page_allows_one_script_and_has_no_handlers(saved):
 def test_each_file_of_the_view_can_be_read_in_one_sitting():
     from tinybert_nb.files.scripts import script_names
 
-    for name in script_names("alignment_report.js"):
+    for name in script_names("analysis/alignment_report.js"):
         lines = static_text(name).splitlines()
         assert len(lines) <= 330 and max(map(len, lines[1:])) <= 130, name
         assert any(line.startswith("// ") for line in lines[:3]), name
@@ -439,7 +439,7 @@ ANSWERS = {  # as `answers_of` gives them for each kind of task: what the view s
 def test_answers_of_every_kind_are_said(page):
     page.goto("about:blank")
     page.set_content("<div id='place'></div>")
-    page.add_script_tag(type="module", content=joined_script("attention_view.js") + f"""
+    page.add_script_tag(type="module", content=joined_script("analysis/attention_view.js") + f"""
         document.getElementById("place").append(...{json.dumps([*ANSWERS.values()])}.map(answer => answerTable("student", answer)));""")
     captions = page.locator("caption")
     captions.first.wait_for(state="attached")

@@ -344,9 +344,9 @@ def draw_tokens(page, tokens, teacher=None, student=None):
     """The view of one head over these tokens, on an empty page; gives what is written there.
 
     Both are tables of scores; without one all are 0."""
-    page.set_content(f"<style>{static_text('attention_view.css')}</style>"
+    page.set_content(f"<style>{static_text('analysis/attention_view.css')}</style>"
                      "<div id='place' class='tinybert-attention'></div>")
-    script = joined_script("attention_view.js") + f"""
+    script = joined_script("analysis/attention_view.js") + f"""
         const tokens = {json.dumps(tokens)};
         const table = rows => Float32Array.from(rows?.flat() ?? tokens.flatMap(() => tokens.map(() => 0)));
         const sight = {{tokens, segments: tokens.map(() => 0), layers: [1], heads: 1,

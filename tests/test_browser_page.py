@@ -18,7 +18,7 @@ from browser import Watched
 from conftest import EVAL, ROOT, TEACHER, TRAIN, small_tokenizer, succeeded, tinybert_nb
 from tinybert_nb.analysis.alignment import attention_pair
 from tinybert_nb.analysis.browser_page import browser_page, with_quantised_rows
-from tinybert_nb.files.scripts import script_names
+from tinybert_nb.files.scripts import script_names, static_text
 from tinybert_nb.deployment.vocabulary_trimming import trim_vocabulary
 from tinybert_nb.distillation.layer_map import explicit_map
 from tinybert_nb.models.heads import new_student
@@ -405,6 +405,6 @@ def test_page_reads_a_run_and_says_what_it_wrote(teacher_run, tmp_path):
 
 def test_the_files_of_the_page_are_in_the_package():
     assert '"tinybert_nb.analysis": ["static/*"]' in (ROOT / "setup.py").read_text(encoding="utf-8")
-    static = ROOT / "tinybert_nb/analysis/static"
-    assert all((static / name).is_file() for name in (
-        *script_names("browser_page.js"), "alignment_report.js", "browser_page.html", "browser_page.css"))
+    more = ("alignment_report.js", "browser_page.html", "browser_page.css")
+    for name in (*script_names("analysis/browser_page.js"), *(f"analysis/{each}" for each in more)):
+        assert static_text(name)

@@ -22,14 +22,14 @@ from tinybert_nb.data.batches import make_loader
 from tinybert_nb.data.task_form import DataError, TaskForm
 from tinybert_nb.deployment import onnx_export
 from tinybert_nb.deployment.onnx_export import (
-    OnnxModule, OpenVinoModule, check_graph, export_onnx, export_openvino, graph_inputs,
+    OnnxModule, OpenVinoModule, check_graph, export_model, graph_inputs,
     largest_difference, random_batches, write_graph)
 from tinybert_nb.deployment.predictor import Predictor
 from tinybert_nb.deployment.quantisation import (
     calibration_examples, int8_instructions, quantise_lookups, quantise_onnx,
     quantise_rows, quantised_table, write_quantised)
 from tinybert_nb.evaluation.labelling import predict
-from tinybert_nb.evaluation.predictions import answers_of, logits_of_examples, predict_logits
+from tinybert_nb.evaluation.predictions import predicted_answers, logits_of_examples, predict_logits
 from tinybert_nb.models.heads import new_student
 from tinybert_nb.models.loading import save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
@@ -83,7 +83,7 @@ def exported(tmp_path_factory):
             checkpoint = saved(place / "model", BertConfig(**SIZES, **options), names=names)
             file = place / f"rows.{ENDINGS.get(kind, 'csv')}"
             file.write_text(text)
-            export_onnx(checkpoint, place / "onnx")
+            export_model(checkpoint, place / "onnx")
             made[kind] = checkpoint, place / "onnx", file
         return made[kind]
 
@@ -122,7 +122,7 @@ def test_a_graph_gives_the_answers_of_its_checkpoint(exported, kind):
     logits, rows = logits_of_examples(model, tokenizer, examples, form)
     found = predict_logits(OnnxModule(folder / "onnx/model.onnx"), make_loader(rows, tokenizer))
     torch.testing.assert_close(found, logits, atol=1e-5, rtol=0)
-    both = [answers_of(model, each, rows, form) for each in (found, logits)]
+    both = [predicted_answers(model, each, rows, form) for each in (found, logits)]
     assert both[0] == (pytest.approx(both[1]) if kind == "regression" else both[1])
 
 
@@ -152,7 +152,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
     """One row and 33, one token and as many as the model takes, whatever the padding."""
     config, tokenizer, inputs = ARCHITECTURES[name]
     checkpoint = saved(tmp_path / "model", config, tokenizer and tokenizer())
-    record = export_onnx(checkpoint, tmp_path / "onnx")
+    record = export_model(checkpoint, tmp_path / "onnx")
     assert len(record["inputs"]) == inputs and record["difference"] < 1e-5
     assert record["max_length"] == (58 if name == "roberta" else 128)
     model, tokenizer = load_trained(checkpoint)
@@ -174,7 +174,7 @@ def test_other_architectures_and_all_shapes(tmp_path, name):
 
 def test_the_activation_before_the_classifier_is_exported(tmp_path):
     checkpoint = saved(tmp_path / "model", BertConfig(classifier_activation="relu", **SIZES))
-    export_onnx(checkpoint, tmp_path / "onnx")
+    export_model(checkpoint, tmp_path / "onnx")
     graph = OnnxModule(tmp_path / "onnx/onnx/model.onnx")
     tokenizer = load_tokenizer(checkpoint)
     row, = predict(checkpoint, [{"text": "A fine film."}])
@@ -186,7 +186,7 @@ def test_the_activation_before_the_classifier_is_exported(tmp_path):
 
 def test_attention_is_that_of_the_model(tmp_path):
     checkpoint = saved(tmp_path / "model", BertConfig(**SIZES))
-    record = export_onnx(checkpoint, tmp_path / "onnx", attention=True)
+    record = export_model(checkpoint, tmp_path / "onnx", attention=True)
     assert record["outputs"] == ["logits", "attentions.0", "attentions.1"] and record["attention"]
     model, tokenizer = load_trained(checkpoint)
     before = model.config._attn_implementation
@@ -204,7 +204,7 @@ def test_attention_is_that_of_the_model(tmp_path):
 def test_attention_is_one_operation_for_any_number_of_heads(tmp_path, heads):
     config = BertConfig(**SIZES | dict(num_attention_heads=heads))
     checkpoint = saved(tmp_path / "model", config)
-    export_onnx(checkpoint, tmp_path / "onnx")
+    export_model(checkpoint, tmp_path / "onnx")
     path = tmp_path / "onnx/onnx/model.onnx"
     operations = [node.op_type for node in onnx.load(path).graph.node]
     assert operations.count("Attention") == 2
@@ -257,7 +257,7 @@ def test_a_folder_has_what_transformers_js_reads(exported, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_exported_for_openvino(exported, tmp_path, kind):
     checkpoint, _, _ = exported(kind)
-    record = export_openvino(checkpoint, tmp_path / "made", attention=kind == "single")
+    record = export_model(checkpoint, tmp_path / "made", to="openvino", attention=kind == "single")
     assert record["format"] == "openvino" and record["difference"] < 1e-5
     names = {each.name for each in (tmp_path / "made").iterdir()}
     assert {"openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"} <= names
@@ -273,7 +273,7 @@ def test_every_kind_is_exported_for_openvino(exported, tmp_path, kind):
 def test_other_architectures_are_exported_for_openvino(tmp_path, name):
     config, tokenizer, _ = ARCHITECTURES[name]
     checkpoint = saved(tmp_path / "model", config, tokenizer and tokenizer())
-    assert export_openvino(checkpoint, tmp_path / "made")["difference"] < 1e-5
+    assert export_model(checkpoint, tmp_path / "made", to="openvino")["difference"] < 1e-5
 
 
 def test_what_openvino_changes_is_refused(tmp_path, monkeypatch):
@@ -281,10 +281,10 @@ def test_what_openvino_changes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(OpenVinoModule, "run", lambda self, feed: [
         values + 0.01 for values in self.session(feed).values()])
     with pytest.raises(ValueError, match="differ from PyTorch's by up to 0.01"):
-        export_openvino(checkpoint, tmp_path / "made")
+        export_model(checkpoint, tmp_path / "made", to="openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"pip install 'tinybert_nb\[openvino\]'"):
-        export_openvino(checkpoint, tmp_path / "made")
+        export_model(checkpoint, tmp_path / "made", to="openvino")
     assert left_over(tmp_path) == []
 
 
@@ -299,7 +299,7 @@ def test_openvino_is_imported_without_its_telemetry(tmp_path):
 
 def test_the_predictor_and_quantisation_say_what_to_choose_instead(exported, tmp_path):
     checkpoint, _, _ = exported("single")
-    export_openvino(checkpoint, tmp_path / "made")
+    export_model(checkpoint, tmp_path / "made", to="openvino")
     with pytest.raises(ValueError, match="an export for OpenVINO.* --to onnx"):
         package.Predictor(tmp_path / "made")
     with pytest.raises(ValueError, match="holds no exported model"):
@@ -331,7 +331,7 @@ def test_a_graph_that_differs_is_refused_and_leaves_nothing(tmp_path, factor, sa
 
     checkpoint = saved(tmp_path / "model", BertConfig(**SIZES), change=change)
     with pytest.raises(ValueError, match=said):
-        export_onnx(checkpoint, tmp_path / "onnx")
+        export_model(checkpoint, tmp_path / "onnx")
     assert left_over(tmp_path) == []
 
 
@@ -350,14 +350,14 @@ def test_a_graph_with_a_fixed_size_is_refused(tmp_path):
 
 def test_what_cannot_be_exported_is_refused(tmp_path, small_teacher, monkeypatch):
     with pytest.raises(ValueError, match="BertModel, which has no head for a task"):
-        export_onnx(small_teacher, tmp_path / "onnx")
+        export_model(small_teacher, tmp_path / "onnx")
     checkpoint = saved(tmp_path / "model", BertConfig(**SIZES))
     monkeypatch.setattr(onnx_export, "_LARGEST", 1000)
     with pytest.raises(ValueError, match="GB of weights; one ONNX file holds 2 GB"):
-        export_onnx(checkpoint, tmp_path / "onnx")
+        export_model(checkpoint, tmp_path / "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match=r"pip install 'tinybert_nb\[onnx\]'"):
-        export_onnx(checkpoint, tmp_path / "onnx")
+        export_model(checkpoint, tmp_path / "onnx")
     assert left_over(tmp_path) == []
 
 
@@ -368,10 +368,10 @@ def test_an_output_that_holds_other_files_is_refused_and_an_own_one_replaced(exp
     for out, message in ((checkpoint, "is the input"), (checkpoint / "in", "lies in the input"),
                          (tmp_path / "mine", "holds notes.txt")):
         with pytest.raises(ValueError, match=message):
-            export_onnx(checkpoint, out)
-    export_onnx(checkpoint, tmp_path / "onnx")
+            export_model(checkpoint, out)
+    export_model(checkpoint, tmp_path / "onnx")
     quantise_onnx(tmp_path / "onnx", calibration=["A fine film.", "Dull."])
-    export_onnx(checkpoint, tmp_path / "onnx")
+    export_model(checkpoint, tmp_path / "onnx")
     assert [path.name for path in (tmp_path / "onnx/onnx").iterdir()] == ["model.onnx"]
     assert "quantisation" not in json.loads((tmp_path / "onnx/export.json").read_text())
 
@@ -381,7 +381,7 @@ def test_export_says_nothing_of_its_own_working(exported, tmp_path, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("default", category=DeprecationWarning)
-        export_onnx(checkpoint, tmp_path / "onnx")
+        export_model(checkpoint, tmp_path / "onnx")
     assert capfd.readouterr() == ("", "")
 
 
@@ -559,7 +559,7 @@ def test_agreement_of_tags_is_that_of_words():
 
 
 def test_the_public_name_is_the_function():
-    assert package.export is export_onnx
+    assert package.export is export_model
 
 
 def test_the_command_exports_quantises_and_measures(teacher_run, small_data, tmp_path):

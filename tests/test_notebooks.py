@@ -308,6 +308,21 @@ def test_modules_import_from_the_package_by_relative_names():
     assert absolute == []
 
 
+def private_imports(source: str) -> set[str]:
+    """The private names that a module imports from another room: `wing.room.name`, dots as written."""
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level]
+    return {f"{'.' * node.level}{node.module}.{each.name}" for node in imports for each in node.names
+            if each.name.startswith("_") and not each.name.startswith("__")}
+
+
+def test_no_module_imports_a_private_name_of_another_wing():
+    assert private_imports("from .style import _axes\nfrom ..data import x") == {".style._axes"}
+    found = {path.name: names for path in MODULES
+             if (names := {name for name in private_imports(path.read_text(encoding="utf-8"))
+                           if name.startswith("..")})}
+    assert found == {}
+
+
 def test_ratios_of_the_results_are_those_of_the_measured_rows():
     def found(name, key, *, digits=2, **wanted):
         rows = json.loads((ROOT / f"nbs/benchmark/{name}.json").read_text(encoding="utf-8"))

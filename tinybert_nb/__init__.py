@@ -33,7 +33,7 @@ _PUBLIC = {
     "distill_general": "tinybert_nb.recipes.general_distillation:distill_general",
     "augment_file": "tinybert_nb.recipes.augmented_files:augment_file",
     "trim_vocabulary": "tinybert_nb.deployment.vocabulary_trimming:trim_vocabulary",
-    "export": "tinybert_nb.deployment.onnx_export:export_onnx",
+    "export": "tinybert_nb.deployment.onnx_export:export_model",
     "Predictor": "tinybert_nb.deployment.predictor:Predictor",
     "AttentionExplorer": "tinybert_nb.analysis.explorer:AttentionExplorer",
 }

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..distillation.head_map import HeadMap, matched_heads
 from ..distillation.layer_map import LayerMap, uniform_map
-from ..distillation.layer_search import SMALLEST_PROBABILITY, _recorded
+from ..distillation.layer_search import SMALLEST_PROBABILITY, recorded_entries
 from ..files.terminal import progress_bar
 from ..models.tokenizers import max_positions
 from ..models.trace import Trace, trace_forward, visible_keys
@@ -137,7 +137,7 @@ def _one_layer(
     trace: Trace, model: str, layer: int, mapped: Callable[[Tensor], Tensor]
 ) -> Trace:
     "A layer's mapped queries and keys as a trace of its own; ValueError if not recorded."
-    (query,), (key,) = (_recorded(trace, model, name, [layer]) for name in ("queries", "keys"))
+    (query,), (key,) = (recorded_entries(trace, model, name, [layer]) for name in ("queries", "keys"))
     window = trace.windows[layer] if trace.windows else None
     return Trace((), (mapped(query),), (mapped(key),), None, trace.attention_mask,
                  windows=(window,))
@@ -174,7 +174,7 @@ def _layer_measures(
 
 def _one_head(trace: Trace, head: int) -> Trace:
     "One head, from 0, of a trace of one layer."
-    query, key = ((_recorded(trace, "model", name, [0])[0][:, head:head + 1],)
+    query, key = ((recorded_entries(trace, "model", name, [0])[0][:, head:head + 1],)
                   for name in ("queries", "keys"))
     return replace(trace, queries=query, keys=key)
 

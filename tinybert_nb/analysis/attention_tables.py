@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .alignment import ReadText, WordSpan
-from ..distillation.layer_search import _recorded
+from ..distillation.layer_search import recorded_entries
 from ..models.trace import Trace, trace_forward
 
 # %% ../../nbs/09_analysis/02_attention_tables.ipynb #6cd7330b
@@ -86,7 +86,7 @@ def output_matrices(
     "The output projection of each layer's attention; ValueError if there is none to be found."
     trace, calls = _linear_inputs(model)
     found = []
-    for layer, values in enumerate(_recorded(trace, "model", "values", range(len(trace.values)))):
+    for layer, values in enumerate(recorded_entries(trace, "model", "values", range(len(trace.values)))):
         together = trace.probabilities(layer).float() @ values.float()  # (1, heads, 3, head_size)
         result = together.transpose(1, 2).flatten(2)[0]
         far = [float((given - result).norm() / result.norm()) if given.shape == result.shape
@@ -117,7 +117,7 @@ def with_value_norms(
         raise ValueError("the trace holds no values: record them with trace_forward(..., "
                          "values=True)")
     norms = []
-    recorded = _recorded(trace, "model", "values", range(len(trace.values)))
+    recorded = recorded_entries(trace, "model", "values", range(len(trace.values)))
     for values, matrix in zip(recorded, output_matrices(model)):
         _, heads, _, size = values.shape
         by_head = matrix.to(values.device).double().reshape(-1, heads, size).permute(1, 2, 0)

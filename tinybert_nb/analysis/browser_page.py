@@ -219,7 +219,7 @@ def _html(
     about: str,  # the footer
 ) -> str:
     "The whole page."
-    script = joined_script("browser_page.js")
+    script = joined_script("analysis/browser_page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fields = [("text", "Text", text)] + [("second", "Second text", "")] * settings["pairs"]
     texts = "".join(f'<label>{label} <textarea id="{name}" rows="2" spellcheck="false" '
@@ -232,9 +232,9 @@ def _html(
                      for name, kind, content in blocks)
     policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
               f"script-src 'sha256-{allowed}'")
-    return Template(static_text("browser_page.html")).substitute(
-        title=escape(title), policy=policy, style=static_text("browser_page.css")
-        + static_text("attention_view.css"), texts=texts, data=data, script=script,
+    return Template(static_text("analysis/browser_page.html")).substitute(
+        title=escape(title), policy=policy, style=static_text("analysis/browser_page.css")
+        + static_text("analysis/attention_view.css"), texts=texts, data=data, script=script,
         about=escape(about))
 
 # %% ../../nbs/09_analysis/21_browser_page.ipynb #d167254a

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from .alignment import (
     HeadAlignment, ReadText, WordSpan, _head_names, _layer_measures, _one_head, pair_heads)
 from .attention_tables import _way, attention_table, merge_tables
-from .similarity import _is_punctuation
+from .similarity import is_punctuation
 from ..data.task_kinds import NO_LABEL, Example, TaskKind, lines_by_row
 from ..distillation.layer_map import LayerMap
 from ..models.heads import has_head, kind_of, labels_of
@@ -117,7 +117,7 @@ def _word_means(by_token: Tensor, words: Sequence[WordSpan]) -> Tensor:
 def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[WordSpan]) -> int:
     "The content word with the largest divergence; another one if there is no such word."
     special = torch.tensor([word.special for word in words])
-    content = ~special & torch.tensor([not _is_punctuation(word.text) for word in words])
+    content = ~special & torch.tensor([not is_punctuation(word.text) for word in words])
     choices = (content & ~only_special, content, ~special, torch.ones_like(special))
     allowed = next(each for each in choices if bool(each.any()))
     return int(divergences.masked_fill(~allowed, float("-inf")).argmax())

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .alignment_report import _load_model, student_checkpoints
+from .alignment_report import load_any_model, student_checkpoints
 from .attention_view import OfflineView
-from .explorer import Models, _possible_heads, view_of_text
+from .explorer import Models, possible_heads, view_of_text
 from .html import report_text
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..files.scripts import joined_script, static_text
@@ -58,7 +58,7 @@ def explorer_page(
         ("Two models on your text", [
             "Type a text and press Enter: teacher and student read it on this machine.",
             _Form(text, text_pair)])],
-        joined_script("explorer_page.js"), static_text("attention_view.css") + _STYLE, connect=True)
+        joined_script("analysis/explorer_page.js"), static_text("analysis/attention_view.css") + _STYLE, connect=True)
 
 # %% ../../nbs/09_analysis/23_explorer_page.ipynb #b3a15fb1
 _MOST_BYTES = 200_000  # of a request
@@ -133,7 +133,7 @@ class ExplorerServer(ThreadingHTTPServer):
         text_pair: str = "",
         port: int = 0,  # 0: a free one
     ):
-        _possible_heads(*models[:2], heads)
+        possible_heads(*models[:2], heads)
         self.token, self.page = secrets.token_urlsafe(16), explorer_page(text, text_pair)
         self._read: Callable = lambda text: view_of_text(models, text, layer_map.one_to_one(),
                                                          heads, max_length)
@@ -183,9 +183,9 @@ def explore_folders(
     *_, folder = student_checkpoints(student).values()
     tokenizer = load_tokenizer(teacher, folder)
     check_vocabulary(tokenizer, load_tokenizer(folder))
-    theirs, ours = _load_model(teacher), _load_model(folder)
+    theirs, ours = load_any_model(teacher), load_any_model(folder)
     depths = (model.config.num_hidden_layers for model in (theirs, ours))
-    heads = heads or _possible_heads(theirs, ours, "mean")[0]
+    heads = heads or possible_heads(theirs, ours, "mean")[0]
     with ExplorerServer((theirs, ours, tokenizer), parse_layer_map(layer_map, *depths), heads,
                         limit_length(max_length, tokenizer), text, text_pair, port) as server:
         ready(server.address)

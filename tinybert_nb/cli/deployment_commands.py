@@ -74,11 +74,10 @@ class Export(Table, Formed):
 
     def run(self) -> None:
         "Export, quantise if asked to, and print what was measured."
-        from tinybert_nb.deployment.onnx_export import export_onnx, export_openvino
+        from tinybert_nb.deployment.onnx_export import export_model
         from tinybert_nb.deployment.quantisation import quantise_onnx, quantised_table
 
-        export = export_openvino if self.to == "openvino" else export_onnx
-        record = export(self.checkpoint, self.out, self.attention)
+        record = export_model(self.checkpoint, self.out, self.attention, self.to)
         show(f"{record['file']}: {record['megabytes']:.1f} MB, operator set {record['opset']}; "
              f"its outputs differ from PyTorch's by up to {record['difference']:.1e}\n"
              f"exported model: {self.out}")

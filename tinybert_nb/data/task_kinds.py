@@ -415,6 +415,22 @@ class TaskKind(ExampleRules, ModelRules, EncodingRules, EvaluationRules, ResultR
     def __init__(self, form: TaskForm = TaskForm()):
         self.form = form
 
+    def row_answers(
+        self,
+        logits: Logits,  # of the rows, in their order
+        rows: Sequence[dict],  # encoded
+        names: Sequence[str],  # of the classes
+    ) -> list[Any]:
+        "What the logits say of each row, in the order of the rows."
+        return [*self.answers(logits, self.row_labels(rows), names).values()]
+
+    def row_metrics(
+        self, logits: Logits, rows: Sequence[dict], names: Sequence[str]
+    ) -> dict[str, Any]:  # and the leading one's name, as `metric`
+        "The metrics of rows with labels; ValueError as `metrics` and `leading_metric`."
+        labels = self.row_labels(rows)
+        return self.metrics(logits, labels, names) | {"metric": self.leading_metric(names, labels)}
+
     def answered_rows(
         self,
         examples: Sequence[Example],

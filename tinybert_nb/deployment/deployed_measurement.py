@@ -140,12 +140,11 @@ def answered_file(
         raise ValueError(f"{model.file} was not trained for the label {error}: it knows "
                          f"{', '.join(names)}") from error
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    logits, labels = model.logits(rows), kind.row_labels(rows)
-    metric = kind.leading_metric(names, labels)
-    found = kind.metrics(logits, labels, names)
-    interval = bootstrap_interval(logits, labels, metric, names, form=kind.form)
-    return (found | {"metric": metric, "interval": interval},
-            [*kind.answers(logits, labels, names).values()])
+    logits = model.logits(rows)
+    found = kind.row_metrics(logits, rows, names)
+    found["interval"] = bootstrap_interval(logits, kind.row_labels(rows), found["metric"], names,
+                                           form=kind.form)
+    return found, kind.row_answers(logits, rows, names)
 
 # %% ../../nbs/08_deployment/06_deployed_measurement.ipynb #68117871
 def _item(example: Example) -> Any:

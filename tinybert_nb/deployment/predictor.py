@@ -375,7 +375,7 @@ class Answering:
                                        self.model.max_length)
             rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
             logits = self.model.logits(rows)
-        answers = [*kind.answers(logits, kind.row_labels(rows), names).values()]
+        answers = kind.row_answers(logits, rows, names)
         return (kind.results(examples, answers, logits, rows, names),
                 kind.answered_rows(examples, answers, logits, names), cut)
 

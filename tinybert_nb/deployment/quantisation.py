@@ -198,15 +198,16 @@ def compare_graphs(
 ) -> dict[str, Any]:  # for pairs of values, before and after
     "Compare two graphs on texts: agreement, latency, with labels the leading metric."
     logits = [predict_logits(each, make_loader(rows, tokenizer, 1)) for each in graphs]
-    answers = [[*kind.answers(each, kind.row_labels(rows), labels).values()] for each in logits]
+    answers = [kind.row_answers(each, rows, labels) for each in logits]
     found: dict[str, Any] = {
         "texts": len(rows), "agreement": kind.agreement(*answers),
         "latency_ms_batch_1": [latency(each, rows, tokenizer, 1) for each in graphs]}
     if labelled:
-        metric = kind.leading_metric(labels, [row["label"] for row in rows])
-        values = [kind.metrics(each, kind.row_labels(rows), labels)[metric] for each in logits]
-        lost = (values[0] - values[1]) * (-1 if metric in kind.smaller_is_better else 1)
-        found |= {"metric": metric, metric: [*map(float, values)], "lost": float(lost)}
+        metrics = [kind.row_metrics(each, rows, labels) for each in logits]
+        metric = metrics[0]["metric"]
+        before, after = (float(each[metric]) for each in metrics)
+        lost = (before - after) * (-1 if metric in kind.smaller_is_better else 1)
+        found |= {"metric": metric, metric: [before, after], "lost": lost}
     return found
 
 # %% ../../nbs/08_deployment/03_quantisation.ipynb #3ab78c1e
@@ -254,7 +255,7 @@ def _record_of(folder: Path) -> dict[str, Any]:
     "The record of an exported folder; ValueError for another folder."
     exported = read_json(folder / "export.json")
     if not exported or not (folder / "onnx/model.onnx").is_file():
-        raise ValueError(f"{folder} holds no exported model: `export_onnx` writes one")
+        raise ValueError(f"{folder} holds no exported model: `export_model` writes one")
     return exported
 
 
@@ -292,7 +293,7 @@ def _place_of(source: Source) -> str:
 
 # %% ../../nbs/08_deployment/03_quantisation.ipynb #ac7d5d0a
 def quantise_onnx(
-    folder: str | Path,  # as `export_onnx` wrote it; a file is added
+    folder: str | Path,  # as `export_model` wrote it; a file is added
     method: str = "dynamic",  # or static
     calibration: Source = None,  # texts: the range of activations; agreement, without `eval`
     eval: Source = None,  # task file with labels: metric and agreement

@@ -18,7 +18,7 @@ from ..data.formats import records
 from ..data.glue import glue_files, glue_form, glue_task
 from ..data.task_form import DataError, TaskForm, text_form
 from .predictions import (
-    answers_of, logits_of_examples, open_classifier)
+    predicted_answers, logits_of_examples, open_classifier)
 from ..files.storage import check_output, workplace
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #092c759e
@@ -48,7 +48,7 @@ def answer_texts(
     examples = [kind.read_example([*each], kind.placeholder(each, names)) for each in texts]
     logits, rows = logits_of_examples(model, opened.tokenizer, examples, kind.form, max_length,
                                       source)
-    return answers_of(model, logits, rows, kind.form)
+    return predicted_answers(model, logits, rows, kind.form)
 
 # %% ../../nbs/05_evaluation/05_submission.ipynb #8ab6880e
 SUBMITTED = {"MNLI": {"test": "MNLI-m", "test_mismatched": "MNLI-mm"}}  # others: their own name

@@ -10,31 +10,29 @@ from importlib.resources import files
 
 # %% ../../nbs/00_files/04_scripts.ipynb #cddf86ac
 def static_text(
-    name: str,  # of a file in the folder `static`
-    package: str = "tinybert_nb.analysis",  # whose folder it is
+    name: str,  # wing and file, such as analysis/attention_view.css
 ) -> str:
     "The text of a script or style sheet that comes with the package; ValueError if there is none."
-    path = files(package) / "static" / name
-    if not path.is_file():
-        raise ValueError(f"{package} has no file static/{name}")
+    wing, _, file = name.partition("/")
+    path = files("tinybert_nb") / wing / "static" / file
+    if not (file and path.is_file()):
+        raise ValueError(f"there is no {name}: a name is a wing and a file of its folder static")
     return path.read_text(encoding="utf-8")
 
 # %% ../../nbs/00_files/04_scripts.ipynb #69c38dd1
 def script_names(
-    name: str,  # of a script
-    package: str = "tinybert_nb.analysis",  # whose folder `static` it is in
+    name: str,  # wing and script
 ) -> list[str]:  # in the order in which they must stand, the script itself last
     "All scripts that a script needs, by their first lines; ValueError for one that is not there."
-    first, found = static_text(name, package).partition("\n")[0], {}
+    first, wing, found = static_text(name).partition("\n")[0], name.partition("/")[0], {}
     if first.startswith("// After: "):
         for needed in first.removeprefix("// After: ").split():
-            found.update(dict.fromkeys(script_names(needed, package)))
+            found.update(dict.fromkeys(script_names(f"{wing}/{needed}")))
     return [*found, name]
 
 # %% ../../nbs/00_files/04_scripts.ipynb #fceeb145
 def joined_script(
-    name: str,  # of a script
-    package: str = "tinybert_nb.analysis",  # whose folder `static` it is in
+    name: str,  # wing and script
 ) -> str:
     "A script after all that it needs, as one text; ValueError as `script_names`."
-    return "".join(static_text(each, package) for each in script_names(name, package))
+    return "".join(map(static_text, script_names(name)))
