@@ -41,6 +41,7 @@ VARIES = re.compile(r"^#\| *varies\b[^\n]*\n", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = re.compile(r"(?<=data:image/png;base64,)([A-Za-z0-9+/=]+)")
 STILL = 'class="tinybert-still"'  # see analysis.widgets
+THEME = '<style class="tinybert-theme">@media screen { body[data-jp-theme-light="false"] .jp-OutputArea'
 MOST_BYTES = 500 * 1024  # of one notebook
 ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machine
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "100",
@@ -128,7 +129,8 @@ def visible(outputs: list) -> list:
     for output in map(cleaned, outputs):
         if output.output_type == "stream" and found and found[-1].get("name") == output.name:
             found[-1].text += output.text
-        elif output.output_type == "stream" or any(output.data.values()):
+        elif output.output_type == "stream" or (
+                any(output.data.values()) and THEME not in output.data.get("text/html", "")):
             found.append(output)
     return found
 

@@ -61,6 +61,31 @@ stage_one(files, place / "teacher/best", "2l-24-12h", place / "one",
 """
 
 
+OWN_FIGURE = """\
+import matplotlib.pyplot as plt
+plt.imshow([[0, 1], [1, 0]])
+plt.show()
+"""
+FIGURES = """\
+import numpy as np
+from tinybert_nb.analysis.attention_figures import plot_attention
+from tinybert_nb.analysis.history_figures import plot_history
+from tinybert_nb.analysis.style import theme
+rows = [{"stage": "stage one", "split": "train", "step": step, "loss": 1 / step, "seconds": step,
+         "learning_rate": 1e-3, "epoch": step / 8} for step in range(1, 9)]
+plot_attention(np.eye(4) * 0.7 + 0.1, ["a", "fine", "film", "."])
+plt.show()
+display(plot_history(rows))
+with theme("dark"):
+    plot_attention(np.eye(4) * 0.7 + 0.1, ["a", "fine", "film", "."])
+"""
+PART_OF_PAGE = """\
+from IPython.display import HTML
+from tinybert_nb.analysis.html import figure_html
+HTML(figure_html(plot_history(rows)))
+"""
+
+
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
     """A copy of the notebooks, which JupyterLab may write into and which exports nothing."""
@@ -75,6 +100,7 @@ def lab_folder(tmp_path_factory):
     (folder / "broken.ipynb").write_text(json.dumps(notebook("1 + 1", "1 / 0", "2 + 2")))
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
+    (folder / "figures.ipynb").write_text(json.dumps(notebook(OWN_FIGURE, FIGURES, PART_OF_PAGE)))
     (folder / "monitor.ipynb").write_text(json.dumps(notebook(MODELS, MONITOR, LIVE)))
     return folder
 
@@ -492,6 +518,37 @@ def test_a_change_of_theme_keeps_the_labels(watched):
         await frame();
     }""")
     check_labels(watched.page, ["a", "film", "."], 3)
+
+
+def switch_theme(page, name: str) -> None:
+    """As a person does, in JupyterLab's menu."""
+    page.click("text=Settings >> visible=true")
+    page.hover(".lm-Menu-itemLabel:text-is('Theme')")
+    page.click(f".lm-Menu-itemLabel:text-is('{name}')")
+    page.wait_for_function("light => document.body.dataset.jpThemeLight === light",
+                           arg=str("Light" in name).lower())
+
+
+def test_figures_follow_the_theme_of_jupyterlab_without_being_drawn_again(lab, watched):
+    """The user's own, and one that was drawn dark, stay as they are; nothing else is displayed."""
+    watched.open_notebook(lab, "figures.ipynb")
+    watched.run_all(180)
+    page = watched.page
+    filters = """() => [...document.querySelectorAll(".jp-Notebook .jp-OutputArea-output img")]
+        .map(image => getComputedStyle(image).filter)"""
+    page.wait_for_function(f"({filters})().length === 5")
+    dark = "invert(0.93) hue-rotate(180deg)"
+    try:
+        for name, wanted in (("JupyterLab Light", "none"), ("JupyterLab Dark", dark), ("JupyterLab Light", "none")):
+            switch_theme(page, name)
+            assert page.evaluate(filters) == ["none", wanted, wanted, "none", wanted]
+            page.locator(".jp-Notebook .jp-OutputArea-output img").nth(2).scroll_into_view_if_needed()
+            page.wait_for_timeout(500)  # the style sheets of the theme come
+            watched.screenshot(f"figures-{name.split()[1].lower()}")
+    finally:
+        switch_theme(page, "JupyterLab Light")
+    rules = page.locator(".jp-OutputArea-child:has(> .jp-OutputArea-output > .tinybert-theme)")
+    assert rules.count() == 2 and not any(rule.is_visible() for rule in rules.all())
 
 
 def colours_of(page, panel: int) -> list[list[int]]:

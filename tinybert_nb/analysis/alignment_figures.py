@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .alignment import MEASURES
 from .style import (
-    MARKERS, _PLAIN, _axes, _display_name, _fonts, _grey, _line_colour, _title_and_notice, drawable)
+    MARKERS, _PLAIN, axes_or_new, _display_name, _fonts, _grey, _line_colour, _title_and_notice, drawable)
 from ..distillation.layer_map import LayerMap
 
 # %% ../../nbs/09_analysis/08_alignment_figures.ipynb #677b2468
@@ -26,7 +26,7 @@ def plot_layer_map(
 ) -> Axes:
     "Draw teacher above, student below, and lines between the compared states and layers."
     depth = layer_map.teacher_layers
-    ax = _axes(ax, (min(13.0, 1.0 * depth + 2.5), 3.4))
+    ax = axes_or_new(ax, (min(13.0, 1.0 * depth + 2.5), 3.4))
     stretch = depth / layer_map.student_layers
     _draw_chain(ax, depth, 1.0, 1.0, "teacher")
     _draw_chain(ax, layer_map.student_layers, 0.0, stretch, "student")
@@ -95,7 +95,7 @@ def plot_alignment_change(
             f"both lists need the same layers and heads: {len(before)} before, {len(after)} after, "
             f"{len(before.keys() & after.keys())} in common"
         )
-    ax = _axes(ax, (6.4, 5.4))
+    ax = axes_or_new(ax, (6.4, 5.4))
     for i, layer in enumerate(sorted({key[0] for key in before})):
         heads = [key for key in before if key[0] == layer]
         ax.plot(
@@ -221,7 +221,7 @@ def plot_alignment_course(
     rows = _check_rows(rows, ("step", "student_layer", "teacher_layer"))
     _check_measure(rows, measure)
     steps, places = _sorted_steps(rows)
-    ax = _axes(ax, (7.5, 4.2))
+    ax = axes_or_new(ax, (7.5, 4.2))
     layers = sorted({(row["student_layer"], row["teacher_layer"]) for row in rows})
     for i, (ours, theirs) in enumerate(layers):
         heads: dict = {}

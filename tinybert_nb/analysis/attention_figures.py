@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .alignment import AttentionPair
 from .style import (
-    _PLAIN, _attention_colours, _axes, _caption, _difference_colours, _fonts, _panels, drawable)
+    _PLAIN, _attention_colours, axes_or_new, _caption, _difference_colours, _fonts, _panels, drawable)
 
 # %% ../../nbs/09_analysis/05_attention_figures.ipynb #dff0c30c
 def _square_inches(
@@ -63,7 +63,7 @@ def plot_attention(
             f"{len(tokens)} tokens need a square matrix of as many rows, not {values.shape}"
         )
     side = _square_inches(len(tokens))
-    alone, ax = ax is None, _axes(ax, (side + 2, side + 1.2))
+    alone, ax = ax is None, axes_or_new(ax, (side + 2, side + 1.2))
     low, high = limits or (0.0, float(values.max()))
     image = ax.imshow(
         values,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from .style import _axes, _grey, _line_colour, _title_and_notice
+from .style import axes_or_new, _grey, _line_colour, _title_and_notice
 from ..evaluation.tables import metric_label
 
 # %% ../../nbs/09_analysis/22_deployment_figure.ipynb #54b323ba
@@ -21,7 +21,7 @@ def plot_deployment(
     "Latency, metric and size of systems; ValueError for no rows."
     if not rows:
         raise ValueError("there are no rows to draw: measure at least one system")
-    ax, metric = _axes(ax, (9.0, 4.4)), rows[0]["metric"]
+    ax, metric = axes_or_new(ax, (9.0, 4.4)), rows[0]["metric"]
     name = min(name for name in rows[0] if name.startswith("text_to_label_ms_batch_1_p50_threads_"))
     largest = max(row["megabytes"] for row in rows)
     for number, row in enumerate(rows):

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from .style import (MARKERS, _PLAIN, _axes, _caption, _display_name, _grey,
+from .style import (MARKERS, _PLAIN, axes_or_new, _caption, _display_name, _grey,
     _line_colour, _panels, _title_and_notice)
 from ..evaluation.tables import mean_and_spread, millions
 
@@ -208,7 +208,7 @@ def plot_results(
         systems.setdefault(row["system"], []).append(row)
     if not systems:
         raise ValueError("there are no results to draw")
-    ax = _axes(ax, (8.0, 0.62 * len(systems) + 1.6))
+    ax = axes_or_new(ax, (8.0, 0.62 * len(systems) + 1.6))
     for place, found in enumerate(systems.values()):
         _draw_system(ax, -place, [row[metric] for row in found])
     ax.set_yticks(

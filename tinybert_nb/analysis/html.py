@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from .style import _display_name, alt_text, picture_width, png_bytes
+from .style import (
+    _display_name, alt_text, is_light, picture_width, png_bytes, theme_rule)
 from ..files.storage import atomic_file
 from ..files.table_styles import format_table
 
@@ -92,6 +93,9 @@ def _table_html(
     return f"{region}{table}</div>"
 
 
+_LIGHT_RULE = theme_rule("img.tinybert-light")
+
+
 def figure_html(
     figure: Figure | SubFigure,
 ) -> str:
@@ -101,8 +105,9 @@ def figure_html(
     style = f"width:100%;max-width:{width}px;min-width:{min(int(0.72 * width), 980)}px"
     data = base64.b64encode(picture).decode()
     said = escape(alt_text(figure))
-    image = f'<img alt="{said}" style="{style}" src="data:image/png;base64,{data}">'
-    return f'<figure class="wide" style="overflow-x:auto" tabindex="0">{image}</figure>'
+    kind, rule = ("tinybert-light", _LIGHT_RULE) if is_light(figure) else ("tinybert-dark", "")
+    image = f'<img class="{kind}" alt="{said}" style="{style}" src="data:image/png;base64,{data}">'
+    return f'<figure class="wide" style="overflow-x:auto" tabindex="0">{rule}{image}</figure>'
 
 # %% ../../nbs/09_analysis/10_html.ipynb #551825fb
 def _item_html(

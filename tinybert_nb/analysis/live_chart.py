@@ -13,7 +13,8 @@ from IPython import get_ipython
 from IPython.display import Image, display
 
 from .history_figures import plot_history
-from .style import alt_text, picture_width, png_bytes
+from .style import (
+    alt_text, is_light, picture_width, png_bytes, show_theme_rule)
 from ..files.terminal import in_notebook, note
 
 # %% ../../nbs/09_analysis/14_live_chart.ipynb #1d839798
@@ -101,5 +102,7 @@ def _draw_rows(
     if chart._shown is not None:
         chart._shown.update(image)
     elif get_ipython() is not None:
+        if is_light(figure):
+            show_theme_rule()
         chart._shown = display(image, display_id=True)
         get_ipython().events.register("post_run_cell", chart.close)

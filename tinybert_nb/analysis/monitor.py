@@ -96,7 +96,7 @@ def attention_film(
 
 def _same_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
     "Pictures of one size with the same 128 colours, none far from its own."
-    size = tuple(max(each.size[i] for each in pictures) for i in (0, 1))
+    size = max(each.width for each in pictures), max(each.height for each in pictures)
     padded = [ImageOps.pad(each, size, color=tuple(np.asarray(each)[0, 0].tolist()),
                            centering=(0, 0)) for each in pictures]
     together = Image.fromarray(np.concatenate([np.asarray(each) for each in padded])).quantize(

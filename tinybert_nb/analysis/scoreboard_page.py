@@ -32,12 +32,12 @@ def plot_scoreboard(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "Draw quality with its interval over size or latency; ValueError for an unknown axis."
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter, LogLocator
+    from tinybert_nb.analysis.style import axes_or_new
 
     if against not in AGAINST:
         raise ValueError(f"against is {against!r}: choose one of {', '.join(AGAINST)}")
-    ax = ax or plt.subplots(figsize=(5.5, 3.6), layout="constrained")[1]
+    ax = axes_or_new(ax, (5.5, 3.6))
     for number, line in enumerate(summarise(rows)):
         value = line[line["metric"]]
         ax.errorbar(line[against], value, [[value - line["low"]], [line["high"] - value]],
@@ -60,7 +60,9 @@ def scoreboard_picture(rows: Sequence[dict]) -> "Figure":  # rows from `score`
     "A figure of quality over size and over the latency of one text."
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    from tinybert_nb.analysis.style import follow_theme
+
+    figure = follow_theme(Figure(figsize=(11, 3.8), layout="constrained"))
     for ax, against in zip(figure.subplots(1, 2), AGAINST):
         plot_scoreboard(rows, against, ax)
     return figure

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from .alignment_figures import _MORE_IS_CLOSER, _check_measure, _check_rows
 from .similarity import KINDS
 from .style import (
-    _attention_colours, _axes, _cell_points, _difference_colours, _display_name, _grey,
+    _attention_colours, axes_or_new, _cell_points, _difference_colours, _display_name, _grey,
     _line_colour, _readable, _title_and_notice)
 from ..distillation.layer_map import LayerMap
 from ..distillation.layer_search import FEWEST_TOKENS
@@ -152,7 +152,7 @@ def plot_head_grid(
     _check_measure(rows, measure)
     lines, columns, values = _grid(rows, _STUDENT_HEAD, _TEACHER_HEAD, measure)
     cell = min(0.3, 11.5 / len(columns))  # inches
-    ax = _axes(ax, (max(6.5, cell * len(columns) + 2.2), max(3.2, cell * len(lines) + 2)))
+    ax = axes_or_new(ax, (max(6.5, cell * len(columns) + 2.2), max(3.2, cell * len(lines) + 2)))
     bounded = measure in _MORE_IS_CLOSER  # an outlier would make all others pale
     high = float(np.quantile(np.abs(values), 1 if bounded else 0.99)) or 1.0
     signed = values.min() < 0
@@ -217,7 +217,7 @@ def plot_layer_grid(
     if away:
         raise ValueError(f"layer_map: student layer {away[0][0]} and teacher layer {away[0][1]} "
                          f"are not in rows, which go up to {max(ours)} and {max(theirs)}")
-    ax = _axes(ax, (max(6.0, 0.58 * len(theirs) + 1.8), max(2.6, 0.46 * len(ours) + 1.9)))
+    ax = axes_or_new(ax, (max(6.0, 0.58 * len(theirs) + 1.8), max(2.6, 0.46 * len(ours) + 1.9)))
     image = ax.imshow(values, aspect="auto", cmap=_attention_colours(), vmin=0, vmax=1)
     width, height = _cell_points(ax, len(theirs), len(ours))
     for line, column in np.argwhere(~np.isnan(values)):
@@ -287,7 +287,7 @@ def plot_attention_patterns(
     means = _pattern_means(rows)
     models = [model for model, _ in means]
     places = [place + (model != models[0]) for place, model in enumerate(models)]  # with a gap
-    ax = _axes(ax, (max(6.0, 0.44 * (len(means) + 1) + 2.4), 4.6))
+    ax = axes_or_new(ax, (max(6.0, 0.44 * (len(means) + 1) + 2.4), 4.6))
     width, height = _cell_points(ax, places[-1] + 1, 1)
     base = np.zeros(len(means))
     for kind, shares in zip(KINDS, np.array(list(means.values())).T):

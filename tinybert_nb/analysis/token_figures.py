@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties
 from .alignment import AttentionPair
 from .attention_figures import _one_head
 from .style import (
-    _PLAIN, _attention_colours, _axes, _cell_points, _fonts, _grey, _line_colour, _readable,
+    _PLAIN, _attention_colours, axes_or_new, _cell_points, _fonts, _grey, _line_colour, _readable,
     _title_and_notice, drawable)
 
 # %% ../../nbs/09_analysis/06_token_figures.ipynb #43970a0f
@@ -110,7 +110,7 @@ def plot_attention_lines(
                          f"{textwrap.shorten(choices, 400, placeholder=' …')}")
     teacher, student = (matrix[token] for matrix in both)
     shown = _most_attended(teacher, student, token)
-    ax = _axes(ax, (7.0, 0.21 * len(shown) + 1.6))
+    ax = axes_or_new(ax, (7.0, 0.21 * len(shown) + 1.6))
     size = min(9.5, max(5.0, 0.8 * _cell_points(ax, 1, len(shown) + 2)[1]))
     labels = [drawable(pair.tokens[place]) for place in shown]
     middle = shown.index(token)
@@ -211,7 +211,7 @@ def plot_disagreement(
     texts = [drawable(token) for token in pair.tokens]
     if ax is None:
         size, places = 10.0, _place_texts(texts, 10.0, 600)
-        ax = _axes(None, (9.0, 0.28 * places[-1][1] + 1.3))
+        ax = axes_or_new(None, (9.0, 0.28 * places[-1][1] + 1.3))
     else:
         width, height = _cell_points(ax, 1, 1)
         for size in (10.0, 9.0, 8.0, 7.0, 6.0, 5.0):

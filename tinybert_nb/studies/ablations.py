@@ -226,10 +226,10 @@ def plot_ablations(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "Each variant's change from the full recipe, beside the change in the paper."
-    import matplotlib.pyplot as plt
+    from tinybert_nb.analysis.style import axes_or_new
 
     changes = {name: values for name, values in metric_changes(rows).items() if name != "full"}
-    ax = ax or plt.subplots(figsize=(8, 0.42 * len(changes) + 1.4), layout="constrained")[1]
+    ax = axes_or_new(ax, (8, 0.42 * len(changes) + 1.4))
     places = range(len(changes))
     spread = [stdev(values) if len(values) > 1 else 0.0 for values in changes.values()]
     ax.barh(places, [mean(values) for values in changes.values()], xerr=spread, height=0.55,

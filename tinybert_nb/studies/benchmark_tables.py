@@ -77,12 +77,12 @@ def plot_speed(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "Speed-up over the reference, a bar per procedure; ValueError if there are no rows."
-    import matplotlib.pyplot as plt
+    from tinybert_nb.analysis.style import axes_or_new
 
     rows = [row for row in rows if row["kind"] == "speed" and row["procedure"] != REFERENCE]
     if not rows:
         raise ValueError("there are no rows of kind 'speed' beside the reference's")
-    ax = ax or plt.subplots(figsize=(8, 0.9 + 0.3 * len(rows)), layout="constrained")[1]
+    ax = axes_or_new(ax, (8, 0.9 + 0.3 * len(rows)))
     times = [row["times_reference"] for row in rows]
     colours = ["#bbbbbb" if row["procedure"] == PEER else "#4477aa" for row in rows]
     bars = ax.barh(range(len(rows)), times, color=colours)
@@ -104,12 +104,12 @@ def plot_parts(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "The time of an update by part, one bar per procedure; ValueError if there are no rows."
-    import matplotlib.pyplot as plt
+    from tinybert_nb.analysis.style import axes_or_new
 
     rows = [row for row in rows if row["kind"] == "parts"]
     if not rows:
         raise ValueError("there are no rows of kind 'parts': run the benchmark with parts")
-    ax = ax or plt.subplots(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")[1]
+    ax = axes_or_new(ax, (8, 1.2 + 0.45 * len(rows)))
     names = [f"{row['procedure']}\n{row['texts']}, stage {row['stage']}, {row['length']}"
              for row in rows]
     left = np.zeros(len(rows))
@@ -134,6 +134,8 @@ def plot_whole(
     "Speed-up of whole runs over the reference by epochs; ValueError if there are no rows."
     import matplotlib.pyplot as plt
 
+    from tinybert_nb.analysis.style import follow_theme
+
     rows = [row for row in rows if row["kind"] == "whole" and row["procedure"] != REFERENCE]
     panels = [*dict.fromkeys((row["texts"], row["stage"], row["length"]) for row in rows)]
     if not panels:
@@ -143,6 +145,7 @@ def plot_whole(
         grid = plt.subplots(lines, min(4, len(panels)), figsize=(10, 2.6 * lines + 0.4),
                             sharey=True, squeeze=False, layout="constrained")[1]
         axes = [ax for line in grid for ax in line]
+        follow_theme(axes[0].figure)
     names = [*dict.fromkeys(row["procedure"] for row in rows)]
     colours = dict(zip(names, ("#4477aa", "#ee7733", "#88ccee", "#bbbbbb")))
     for ax, panel in zip(axes, panels):

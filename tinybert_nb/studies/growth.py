@@ -76,12 +76,15 @@ def plot_growth(
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FixedLocator, NullLocator
 
+    from tinybert_nb.analysis.style import follow_theme
+
     grown = [*dict.fromkeys(row["what"] for row in rows if row["kind"] == "growth")]
     if not grown:
         raise ValueError("there are no rows of kind 'growth'")
     if axes is None:
         axes = plt.subplots(1, len(grown), figsize=(2.9 * len(grown), 3.2), sharey=True,
                             squeeze=False, layout="constrained")[1][0]
+        follow_theme(axes[0].figure)
     for ax, what in zip(axes, grown):
         found = [row for row in rows if row["kind"] == "growth" and row["what"] == what]
         sizes = [row["size"] for row in found]

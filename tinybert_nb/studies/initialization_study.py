@@ -152,13 +152,13 @@ def plot_initializations(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "The metric over tokens, a curve per initialization; ValueError for an unknown task."
-    import matplotlib.pyplot as plt
+    from tinybert_nb.analysis.style import axes_or_new
 
     found = {key[1:]: values for key, values in _grouped(rows).items() if key[0] == task}
     if not found:
         raise ValueError(f"no rows of task {task!r}: choose from "
                          f"{', '.join(sorted({row['task'] for row in rows}))}")
-    ax = ax or plt.subplots(figsize=(5, 3.2), layout="constrained")[1]
+    ax = axes_or_new(ax, (5, 3.2))
     amounts = sorted({tokens for _, tokens in found if tokens is not None})
     for (start, colour, marker) in (("random", "#ee7733", "s"), ("teacher", "#4477aa", "o")):
         places = [place for place, tokens in enumerate(amounts) if (start, tokens) in found]

@@ -393,12 +393,12 @@ def plot_gains(
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
     "Teacher, baseline and distilled student of each task and size; ValueError for no rows."
-    import matplotlib.pyplot as plt
+    from tinybert_nb.analysis.style import axes_or_new
 
     found = [each for each in gains(rows) if each.student == student]
     if not found:
         raise ValueError(f"no rows of student {student!r}")
-    ax = ax or plt.subplots(figsize=(8, 0.34 * len(found) + 1.4), layout="constrained")[1]
+    ax = axes_or_new(ax, (8, 0.34 * len(found) + 1.4))
     values = [{name: mean(some) for name, some in each.values.items() if some} for each in found]
     places = range(len(found))
     for place, each in zip(places, values):
