@@ -520,6 +520,14 @@ def test_a_change_of_theme_keeps_the_labels(watched):
     check_labels(watched.page, ["a", "film", "."], 3)
 
 
+def test_the_focused_control_keeps_its_keys(watched):
+    """Notebook 7 matches a shortcut with the focused element, before the view hears of the key."""
+    draw_tokens(watched.page, ["a", "film", "."])
+    for control in watched.page.locator("#place [data-control] >> visible=true").all():
+        control.focus()
+        assert control.get_attribute("data-lm-suppress-shortcuts") == "true"
+
+
 def switch_theme(page, name: str) -> None:
     """As a person does, in JupyterLab's menu."""
     page.click("text=Settings >> visible=true")

@@ -14,7 +14,8 @@ _STILL = """<style>
 .jp-OutputArea-child:has(.jp-OutputArea-output .jupyter-widgets)
   + .jp-OutputArea-child:has(.tinybert-still),
 .jp-OutputArea-child:has(> .jp-OutputArea-output.jupyter-widgets):has(
-  + .jp-OutputArea-child .tinybert-still) { display: none; }
+  + .jp-OutputArea-child .tinybert-still),
+.output_area:has(.jupyter-widgets) + .output_area:has(.tinybert-still) { display: none; }
 </style><div class="tinybert-still">"""
 
 

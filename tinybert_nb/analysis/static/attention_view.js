@@ -200,10 +200,11 @@ class View {
     this.root.dataset.drawn = Number(this.root.dataset.drawn ?? 0) + 1;
   }
 
-  // Pointers on the pictures and keys; JupyterLab must not take the keys for itself, in two places.
+  // Pointers on the pictures and keys; Jupyter must not take the keys for itself: JupyterLab hears them when they
+  // have bubbled up, Notebook 7 before, unless the focused element itself says so.
   listen() {
     const { root } = this;
-    root.dataset.lmSuppressShortcuts = "true";
+    root.addEventListener("focusin", ({ target }) => { target.dataset.lmSuppressShortcuts = "true"; });
     root.addEventListener("keydown", event => {
       this.controls.onKey(event);
       if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
