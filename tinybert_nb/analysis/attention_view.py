@@ -18,12 +18,13 @@ import traitlets
 from IPython.display import display
 from torch import Tensor
 
-from .alignment import MEASURES, HeadAlignment, ReadText, pair_heads
+from .alignment import MEASURES, ReadText
 from .attention_figures import plot_attention_triptych
 from .attention_tables import (
     WAYS, ValueTrace, attention_table, merge_tables, packed_tables)
-from .disagreement import MEASURE_TITLES, SIMILARITIES, CheckpointRead
-from .disagreement import first_sight, training_content, unmapped_layers
+from .disagreement import (
+    MEASURE_TITLES, SIMILARITIES, CheckpointRead, _measure_pair, first_sight, text_rows,
+    training_content, unmapped_layers)
 from .html import figure_html
 from .widgets import still_output
 from ..distillation.head_map import HeadMap
@@ -48,9 +49,7 @@ class ViewedText:
         self.unmapped = [*dict.fromkeys((row["student_layer"], row["teacher_layer"])
                                         for row in free)]
         self.pairs = [*enumerate(self.layer_map.one_teacher_each(), 1), *self.unmapped]
-        self._head_maps: dict[int, HeadMap] = {}
         self._last: dict[str, tuple[int, tuple[Tensor, Tensor]]] = {}  # way -> layer, its tables
-        self._overviews: dict[tuple[str, ...], dict] = {}  # measures -> result of `overview_of`
 
     @property
     def head_count(self) -> int:
@@ -71,9 +70,7 @@ class ViewedText:
     @cached_property
     def ends(self) -> dict[str, float]:
         "The value at the end of the fixed colours, of the ways for which a text decides it."
-        pair = self.read.pair(self.layer_map, "scores", self.heads)
-        lows, highs = zip(*(each.aminmax() for each in (*pair.teacher, *pair.student)))
-        found = {"scores": max(*(-float(low) for low in lows), *map(float, highs))}
+        found = {"scores": _largest_score(self.read, self.heads == "mean")}
         if "value-weighted" in self.ways:
             found["value-weighted"] = max(float(norms.max()) for trace in self.traces
                                           for norms in trace.value_norms)
@@ -81,11 +78,18 @@ class ViewedText:
 
     def head_map(self, layer: int) -> HeadMap:  # layer: a pair, from 1
         "How the heads of a pair are paired; computed once."
-        if layer not in self._head_maps:
-            ours, theirs = self.pairs[layer - 1]
-            self._head_maps[layer] = pair_heads(*self.traces, (ours - 1, theirs - 1),
-                                                self.heads)[2]
-        return self._head_maps[layer]
+        return _measure_pair(self.read, self.pairs[layer - 1], self.heads, [])[0]
+
+
+def _largest_score(read: ReadText, mean: bool) -> float:
+    "The largest absolute score of both models' layers and heads, or means of heads; found once."
+    key = "largest score", mean
+    if key not in read._known:
+        tables = (trace.scores(layer)[0].float() for trace in (read.teacher, read.student)
+                  for layer in range(len(trace.queries)))
+        ends = [(each.mean(0) if mean else each).aminmax() for each in tables]
+        read._known[key] = max(max(-float(low), float(high)) for low, high in ends)
+    return read._known[key]
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #df62173e
 def views_of(
@@ -192,21 +196,14 @@ def overview_of(
     viewed: ViewedText,
     *measures: str,  # of `MEASURES`
 ) -> dict[str, Any]:  # as view_overview.js takes it: measures, rows
-    "Disagreement of every pair of layers and head, kept; ValueError for an unknown measure."
-    if measures in viewed._overviews:
-        return viewed._overviews[measures]
-    theirs, ours = (len(trace.queries) for trace in viewed.traces)
-    crossed = LayerMap(theirs, ours, tuple((s, t, 1.0) for s, t in viewed.pairs))
-    gathered = HeadAlignment(crossed, viewed.heads, measures)
-    gathered.add(viewed.read.teacher, viewed.read.student)
-    numbers = {pair: number for number, pair in enumerate(viewed.pairs, 1)}
-    rows = [{**row, "pair": (pair := numbers[row["student_layer"], row["teacher_layer"]]),
-             "mapped": pair <= ours} for row in gathered.rows()]
-    rows.sort(key=lambda row: row["pair"])  # a LayerMap sorts its pairs
+    "Disagreement of every pair of layers and head; ValueError for an unknown measure."
+    unmapped, numbers = {*viewed.unmapped}, {pair: n for n, pair in enumerate(viewed.pairs, 1)}
+    rows = [{**row, "pair": numbers[pair], "mapped": pair not in unmapped} for row in text_rows(
+        viewed.read, viewed.pairs, measures, viewed.heads)
+            for pair in [(row["student_layer"], row["teacher_layer"])]]
     told = [{"name": name, "title": MEASURE_TITLES[name], "same": int(name in SIMILARITIES)}
             for name in sorted(MEASURES, key="jensen_shannon".__ne__)]  # the first is shown
-    viewed._overviews[measures] = {"measures": told, "rows": rows}
-    return viewed._overviews[measures]
+    return {"measures": told, "rows": rows}
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #b3d919c4
 def opening(
