@@ -280,6 +280,12 @@ class CheckpointRead:
     answers: dict[str, dict]  # as of `answers_of`
     why: str = ""  # the sentence that says why there are no norms of values
 
+    @property
+    def missing(self) -> list[str]:
+        "Sentences on what cannot be shown."
+        dropped = f"{self.read.dropped} tokens did not fit and were cut off."
+        return [self.why] * bool(self.why) + [dropped] * bool(self.read.dropped)
+
 
 def _with_student(read: ReadText, student: PreTrainedModel, tokenizer, name: str) -> ReadText:
     "The same text in the student of another checkpoint; ValueError if it has another shape."
@@ -301,9 +307,10 @@ def read_checkpoints(
     text: str,
     text_pair: str | None = None,  # second sentence of a pair task
     max_length: int = 128,  # tokens; limited to the models' positions
+    known: ReadText | None = None,  # the same text at an earlier checkpoint, if it was read
 ) -> Iterator[CheckpointRead]:
     "The text at each checkpoint, the teacher's trace shared; ValueError for other shapes."
-    first: ReadText | None = None
+    first = known
     for checkpoint in checkpoints:
         student = checkpoint.load()
         if first is None:
