@@ -11,6 +11,7 @@ __all__ = ['MEASURES', 'LOWEST_LOG_PROBABILITY', 'HEAD_CHOICES', 'pair_heads', '
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -49,13 +50,12 @@ def _ranks(
 
 
 def _rank_agreement(
-    teacher: Tensor,  # (batch, heads, query, key), unranked keys at -inf
-    student: Tensor,  # same shape
+    teacher: Tensor,  # (batch, heads, query, key), from `_ranks`; unranked keys come last
+    student: Tensor,  # same shape; its unranked keys are the same, at the same ranks
     count: Tensor,  # (batch, 1, 1 or query) ranked keys
 ) -> Tensor:  # (batch, heads, query), 1 for the same order, -1 for the opposite
     "Spearman's correlation of the two orders in which a query ranks the keys."
-    # unranked keys come last in both, at the same ranks
-    apart = (_ranks(teacher) - _ranks(student)).double().square().sum(-1)
+    apart = (teacher - student).double().square().sum(-1)
     count = count.double()
     return 1 - 6 * apart / (count * (count.square() - 1)).clamp(min=1)
 
@@ -65,31 +65,50 @@ def _hidden(table: Tensor, seen: Tensor, value: float) -> Tensor:
     return table if bool(seen.all()) else table.masked_fill(~seen, value)
 
 
+class _Side:
+    "One model's scores, and what several measures take from them, each computed once."
+
+    def __init__(self, scores: Tensor, seen: Tensor):  # seen: as `Trace.visible` gives it
+        self.scores, self.seen = scores.float(), seen  # (batch, heads, query, key)
+
+    @cached_property
+    def logs(self) -> Tensor:
+        return _hidden(_hidden(self.scores, self.seen, float("-inf")).log_softmax(-1),
+                       self.seen, LOWEST_LOG_PROBABILITY)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        return _hidden(self.logs.exp(), self.seen, 0)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        return _ranks(_hidden(self.scores, self.seen, float("-inf")))
+
+    def ranks_among(self, seen: Tensor) -> Tensor:  # keys that both models attend to
+        same = seen.shape == self.seen.shape and torch.equal(seen, self.seen)
+        return self.ranks if same else _ranks(_hidden(self.scores, seen, float("-inf")))
+
+
 def _query_measures(
-    scores: tuple[Tensor, Tensor],  # teacher's and student's (batch, heads, query, key)
-    visible: tuple[Tensor, Tensor],  # which keys each attends to, as `Trace.visible` gives it
+    teacher: _Side,
+    student: _Side,
     measures: Sequence[str] = MEASURES,  # those to compute
 ) -> dict[str, Tensor]:  # (batch, heads, query) each; of `score_mse` the sum over the keys
     "The measures of each query, padded ones too."
-    both = visible[0] & visible[1]
-    teacher, student = (each.float() for each in scores)
-    logs = [_hidden(_hidden(each, seen, float("-inf")).log_softmax(-1), seen,
-                    LOWEST_LOG_PROBABILITY) for each, seen in zip((teacher, student), visible)]
-    shares = [_hidden(log.exp(), seen, 0) for log, seen in zip(logs, visible)]
+    both = teacher.seen & student.seen
 
     def jensen_shannon() -> Tensor:
-        middle = ((shares[0] + shares[1]) / 2).clamp(min=SMALLEST_PROBABILITY).log()
-        parts = [(share * (log - middle)).sum(-1) for share, log in zip(shares, logs)]
+        middle = ((teacher.shares + student.shares) / 2).clamp(min=SMALLEST_PROBABILITY).log()
+        parts = [(side.shares * (side.logs - middle)).sum(-1) for side in (teacher, student)]
         return (parts[0] + parts[1]) / 2
 
     found: dict[str, Callable[[], Tensor]] = {
-        "score_mse": lambda: _hidden((student - teacher).square(), both, 0).sum(-1),
-        "probability_kl": lambda: (shares[0] * (logs[0] - logs[1])).sum(-1),
+        "score_mse": lambda: _hidden((student.scores - teacher.scores).square(), both, 0).sum(-1),
+        "probability_kl": lambda: (teacher.shares * (teacher.logs - student.logs)).sum(-1),
         "jensen_shannon": jensen_shannon,
-        "cosine": lambda: cosine_similarity(shares[0], shares[1], dim=-1),
+        "cosine": lambda: cosine_similarity(teacher.shares, student.shares, dim=-1),
         "rank_agreement": lambda: _rank_agreement(
-            _hidden(teacher, both, float("-inf")), _hidden(student, both, float("-inf")),
-            both.sum(-1)),
+            teacher.ranks_among(both), student.ranks_among(both), both.sum(-1)),
     }
     return {name: found[name]() for name in measures}
 
@@ -184,8 +203,8 @@ def _layer_measures(
     visible = teacher.visible(0), student.visible(0).to(device)
     found = []
     for head in range(teacher.heads):
-        scores = tuple(_one_head(side, head).scores(0).to(device) for side in sides)
-        found.append(_query_measures((scores[0], scores[1]), visible, measures))
+        scores = [_one_head(side, head).scores(0).to(device) for side in sides]
+        found.append(_query_measures(*map(_Side, scores, visible), measures=measures))
     return {name: torch.cat([each[name] for each in found], 1) for name in measures}, visible
 
 

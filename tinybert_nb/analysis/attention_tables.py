@@ -38,6 +38,8 @@ def _scores(trace: Trace, layer: int, outside: float) -> Tensor:
     _check(trace, layer)
     visible = trace.visible(layer - 1)[0].cpu()  # (1, 1 or query, key)
     scores = trace.scores(layer - 1)[0].float().cpu()
+    if bool(visible.all()):
+        return scores
     return scores + torch.zeros(visible.shape).masked_fill(~visible, outside)
 
 

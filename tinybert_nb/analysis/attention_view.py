@@ -78,7 +78,7 @@ class ViewedText:
 
     def head_map(self, layer: int) -> HeadMap:  # layer: a pair, from 1
         "How the heads of a pair are paired; computed once."
-        return _measure_pair(self.read, self.pairs[layer - 1], self.heads, [])[0]
+        return _measure_pair(self.read, self.pairs[layer - 1], self.heads)[0]
 
 
 def _largest_score(read: ReadText, mean: bool) -> float:
@@ -320,8 +320,9 @@ class AttentionView(_SyncedView):
             _place(self, viewed)
             self.ways = ways_content(viewed)
             self._viewed = viewed
-        self._update()
-        self._measure()
+        with self.hold_sync():  # one message, so that the browser draws once
+            self._update()
+            self._measure()
 
     def _measure(self, change=None):
         if self._viewed is not None:

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import (
-    MEASURES, ReadText, WordSpan, _check_fit, _check_measures, _head_names, _head_sums,
-    _layer_measures, _one_head, pair_heads, read_text, trace_one)
+    MEASURES, ReadText, WordSpan, _check_fit, _check_measures, _head_names, _head_sums, _one_head,
+    _query_measures, _Side, pair_heads, read_text, trace_one)
 from .attention_tables import (
     _way, attention_table, merge_tables, weighted_read)
 from .similarity import _is_punctuation
@@ -57,27 +57,58 @@ def paired_tables(
     return (teacher if choice is None else teacher[list(choice)]), student
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #846c8648
+_Measured = tuple[HeadMap, dict[str, tuple[Tensor, Tensor]]]
+
+
 def _measure_pair(
     read: ReadText,
     layer_pair: tuple[int, int],  # (student, teacher), from 1
     heads: str,  # one of `HEAD_CHOICES`
-    measures: Sequence[str],  # of `MEASURES`
-) -> tuple[HeadMap, dict[str, tuple[Tensor, Tensor]]]:  # each: (heads, query), their mean (heads)
-    "The measures of a pair of layers on one text; each is computed once."
-    pair = layer_pair[0] - 1, layer_pair[1] - 1
-    head_map, found = read._known.setdefault((pair, heads), (None, {}))
-    missing = [name for name in measures if name not in found]
-    if head_map is None or missing:
-        *sides, head_map = pair_heads(read.teacher, read.student, pair, heads, head_map)
-        read._known[pair, heads] = head_map, found
-    if missing:
-        by_query, visible = _layer_measures(sides, missing)
+    measures: Sequence[str] = (),  # of `MEASURES`
+) -> _Measured:  # each measure: (heads, query), and their mean (heads)
+    "How the heads of a pair of layers are paired, and its measures; each is computed once."
+    _measure_pairs(read, [layer_pair], heads, measures)
+    return read._known[layer_pair, heads]
+
+
+def _measure_pairs(
+    read: ReadText, pairs: Sequence[tuple[int, int]], heads: str, measures: Sequence[str]
+) -> None:
+    "Compute what is not known yet, head by head; a layer's table of a head is made once."
+    new: dict[tuple[int, int], list[str]] = {}
+    sides: dict[tuple[int, int], tuple[Trace, Trace]] = {}
+    for pair in pairs:
+        head_map, found = read._known.get((pair, heads), (None, {}))
+        missing = [name for name in measures if name not in found]
+        if head_map is None or missing:
+            teacher, student, head_map = pair_heads(
+                read.teacher, read.student, (pair[0] - 1, pair[1] - 1), heads, head_map)
+            read._known[pair, heads] = head_map, found
+        if missing:
+            new[pair], sides[pair] = missing, (teacher, student)
+    for pair, by_head in _by_head(read, heads, new, sides).items():
+        by_query = {name: torch.cat([each[name] for each in by_head], 1) for name in new[pair]}
+        visible = sides[pair][0].visible(0), sides[pair][1].visible(0)
         sums, counts = _head_sums(by_query, visible, read.teacher.attention_mask)
-        for name, total, count in zip(missing, sums, counts):
-            found[name] = by_query[name][0].cpu(), total / count
-    return head_map, found
+        for name, total, count in zip(new[pair], sums, counts):
+            read._known[pair, heads][1][name] = by_query[name][0].cpu(), total / count
 
 
+def _by_head(read, heads, new, sides) -> dict[tuple[int, int], list[dict[str, Tensor]]]:
+    "What `_query_measures` gives for each pair of layers and each head."
+    found: dict[tuple[int, int], list[dict[str, Tensor]]] = {pair: [] for pair in new}
+    for head in range(max((teacher.heads for teacher, _ in sides.values()), default=0)):
+        made: dict[tuple[int, int, int], _Side] = {}  # model, layer, head
+        for pair, missing in new.items():
+            choice = read._known[pair, heads][0].teacher_choice
+            keys = (0, pair[1], head if choice is None else choice[head]), (1, pair[0], head)
+            for key, side in zip(keys, sides[pair]):
+                if key not in made:
+                    made[key] = _Side(_one_head(side, head).scores(0).cpu(), side.visible(0).cpu())
+            found[pair].append(_query_measures(*(made[key] for key in keys), measures=missing))
+    return found
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #56130c41
 def text_rows(
     read: ReadText,
     pairs: Sequence[tuple[int, int]],  # layers (student, teacher), from 1
@@ -86,9 +117,10 @@ def text_rows(
 ) -> list[dict]:  # rows as of `HeadAlignment.rows`, in the order of the pairs
     "The measures of pairs of layers on one text; ValueError for an unknown measure or bad fit."
     _check_measures(measures)
+    _measure_pairs(read, pairs, heads, measures)
     found = []
     for pair in pairs:
-        head_map, values = _measure_pair(read, pair, heads, measures)
+        head_map, values = read._known[pair, heads]
         found += [{"student_layer": pair[0], "teacher_layer": pair[1],
                    **_head_names(head_map, head), **dict(zip(measures, row))}
                   for head, row in enumerate(zip(*(values[name][1].tolist()
@@ -186,6 +218,7 @@ def _largest_head(
 ) -> tuple[float, int, int, Tensor]:  # mean, student layer and head from 0; of each query
     "The head with the largest mean divergence."
     found: list[tuple[float, int, int, Tensor]] = []
+    _measure_pairs(read, _shown_pairs(layer_map), heads, ["jensen_shannon"])
     for pair in _shown_pairs(layer_map):
         by_query, means = _measure_pair(read, pair, heads, ["jensen_shannon"])[1]["jensen_shannon"]
         head = int(means.argmax())
@@ -204,7 +237,7 @@ def first_sight(
     shown = layer_map.one_to_one()
     mean, s, head, by_query = _largest_head(read, shown, heads)
     teacher_layer = shown.one_teacher_each()[s]
-    head_map, _ = _measure_pair(read, (s + 1, teacher_layer), heads, [])
+    head_map, _ = _measure_pair(read, (s + 1, teacher_layer), heads)
     sides = pair_heads(read.teacher, read.student, (s, teacher_layer - 1), heads, head_map)[:2]
     divergences = _word_means(by_query, read.words)
     only_special = _special_fraction(sides, head, read.words) > ONLY_SPECIAL

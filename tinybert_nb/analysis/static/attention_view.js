@@ -101,12 +101,13 @@ class View {
     return Number.parseFloat(getComputedStyle(this.pictures[1].rows).lineHeight) || 13;
   }
 
-  // Set one value by its name, or several at once. Another sight is drawn when it arrives.
+  // Set one value by its name, or several at once. Another sight or measure is drawn when it arrives.
   choose(name, value) {
     const values = typeof name === "string" ? { [name]: value } : name;
     for (const [key, one] of Object.entries(values)) this.model.set(key, one);
     this.model.save_changes();
-    if (!["layer", "head", "checkpoint"].some(name => name in values)) this.later();
+    if (!["layer", "head", "checkpoint"].some(one => one in values) &&
+        !("measure" in values && this.overview.awaits())) this.later();
   }
 
   chooseRow(place) { this.choose("token", this.state.seen.units[place].first); }
@@ -228,8 +229,7 @@ class View {
   // What else calls for another drawing: the model, another size, medium or theme. Gives its end.
   follow() {
     const end = new AbortController(), { signal } = end, later = () => this.later();
-    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "measure", "overview", "opened",
-      "checkpoint", "training"];
+    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "overview", "opened", "training"];
     for (const name of changed) this.model.on(`change:${name}`, later);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.paper = matchMedia("print");
