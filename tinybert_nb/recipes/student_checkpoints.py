@@ -108,7 +108,8 @@ def _with_snapshots(folder: Path, of_stages: list[Checkpoint]) -> list[Checkpoin
         found += [each._replace(name=f"{stage}, {each.name}") for each in saved
                   if each is not last and Path(each.source).parent.name == "snapshots"]
         if stage in ends:
-            found.append(ends[stage]._replace(step=last.step if last else None))
+            name = stage if stage == "stage one" else f"{stage}, best"
+            found.append(ends[stage]._replace(name=name, step=last.step if last else None))
     return found
 
 # %% ../../nbs/07_recipes/11_student_checkpoints.ipynb #48fecd5f

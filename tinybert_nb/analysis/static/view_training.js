@@ -39,7 +39,7 @@ function attentionCurve(view, { courses }, measure) {
 
 // A curve as a graphic of so many pixels: axes with numbers, a point for each checkpoint.
 function curveGraphic({ name, values, teacher, axis, says }, names, at, wide, letter) {
-  const left = ROOM.left * letter, right = wide - ROOM.right * letter, high = Math.round(wide * 0.34 + 2 * letter);
+  const left = ROOM.left * letter, right = wide - ROOM.right * letter, high = Math.round(8.8 * letter);
   const top = ROOM.top * letter, bottom = high - ROOM.bottom * letter, count = values.length;
   const x = place => left + (right - left) * (count > 1 ? place / (count - 1) : 0.5);
   const y = value => bottom - (bottom - top) * (value - axis.low) / (axis.high - axis.low);
@@ -77,8 +77,8 @@ class Training {
     this.name = element("output", { class: "tinybert-moment" });
     this.curves = element("div", { class: "tinybert-curves" });
     this.box = element("div", { class: "tinybert-training", role: "group", "aria-label": "through training" },
-      element("div", { class: "tinybert-line" }, named("Checkpoint", this.back, this.slider, this.next), this.play),
-      this.name, this.curves);
+      element("div", {}, element("div", { class: "tinybert-line" },
+        named("Checkpoint", this.back, this.slider, this.next), this.play), this.name), this.curves);
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
     this.listen();
   }
@@ -167,11 +167,16 @@ class Training {
     const attention = measure && attentionCurve(view, training, measure);
     const curves = [training.label === null ? null : predictionCurve(training), attention].filter(Boolean);
     if (measure && !attention && this.curves.children.length) return; // the measure is on its way
-    const letter = this.letter(), wide = Math.min(Math.max(this.box.clientWidth || 320, 200), 30 * letter);
+    const letter = this.letter(), room = this.box.clientWidth || 320;
+    const wide = room < 58 * letter ? Math.min(room, 32 * letter) : 28 * letter; // one below the other, or two beside
     const key = JSON.stringify([curves, this.names, this.at, wide, letter]);
     if (this.key === key) return;
     this.key = key;
-    this.curves.replaceChildren(...curves.map(curve => element("figure", {},
-      curveGraphic(curve, this.names, this.at - 1, wide, letter), element("figcaption", { text: curve.says }))));
+    this.curves.replaceChildren(...curves.map(curve => {
+      const figure = element("figure", {}, curveGraphic(curve, this.names, this.at - 1, wide, letter),
+        element("figcaption", { text: curve.says }));
+      figure.style.width = `${wide}px`;
+      return figure;
+    }));
   }
 }
