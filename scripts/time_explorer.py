@@ -7,7 +7,8 @@ A teacher of six layers of 384 and a student of four, with random weights (what 
 same), on 64 and 512 tokens: another head, layer, way of looking, token, a head opened in the overview,
 merged heads, whole words, the automatic scale, one more selected token with lines; another layer map
 and another measure of the overview, each of which is computed for all heads. "rank agreement" follows
-a layer map that was not shown before. Prints the median and the range, in milliseconds.
+a layer map that was not shown before. Then a student at five checkpoints: another checkpoint, and with it
+another layer or measure. Prints the median and the range, in milliseconds.
 """
 
 from pathlib import Path
@@ -26,6 +27,14 @@ SHOWN = """\
 from tinybert_nb.analysis.explorer import AttentionExplorer
 
 explorer = AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
+explorer.view.layer, explorer.view.head, explorer.view.token = 1, 1, 0
+explorer
+"""
+TRAINING = """\
+from tinybert_nb.analysis.explorer import AttentionExplorer
+
+students = {{f"after {{n}} updates": bert(4) for n in range(5)}}
+explorer = AttentionExplorer(bert(6), students, tokenizer, text="film " * {words})
 explorer.view.layer, explorer.view.head, explorer.view.token = 1, 1, 0
 explorer
 """
@@ -50,6 +59,7 @@ MOVE = """async ([what, value]) => {
         map: [() => { typed.value = value; typed.dispatchEvent(new Event("change", {bubbles: true})); },
               () => drawn() && pairs() !== shown],
         measure,
+        checkpoint: [() => change("checkpoint", "input"), another],
         "rank agreement": measure,
         head: [() => change("head", "input"), another],
         layer: [() => change("layer"), drawn],
@@ -85,11 +95,11 @@ MOVES = {
 }
 
 
-def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
-    """Milliseconds of every move, for a text of this many words."""
-    models = MODELS.replace("hidden_size=96", "hidden_size=384")
+def time_moves(browser, folder: Path, words: int, training: bool = False) -> dict[str, list[float]]:
+    """Milliseconds of every move, for a text of this many words; of a student at five checkpoints."""
+    models, shown = MODELS.replace("hidden_size=96", "hidden_size=384"), TRAINING if training else SHOWN
     (folder / "timed.ipynb").write_text(
-        json.dumps(notebook(models, SHOWN.format(words=words))), encoding="utf-8")
+        json.dumps(notebook(models, shown.format(words=words))), encoding="utf-8")
     with jupyterlab(folder) as lab:
         watched = Watched(browser.new_page(viewport={"width": 1300, "height": 1100}))
         watched.open_notebook(lab, "timed.ipynb")
@@ -105,6 +115,13 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
             found.setdefault(what, []).append(watched.page.evaluate(MOVE, [what, value]))
             watched.page.wait_for_timeout(100)
 
+        if training:
+            for number, measure in zip((1, 2, 3, 4, 5) * 2, ("cosine", "jensen_shannon") * 5):
+                time_move("checkpoint", number)
+                time_move("layer", 1 + number % 4)
+                if number < 4:
+                    time_move("measure", measure)
+            return {f"{what} (five checkpoints)": times for what, times in found.items()}
         for layer_map in MAPS:
             time_move("map", layer_map)
             time_move("rank agreement", "rank_agreement")
@@ -129,8 +146,10 @@ def main() -> None:
         for words in (62, 510):
             for checkout in dict.fromkeys(checkouts):
                 os.environ["PYTHONPATH"] = str(checkout)  # of JupyterLab's kernel
-                with TemporaryDirectory() as folder:
-                    for what, times in time_moves(browser, Path(folder), words).items():
+                for training in (False, True) if checkout == ROOT else (False,):
+                    with TemporaryDirectory() as folder:
+                        found = time_moves(browser, Path(folder), words, training)
+                    for what, times in found.items():
                         print(f"| {words + 2} | {checkout.name} | {what} | {median(times):.0f} | "
                               f"{min(times):.0f} | {max(times):.0f} |", flush=True)
 

@@ -19,8 +19,7 @@ function axisOf(values, low = 0) {
 // What a curve shows: its sentence, values, axis, and the teacher's value if it has one.
 function predictionCurve({ label, teacher, probabilities }) {
   return { name: "probability", values: probabilities, teacher, axis: { low: 0, high: 1, numbers: [0, 0.5, 1] },
-    says: `Probability that the student gives to “${isolated(label)}”, which the teacher holds most probable ` +
-      "(dashed: the teacher's)." };
+    says: `Student's probability of “${isolated(label)}”, most probable for the teacher (dashed: its own).` };
 }
 
 function attentionCurve(view, { courses }, measure) {
@@ -33,8 +32,8 @@ function attentionCurve(view, { courses }, measure) {
   const heads = single.length ? view.headText() : `the mean of ${own.length > 1 ? own.length : "all"} heads`;
   const axis = !measure.same ? axisOf(values) :
     { low: low < 0 ? -1 : 0, high: 1, numbers: low < 0 ? [-1, 0, 1] : [0, 0.5, 1] };
-  return { name: "attention", values, axis, says: `Attention of student layer ${student} and teacher layer ${teacher}, ` +
-    `${heads}: ${measure.title} (${measure.same} where they are equal).` };
+  return { name: "attention", values, axis, says: `Attention, student layer ${student} and teacher layer ${teacher}, ${heads}: ` +
+    `${measure.title} (${measure.same}: the same).` };
 }
 
 // A curve as a graphic of so many pixels: axes with numbers, a point for each checkpoint.
