@@ -116,11 +116,11 @@ def time_moves(browser, folder: Path, words: int, training: bool = False) -> dic
             watched.page.wait_for_timeout(100)
 
         if training:
-            for number, measure in zip((1, 2, 3, 4, 5) * 2, ("cosine", "jensen_shannon") * 5):
+            for number, layer, measure in zip((1, 2, 3, 4, 5) * 2, (2, 3, 4, 1) * 3,
+                                              ("cosine", "jensen_shannon") * 5):
                 time_move("checkpoint", number)
-                time_move("layer", 1 + number % 4)
-                if number < 4:
-                    time_move("measure", measure)
+                time_move("layer", layer)
+                time_move("measure", measure)
             return {f"{what} (five checkpoints)": times for what, times in found.items()}
         for layer_map in MAPS:
             time_move("map", layer_map)
