@@ -15,12 +15,12 @@ import json
 
 from sources import ROOT
 from tinybert_nb.analysis.alignment import default_map, read_text
-from tinybert_nb.analysis.alignment_report import student_checkpoints
 from tinybert_nb.analysis.attention_view import OfflineView
 from tinybert_nb.analysis.html import html_report
 from tinybert_nb.files.scripts import joined_script, static_text
 from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
+from tinybert_nb.recipes.student_checkpoints import student_checkpoints
 
 DATA = ROOT / "nbs" / "attention" / "sentences.json"
 SENTENCES = (
@@ -72,7 +72,7 @@ def shown_content(read, layer_map) -> dict:
 
 def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
     """The sentences, read by the teacher and by each checkpoint of the student."""
-    checkpoints = student_checkpoints(student_folder)
+    checkpoints = {each.name: str(each.source) for each in student_checkpoints(student_folder)}
     teacher, tokenizer = load_encoder(teacher_folder), load_tokenizer(teacher_folder)
     sentences = [{"text": text, "students": {}, "largest": 0} for text in SENTENCES]
     for name, folder in checkpoints.items():

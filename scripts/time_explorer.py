@@ -1,19 +1,25 @@
 """Time the attention explorer in a real JupyterLab and Chromium, from a control to the drawn picture.
 
     .venv/bin/python scripts/time_explorer.py
+    .venv/bin/python scripts/time_explorer.py --beside ../earlier    # the same of another checkout
 
 A teacher of six layers of 384 and a student of four, with random weights (what is drawn costs the
 same), on 64 and 512 tokens: another head, layer, way of looking, token, a head opened in the overview,
-merged heads, whole words, the automatic scale, one more selected token with lines. Prints the median
-and the range, in milliseconds.
+merged heads, whole words, the automatic scale, one more selected token with lines; another layer map
+and another measure of the overview, each of which is computed for all heads. "rank agreement" follows
+a layer map that was not shown before. Then a student at five checkpoints: another checkpoint, and with it
+another layer or measure. Prints the median and the range, in milliseconds.
 """
 
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+import argparse
 import json
+import os
 
 from browser import MODELS, Watched, jupyterlab, notebook
+from sources import ROOT
 from system_packages import chromium
 
 VIEW = ".tinybert-attention[data-drawn]"
@@ -21,6 +27,14 @@ SHOWN = """\
 from tinybert_nb.analysis.explorer import AttentionExplorer
 
 explorer = AttentionExplorer(bert(6), bert(4), tokenizer, text="film " * {words})
+explorer.view.layer, explorer.view.head, explorer.view.token = 1, 1, 0
+explorer
+"""
+TRAINING = """\
+from tinybert_nb.analysis.explorer import AttentionExplorer
+
+students = {{f"after {{n}} updates": bert(4) for n in range(5)}}
+explorer = AttentionExplorer(bert(6), students, tokenizer, text="film " * {words})
 explorer.view.layer, explorer.view.head, explorer.view.token = 1, 1, 0
 explorer
 """
@@ -38,7 +52,15 @@ MOVE = """async ([what, value]) => {
     };
     const [layer, head] = String(value).split("/");
     const cell = root.querySelector(`[data-layer='${layer}'][data-head='${head}']`);
+    const grid = root.querySelector("[role='grid']"), pairs = () => grid.tBodies[0].innerText;
+    const shown = pairs(), named = grid.ariaLabel, typed = document.querySelector("input[list]");
+    const measure = [() => change("measure"), () => drawn() && grid.ariaLabel !== named];
     const [act, done] = {
+        map: [() => { typed.value = value; typed.dispatchEvent(new Event("change", {bubbles: true})); },
+              () => drawn() && pairs() !== shown],
+        measure,
+        checkpoint: [() => change("checkpoint", "input"), another],
+        "rank agreement": measure,
         head: [() => change("head", "input"), another],
         layer: [() => change("layer"), drawn],
         view: [() => change("view"), another],
@@ -59,6 +81,7 @@ MOVE = """async ([what, value]) => {
     }
     return performance.now() - start;
 }"""
+MAPS = ["1,2,3,4", "3,4,5,6", "1,3,4,5", "2,3,5,6", "1,2,5,6"]
 MOVES = {
     "head": range(2, 12),
     "layer": [2, 3, 4, 1, 2, 3, 4, 1, 2, 3],
@@ -72,11 +95,11 @@ MOVES = {
 }
 
 
-def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
-    """Milliseconds of every move, for a text of this many words."""
-    models = MODELS.replace("hidden_size=96", "hidden_size=384")
+def time_moves(browser, folder: Path, words: int, training: bool = False) -> dict[str, list[float]]:
+    """Milliseconds of every move, for a text of this many words; of a student at five checkpoints."""
+    models, shown = MODELS.replace("hidden_size=96", "hidden_size=384"), TRAINING if training else SHOWN
     (folder / "timed.ipynb").write_text(
-        json.dumps(notebook(models, SHOWN.format(words=words))), encoding="utf-8")
+        json.dumps(notebook(models, shown.format(words=words))), encoding="utf-8")
     with jupyterlab(folder) as lab:
         watched = Watched(browser.new_page(viewport={"width": 1300, "height": 1100}))
         watched.open_notebook(lab, "timed.ipynb")
@@ -87,23 +110,48 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
             window.select_option(str(words + 2))  # all at once
         watched.page.wait_for_timeout(2000)
         found = {}
+
+        def time_move(what, value):
+            found.setdefault(what, []).append(watched.page.evaluate(MOVE, [what, value]))
+            watched.page.wait_for_timeout(100)
+
+        if training:
+            for number, layer, measure in zip((1, 2, 3, 4, 5) * 2, (2, 3, 4, 1) * 3,
+                                              ("cosine", "jensen_shannon") * 5):
+                time_move("checkpoint", number)
+                time_move("layer", layer)
+                time_move("measure", measure)
+            return {f"{what} (five checkpoints)": times for what, times in found.items()}
+        for layer_map in MAPS:
+            time_move("map", layer_map)
+            time_move("rank agreement", "rank_agreement")
+            for measure in ("cosine", "score_mse", "probability_kl", "jensen_shannon"):
+                time_move("measure", measure)
         for what, values in MOVES.items():
             if what == "selected":
                 watched.page.check(f"{VIEW} [data-control='lines']")
                 watched.page.wait_for_timeout(1000)
-            found[what] = [watched.page.evaluate(MOVE, [what, value]) for value in values]
+            for value in values:
+                time_move(what, value)
         return found
 
 
 def main() -> None:
     """Print a table."""
-    print("| word pieces | another | median ms | from | to |\n|---|---|---|---|---|")
+    parser = argparse.ArgumentParser(description="time the attention explorer in a browser")
+    parser.add_argument("--beside", help="another checkout of this repository, timed as well")
+    checkouts = [ROOT, Path(parser.parse_args().beside or ROOT).resolve()]
+    print("| tokens | checkout | another | median ms | from | to |\n|---|---|---|---|---|---|")
     with chromium() as browser:
         for words in (62, 510):
-            with TemporaryDirectory() as folder:
-                for what, times in time_moves(browser, Path(folder), words).items():
-                    print(f"| {words + 2} | {what} | {median(times):.0f} | {min(times):.0f} | "
-                          f"{max(times):.0f} |", flush=True)
+            for checkout in dict.fromkeys(checkouts):
+                os.environ["PYTHONPATH"] = str(checkout)  # of JupyterLab's kernel
+                for training in (False, True) if checkout == ROOT else (False,):
+                    with TemporaryDirectory() as folder:
+                        found = time_moves(browser, Path(folder), words, training)
+                    for what, times in found.items():
+                        print(f"| {words + 2} | {checkout.name} | {what} | {median(times):.0f} | "
+                              f"{min(times):.0f} | {max(times):.0f} |", flush=True)
 
 
 if __name__ == "__main__":

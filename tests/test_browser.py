@@ -23,6 +23,14 @@ explorer = AttentionExplorer(bert(6), bert(3), tokenizer, text="a warm, funny fi
 explorer
 """
 
+TRAINING = """\
+from tinybert_nb.analysis.explorer import AttentionExplorer
+
+students = [(name, bert(3)) for name in ("start", "<img src=x onerror='hurt = 1'>", "after 20 updates")]
+explorer = AttentionExplorer(bert(6), students, tokenizer, text="a warm, funny film.")
+explorer
+"""
+
 MONITOR = """\
 from pathlib import Path
 from tempfile import mkdtemp
@@ -101,6 +109,7 @@ def lab_folder(tmp_path_factory):
     (folder / "data").symlink_to(ROOT / "data")
     (folder / "explorer.ipynb").write_text(json.dumps(notebook(MODELS, EXPLORER)))
     (folder / "figures.ipynb").write_text(json.dumps(notebook(OWN_FIGURE, FIGURES, PART_OF_PAGE)))
+    (folder / "training.ipynb").write_text(json.dumps(notebook(MODELS, TRAINING)))
     (folder / "monitor.ipynb").write_text(json.dumps(notebook(MODELS, MONITOR, LIVE)))
     return folder
 
@@ -225,7 +234,7 @@ def try_monitor(watched: Watched, name: str) -> None:
         page.click(f"{root} .lm-TabBar-tabLabel:text-is('{tab}')")
         page.wait_for_selector(f"{root} img[alt^='{said}'] >> visible=true").scroll_into_view_if_needed()
         watched.screenshot(f"{name}-{tab.lower()}")
-    answers(page, root, lambda: move(page, f"{root} .widget-hslider", "Home"))
+    answers(page, root, lambda: page.locator(f"{root} [data-control='checkpoint'] >> nth=0").press("Home"))
     watched.screenshot(name)
 
 
@@ -299,6 +308,41 @@ def test_the_explorer_opens_heads_follows_the_kernel_and_lectures(lab, watched):
     page.wait_for_selector(".tinybert-lecture", state="detached")
 
 
+def test_the_explorer_goes_through_training_with_the_kernel(lab, watched):
+    """Slider, keys and playing show another student; the teacher, layer, head and way stay."""
+    page, root = watched.page, f"{EXPLORED} >> nth=0 >> "
+    watched.open_notebook(lab, "training.ipynb")
+    watched.run_all(120)
+    view, moment = View(page, EXPLORED), f"{EXPLORED} .tinybert-moment >> nth=0"
+    slider = page.locator(f"{root}[data-control='checkpoint']")
+    page.select_option(f"{EXPLORED} [data-control='view'] >> nth=0", "rollout")
+    page.wait_for_selector(f"{EXPLORED} canvas[data-panel='student'][aria-label*='rollout']")
+    before = view.pictures()[:3]
+    view.changes(lambda: slider.press("Home"))
+    teacher, student, _ = view.pictures()[:3]
+    assert teacher == before[0] and student != before[1] and page.inner_text(moment) == "1 of 3: \u2068start\u2069"
+    page.focus(f"{root}[role='option'][tabindex='0']")
+    view.changes(lambda: page.keyboard.press("n"))
+    assert "<img src=x" in page.inner_text(moment) and page.evaluate("typeof hurt") == "undefined"
+    points = f"{EXPLORED} [data-curve='attention'] circle"
+    values = "all => all.slice(0, 3).map(one => one.dataset.value).join()"
+    old = page.eval_on_selector_all(points, values)
+    page.select_option(f"{EXPLORED} [data-control='measure'] >> nth=0", "cosine")
+    page.wait_for_function(f"([selector, old]) => ({values})([...document.querySelectorAll(selector)]) !== old",
+                           arg=[points, old])
+    page.keyboard.press("Shift+n")
+    page.focus(f"{root}[role='option'][tabindex='0']")
+    page.keyboard.press("p")
+    page.wait_for_function("selector => document.querySelector(selector).textContent.startsWith('3 of 3')",
+                           arg=f"{EXPLORED} .tinybert-moment", timeout=20_000)
+    page.wait_for_selector(f"{root}[data-control='play'][aria-pressed='false']")
+    page.wait_for_function("([selector, picture]) => document.querySelector(selector).toDataURL() === picture",
+                           arg=[f"{EXPLORED} canvas[data-panel='student']", before[1]], timeout=10_000)
+    page.click(f"{root}[data-save='link']")
+    assert "checkpoint=3" in page.inner_text(f"{root}.tinybert-state")
+    watched.screenshot("training")
+
+
 def test_the_monitor_grows_while_a_student_is_trained(lab, lab_folder, watched):
     page = watched.page
     watched.open_notebook(lab, "monitor.ipynb")
@@ -309,12 +353,13 @@ def test_the_monitor_grows_while_a_student_is_trained(lab, lab_folder, watched):
     early = view.pictures()
     (lab_folder / "looked-at").touch()
     watched.wait_for_all(300)
-    assert page.inner_text(".widget-hslider .widget-readout") == "after 12"
+    moment = ".AlignmentMonitor .tinybert-moment >> nth=0"
+    page.wait_for_selector(f"{moment} >> text='3 of 3: \u2068after 12 updates\u2069'")
     late = view.pictures()
     assert late != early
     watched.screenshot("monitor-course")
     try_monitor(watched, "monitor")
-    assert page.inner_text(".widget-hslider .widget-readout") == "start"
+    assert page.inner_text(moment) == "1 of 3: \u2068start\u2069"
     assert view.pictures() != late
 
 

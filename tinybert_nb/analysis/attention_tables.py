@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['WAYS', 'MERGES', 'attention_scores', 'attention_probabilities', 'output_matrices', 'ValueTrace', 'with_value_norms',
            'value_weighted_attention', 'add_value_norms', 'attention_rollout', 'state_cosine', 'Way', 'attention_table',
-           'merge_tables', 'join_words', 'selected_sums', 'table_rows']
+           'weighted_read', 'merge_tables', 'join_words', 'selected_sums', 'table_rows', 'packed_tables']
 
 # %% ../../nbs/09_analysis/02_attention_tables.ipynb #aa2f920f
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -36,6 +38,8 @@ def _scores(trace: Trace, layer: int, outside: float) -> Tensor:
     _check(trace, layer)
     visible = trace.visible(layer - 1)[0].cpu()  # (1, 1 or query, key)
     scores = trace.scores(layer - 1)[0].float().cpu()
+    if bool(visible.all()):
+        return scores
     return scores + torch.zeros(visible.shape).masked_fill(~visible, outside)
 
 
@@ -232,6 +236,18 @@ def _way(name: str) -> Way:
         raise ValueError(f"way {name!r} is unknown: choose from {', '.join(WAYS)}")
     return WAYS[name]
 
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #84cfaaa1
+def weighted_read(
+    read: ReadText,
+    teacher: PreTrainedModel,  # the models that `read` is of
+    student: PreTrainedModel,
+) -> tuple[ReadText, str]:  # the text; why it has no norms, empty if it has
+    "The text with norms of values, or as it is where a model has no output projection."
+    try:
+        return add_value_norms(read, teacher, student), ""
+    except ValueError as problem:
+        return read, f"No value-weighted attention: {problem}."
+
 # %% ../../nbs/09_analysis/02_attention_tables.ipynb #e8a7beaa
 MERGES = ("mean", "maximum")
 
@@ -313,3 +329,27 @@ def table_rows(
             for j, value in enumerate(row.tolist()):
                 yield {**of_table, "query": names[i], "query_position": i, "key": keys[j],
                        "key_position": j, "value": None if value != value else value}
+
+# %% ../../nbs/09_analysis/02_attention_tables.ipynb #f631e691
+_LETTERS = np.frombuffer(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
+_STEPS = 4094  # number of the largest value of a table; the next one is NaN
+_MOST = 65504.0  # beyond it, numbers are cut off
+
+
+def packed_tables(
+    tables: Iterable[Tensor],  # of one size each
+) -> dict[str, Any]:  # JSON: low and high of each table; all numbers, two characters each
+    "Tables, one after the other, with twelve bits for a number."
+    lows, highs, texts = [], [], []
+    for table in tables:
+        values = table.detach().cpu().double().clamp(-_MOST, _MOST).numpy().ravel()
+        there = values[~np.isnan(values)]
+        low, high = (float(f"{end:.6g}") for end in (
+            (there.min(), there.max()) if len(there) else (0, 0)))
+        steps = np.round((values - low) / ((high - low) or 1) * _STEPS)
+        numbers = np.nan_to_num(np.clip(steps, 0, _STEPS), nan=_STEPS + 1).astype(int)
+        texts.append(_LETTERS[np.stack([numbers // 64, numbers % 64], -1)].tobytes().decode())
+        lows.append(low)
+        highs.append(high)
+    return {"low": lows, "high": highs, "text": "".join(texts)}

@@ -16,13 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .alignment_report import load_any_model, student_checkpoints
 from .attention_view import OfflineView
-from .explorer import Models, possible_heads, view_of_text
+from .explorer import Models, possible_heads, text_in_models
 from .html import report_text
 from ..distillation.layer_map import LayerMap, parse_layer_map
 from ..files.scripts import joined_script, static_text
 from ..models.tokenizers import check_vocabulary, limit_length, load_tokenizer
+from ..recipes.student_checkpoints import load_with_head, student_checkpoints
 
 # %% ../../nbs/09_analysis/23_explorer_page.ipynb #60973c5d
 class _Form:
@@ -125,7 +125,7 @@ class ExplorerServer(ThreadingHTTPServer):
 
     def __init__(
         self,
-        models: Models,  # teacher, student, the tokenizer of both
+        models: Models,  # teacher, checkpoints of the student, the tokenizer of all
         layer_map: LayerMap,
         heads: str = "same",  # one of `HEAD_CHOICES`
         max_length: int = 128,  # tokens of a text or pair
@@ -133,10 +133,10 @@ class ExplorerServer(ThreadingHTTPServer):
         text_pair: str = "",
         port: int = 0,  # 0: a free one
     ):
-        possible_heads(*models[:2], heads)
+        possible_heads(models[0].config, models[1][-1].load().config, heads)
         self.token, self.page = secrets.token_urlsafe(16), explorer_page(text, text_pair)
-        self._read: Callable = lambda text: view_of_text(models, text, layer_map.one_to_one(),
-                                                         heads, max_length)
+        self._read: Callable = lambda text: text_in_models(models, text, max_length)
+        self._shown = layer_map.one_to_one(), "text", heads
         self._one_at_a_time = threading.Lock()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -157,14 +157,13 @@ class ExplorerServer(ThreadingHTTPServer):
             if not (isinstance(text, str) and isinstance(pair, str)):
                 raise ValueError("text and text_pair are strings")
             with self._one_at_a_time:
-                viewed, said = self._read((text, pair) if pair.strip() else text)
-                view = OfflineView(viewed.read, viewed.layer_map, "text", viewed.heads,
-                                   viewed.answers)
+                reads = self._read((text, pair) if pair.strip() else text)
+                view = OfflineView(reads, *self._shown)
         except (ValueError, AttributeError) as problem:
             known = not isinstance(problem, (json.JSONDecodeError, UnicodeError, AttributeError))
             why = str(problem) if known else "the request is no JSON object with a text"
             return 400, json.dumps({"problem": f"{why[:1].upper()}{why[1:]}."})
-        return 200, json.dumps({"said": " ".join(said), "data": view.content})
+        return 200, json.dumps({"said": " ".join(reads[0].missing), "data": view.content})
 
 # %% ../../nbs/09_analysis/23_explorer_page.ipynb #a8524526
 def explore_folders(
@@ -176,17 +175,23 @@ def explore_folders(
     heads: str | None = None,  # one of `HEAD_CHOICES`; None: the first that fits
     max_length: int = 128,  # tokens of a text or pair
     port: int = 0,  # 0: a free one
+    checkpoints: str = "all",  # of the student, with snapshots; or "last"
     ready: Callable[[str], None] = print,  # is told the address
     browser: bool = False,  # open it in a browser
 ) -> None:
     "Serve the page until Ctrl+C; ValueError for a bad fit or a port in use."
-    *_, folder = student_checkpoints(student).values()
-    tokenizer = load_tokenizer(teacher, folder)
-    check_vocabulary(tokenizer, load_tokenizer(folder))
-    theirs, ours = load_any_model(teacher), load_any_model(folder)
+    if checkpoints not in ("all", "last"):
+        raise ValueError(f"checkpoints is {checkpoints!r}: choose 'all' or 'last'")
+    found = student_checkpoints(student, checkpoints == "all")
+    found = found if checkpoints == "all" else found[-1:]
+    tokenizer = load_tokenizer(teacher, *(str(each.source) for each in found))
+    for each in found:
+        check_vocabulary(tokenizer, load_tokenizer(str(each.source)))
+    theirs, ours = load_with_head(teacher), found[-1].load()
+    found = found if len(found) > 1 else [found[0]._replace(source=ours)]
     depths = (model.config.num_hidden_layers for model in (theirs, ours))
-    heads = heads or possible_heads(theirs, ours, "mean")[0]
-    with ExplorerServer((theirs, ours, tokenizer), parse_layer_map(layer_map, *depths), heads,
+    heads = heads or possible_heads(theirs.config, ours.config, "mean")[0]
+    with ExplorerServer((theirs, found, tokenizer), parse_layer_map(layer_map, *depths), heads,
                         limit_length(max_length, tokenizer), text, text_pair, port) as server:
         ready(server.address)
         if browser:

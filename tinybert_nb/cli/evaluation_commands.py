@@ -143,6 +143,7 @@ class Explore:
 
     teacher: str  # folder or model id, such as runs/x/teacher/best
     student: str  # checkpoint, run folder, or a folder with all stages, such as runs/x
+    checkpoints: Literal["all", "last"] = "all"  # of a run, with its snapshots; last: one
     text: str = "A charming film, and much better than its title."  # shown first
     text_pair: str = ""  # a second text, for pairs
     layer_map: str = "uniform"  # or top, bottom, skip, last, or by hand: 2,4,6
@@ -158,6 +159,7 @@ class Explore:
 
         explore_folders(self.teacher, self.student, self.text, self.text_pair, self.layer_map,
                         None if self.heads == "auto" else self.heads, self.max_length, self.port,
+                        self.checkpoints,
                         lambda address: print(f"page: {address}   Ctrl+C ends it", flush=True),
                         self.browser)
 

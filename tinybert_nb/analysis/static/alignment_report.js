@@ -9,6 +9,8 @@
 //   scores     of each head (query, key); norms: its factors of value-weighted attention (key)
 //   tables     of each way without heads (query, key); of every way, and no scores, where only the
 //              mean of the heads is shown
+// A student at several checkpoints has `parts`, for each of them what is its own: unmapped, windows,
+// answers, overview, student, and the places of the teacher's heads; `checkpoint` is shown first.
 // Numbers are {low, high, text}: two characters for each, twelve bits between the ends of its table.
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -56,16 +58,23 @@ function sightOfParts(data, models, { layer, head, view }) {
 }
 
 function modelOf(data, name) {
-  const models = partsOfModels(data), { layer, head, token, ways, overview, opened } = data;
-  const values = { layer, head, view: "probabilities", token, ...data.state, ways, overview, opened, name,
-    inPage: true };
-  const listeners = [], sight = () => sightOfParts(data, models, values);
-  values.sight = sight();
+  const whole = (data.parts ?? [{}]).map(part =>
+    ({ ...data, ...part, parts: null, teacher: { ...data.teacher, ...part.teacher } }));
+  const models = whole.map(() => null), { layer, head, token, ways, opened, checkpoint, training } = data;
+  const values = { layer, head, view: "probabilities", token, checkpoint, ...data.state, ways, opened, name, training,
+    inPage: true }, listeners = [];
+  const turn = () => {
+    const at = data.parts ? values.checkpoint - 1 : 0, found = whole[at];
+    values.overview = found.overview;
+    values.sight = sightOfParts({ ...found, checkpoint: values.checkpoint }, models[at] ??= partsOfModels(found), values);
+  };
+  turn();
   return {
     get: name => values[name],
     set(name, value) {
       values[name] = value;
-      if (["layer", "head", "view"].includes(name)) values.sight = sight();
+      if (name === "checkpoint") values.opened = "";
+      if (["layer", "head", "view", "checkpoint"].includes(name)) turn();
     },
     save_changes: () => new Set(listeners).forEach(listener => listener()),
     on: (name, listener) => listeners.push(listener),

@@ -1,4 +1,4 @@
-// After: view_tables.js view_colours.js view_answers.js view_overview.js view_strip.js view_pictures.js view_lines.js view_status.js view_export.js view_controls.js
+// After: view_tables.js view_colours.js view_answers.js view_overview.js view_training.js view_strip.js view_pictures.js view_lines.js view_status.js view_export.js view_controls.js
 // Teacher, student and difference of one attention head, interactive by pointer and keys.
 //
 // The same files draw in JupyterLab (as an anywidget) and in pages that are opened from disk. The view
@@ -17,8 +17,10 @@
 //   view      a name of WAYS; `ways` holds {name, says} of those that there are
 //   token     the token whose attention is shown (the query), from 0; `selected`: further ones
 //   words, scale, lines, measure, overview, opened: as the controls and the overview show them
-// and sets layer, head, view, token, selected, words, scale, lines and measure when the reader
-// chooses others. Text is only ever set as textContent, and nothing is fetched.
+//   training, checkpoint: of a student at several checkpoints, as view_training.js says; the sight of
+//             such a student has the number of its checkpoint
+// and sets layer, head, view, token, selected, words, scale, lines, measure and checkpoint when the
+// reader chooses others. Text is only ever set as textContent, and nothing is fetched.
 
 // The pairs of layers that can be shown: those of the layer map, then the further ones.
 function pairsOf({ layers, unmapped }) {
@@ -36,6 +38,7 @@ class View {
     this.state = { seen: null, span: [0, 1], pinned: false, pending: false, lastHead: 1, printing: false };
     this.answers = new Answers();
     this.overview = new Overview(this);
+    this.training = new Training(this);
     this.strip = new Strip(this);
     this.status = new Status(this);
     this.pictures = NAMES.map((_, panel) => new Picture(panel));
@@ -45,7 +48,7 @@ class View {
     this.opened = element("p", { class: "tinybert-opened", hidden: true });
     this.gallery = element("div", { class: "tinybert-pictures" }, ...this.pictures.map(one => one.figure));
     root.append(this.controls.box, this.controls.says, element("div", { class: "tinybert-before" },
-      this.answers.box, this.overview.box), this.hint, this.opened, this.strip.box, this.status.said,
+      this.answers.box, this.overview.box, this.training.box), this.hint, this.opened, this.strip.box, this.status.said,
       this.gallery, this.lines.box, this.status.far);
   }
 
@@ -66,12 +69,18 @@ class View {
 
   titles() {
     const { student, teacher } = this.pair();
-    return [`teacher, layer ${teacher ?? "—"}`, `student, layer ${student}`, "student minus teacher"];
+    return [`teacher, layer ${teacher ?? "—"}`, `student${this.when()}, layer ${student}`, "student minus teacher"];
+  }
+
+  // The checkpoint that is drawn, of a student that has several.
+  when() {
+    const found = checkpointOf(this);
+    return found ? ` (${isolated(found.name)})` : "";
   }
 
   headline() {
     const { student, teacher } = this.pair(), beside = this.state.seen.tables[0] ? `, teacher layer ${teacher}` : "";
-    return `${wayName(this.state.seen.view)}: student layer ${student}${beside}, ${this.headText()}`;
+    return `${wayName(this.state.seen.view)}: student${this.when()} layer ${student}${beside}, ${this.headText()}`;
   }
 
   // Queries are kept as tokens; what is drawn are units: tokens, or the words of which they are pieces.
@@ -92,12 +101,13 @@ class View {
     return Number.parseFloat(getComputedStyle(this.pictures[1].rows).lineHeight) || 13;
   }
 
-  // Set one value by its name, or several at once. A layer or head is drawn when it arrives.
+  // Set one value by its name, or several at once. Another sight or measure is drawn when it arrives.
   choose(name, value) {
     const values = typeof name === "string" ? { [name]: value } : name;
     for (const [key, one] of Object.entries(values)) this.model.set(key, one);
     this.model.save_changes();
-    if (!("layer" in values || "head" in values)) this.later();
+    if (!["layer", "head", "checkpoint"].some(one => one in values) &&
+        !("measure" in values && this.overview.awaits())) this.later();
   }
 
   chooseRow(place) { this.choose("token", this.state.seen.units[place].first); }
@@ -190,6 +200,7 @@ class View {
     const palette = this.setTheme();
     this.answers.show(sight.answers);
     this.overview.show(palette);
+    this.training.show();
     this.opened.textContent = opened ?? "";
     this.opened.hidden = !opened;
     this.strip.show(palette);
@@ -219,7 +230,7 @@ class View {
   // What else calls for another drawing: the model, another size, medium or theme. Gives its end.
   follow() {
     const end = new AbortController(), { signal } = end, later = () => this.later();
-    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "measure", "overview", "opened"];
+    const changed = ["sight", "view", "token", "selected", "words", "scale", "lines", "overview", "opened", "training"];
     for (const name of changed) this.model.on(`change:${name}`, later);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.paper = matchMedia("print");
@@ -240,6 +251,7 @@ class View {
       window.addEventListener("hashchange", () => fromFragment(this, location.hash), { signal });
     return () => {
       this.model.off?.(null, later);
+      this.training.stop();
       resized.disconnect();
       themed.disconnect();
       end.abort();

@@ -3,7 +3,7 @@
 // both models run; its answer is the data of one view, as a saved page holds them.
 
 const [form, said, place] = ["explore", "said", "place"].map(id => document.getElementById(id));
-const KEPT = ["view", "words", "scale", "lines", "measure"]; // of a text, for the next one
+const KEPT = ["view", "words", "scale", "lines", "measure", "checkpoint"]; // of a text, for the next one
 let current = null; // the text that was read last
 const shown = exchangeable(() => current);
 

@@ -2,20 +2,25 @@
 // What is shown, as a file: SVG with real text, PNG, CSV and JSON of the numbers, and a link.
 
 const CELL = 18; // height of a row in an exported picture
-const STATE = ["layer", "head", "view", "token", "selected", "words", "scale", "lines", "measure"];
+const STATE = ["layer", "head", "view", "token", "selected", "words", "scale", "lines", "measure",
+  "checkpoint"];
 
 // One row for each number that can be seen.
 function shownRows(view) {
   const { seen, span: [first, count] } = view.state, { head } = view.sight, pair = view.pair();
   const places = seen.units.map((_, place) => place).slice(first, first + count), rows = [];
+  const moment = checkpointOf(view), when = moment ? { checkpoint: moment.name, step: moment.step } : {};
   for (const panel of seen.panels) for (const query of places) for (const key of places)
-    rows.push({ model: NAMES[panel], layer: panel === 0 ? pair.teacher : pair.student,
+    rows.push({ ...when, model: NAMES[panel], layer: panel === 0 ? pair.teacher : pair.student,
       head: !seen.kind.heads ? null : head > 0 ? head : head === 0 ? "mean" : "maximum",
       way: seen.view, query: seen.units[query].text, query_position: seen.units[query].first,
       key: seen.units[key].text, key_position: seen.units[key].first,
       value: seen.tables[panel][query * seen.size + key] });
   return rows;
 }
+
+// The checkpoint that is drawn: {name, step}; undefined where there is only one.
+const checkpointOf = view => view.model.get("training")?.checkpoints?.[(view.sight.checkpoint ?? 0) - 1];
 
 // Quoted where it must be. A cell that a spreadsheet would take for a formula begins with a space.
 function csvText(rows) {
@@ -30,7 +35,7 @@ function csvText(rows) {
 
 function jsonText(view) {
   const { seen } = view.state, { answers } = view.sight;
-  const about = { way: seen.view, ...view.pair(), head: view.sight.head,
+  const about = { way: seen.view, ...view.pair(), head: view.sight.head, checkpoint: checkpointOf(view)?.name,
     scale: seen.scale, ends: seen.ends, tokens: seen.units.map(({ text }) => text), answers };
   return JSON.stringify({ about, rows: shownRows(view) }, null, 1);
 }
@@ -121,14 +126,14 @@ function fileName(view, ending) {
   const { student, teacher } = view.pair(), { seen } = view.state;
   const parts = ["attention", `student-${student}`, teacher && `teacher-${teacher}`,
     seen.kind.heads && view.headText().replaceAll(" ", "-"), seen.view,
-    view.setting("words", false) && "words"];
+    view.setting("words", false) && "words", view.sight.checkpoint && `checkpoint-${view.sight.checkpoint}`];
   return `${parts.filter(Boolean).join("_")}.${ending}`;
 }
 
 // The state as the fragment of an address, and back. `name` tells the views of a page apart.
 function toFragment(view) {
   const pairs = STATE.map(name => [name, view.setting(name)]).filter(([, value]) =>
-    value !== undefined && value !== false && String(value) !== "");
+    value != null && value !== false && String(value) !== "");
   return `#${view.setting("name", "view")}?${new URLSearchParams(pairs)}`;
 }
 
@@ -136,7 +141,7 @@ function fromFragment(view, fragment) {
   const [name, query] = fragment.slice(1).split("?");
   if (name !== view.setting("name", "view") || !query) return;
   const found = new URLSearchParams(query), whole = text => Number.parseInt(text, 10);
-  const read = { layer: whole, head: whole, token: whole, view: text => text in WAYS ? text : "probabilities",
+  const read = { layer: whole, head: whole, token: whole, checkpoint: whole, view: text => text in WAYS ? text : "probabilities",
     selected: text => text.split(",").map(whole), words: text => text === "true",
     lines: text => text === "true", scale: text => text === "automatic" ? text : "fixed", measure: text => text };
   const state = Object.fromEntries(STATE.filter(key => found.has(key)).map(key => [key, read[key](found.get(key))]));
@@ -147,6 +152,7 @@ function fromFragment(view, fragment) {
 function possible(view, state) {
   const { sight } = view, tokens = sight.tokens.map((_, i) => i);
   const there = { layer: layersOf(sight), token: tokens,
+    checkpoint: (view.model.get("training")?.checkpoints ?? []).map((_, i) => i + 1),
     head: [...headsOf(sight), ...sight.merges ? [0, -1] : headsOf(sight).length ? [] : [0]] };
   const fits = (name, value) => there[name].includes(value);
   return Object.fromEntries(Object.entries(state).filter(([name, value]) =>
@@ -157,7 +163,7 @@ function possible(view, state) {
 // The state as a call in Python.
 function toPython(view) {
   const written = value => value === true ? "True" : value === false ? "False" : JSON.stringify(value);
-  const parts = STATE.map(name => [name, view.setting(name)]).filter(([, value]) => value !== undefined);
+  const parts = STATE.map(name => [name, view.setting(name)]).filter(([, value]) => value != null);
   return `restore(${parts.map(([name, value]) => `${name}=${written(value)}`).join(", ")})`;
 }
 

@@ -70,6 +70,12 @@ class Overview {
     writeTicks(numbers, [0, 0.01, 0.1, 0.4, 1].map(share => [same + share * (end - same), Math.sqrt(share)]));
   }
 
+  // Whether the chosen measure is still being computed elsewhere.
+  awaits() {
+    const rows = this.view.model.get("overview")?.rows;
+    return Boolean(rows?.length) && rows[0][this.view.setting("measure", "jensen_shannon")] === undefined;
+  }
+
   fold(folded) {
     this.box.open = !folded;
   }

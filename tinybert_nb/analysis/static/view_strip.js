@@ -36,6 +36,9 @@ class Strip {
   show(palette) {
     this.build();
     const { seen } = this.view.state, rows = this.view.rows(), at = this.view.row();
+    const key = `${this.built} ${rows} ${at} ${palette.ground}`;
+    if (this.seen === seen && this.key === key) return;
+    Object.assign(this, { seen, key });
     const sums = seen.tables.map((table, panel) => table && sumRows(seen, panel, rows));
     for (const stack of this.box.querySelectorAll("[data-place]")) {
       const place = Number(stack.dataset.place);
