@@ -173,7 +173,8 @@ def _one_layer(
     trace: Trace, model: str, layer: int, mapped: Callable[[Tensor], Tensor]
 ) -> Trace:
     "A layer's mapped queries and keys as a trace of its own; ValueError if not recorded."
-    (query,), (key,) = (recorded_entries(trace, model, name, [layer]) for name in ("queries", "keys"))
+    (query,), (key,) = (
+        recorded_entries(trace, model, name, [layer]) for name in ("queries", "keys"))
     window = trace.windows[layer] if trace.windows else None
     return Trace((), (mapped(query),), (mapped(key),), None, trace.attention_mask,
                  windows=(window,))

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from .alignment import MEASURES
 from .style import (
-    MARKERS, _PLAIN, axes_or_new, _display_name, _fonts, _grey, _line_colour, _title_and_notice, drawable)
+    MARKERS, _PLAIN, _display_name, _fonts, _grey, _line_colour, _title_and_notice)
+from .style import axes_or_new, drawable
 from ..distillation.layer_map import LayerMap
 
 # %% ../../nbs/09_analysis/08_alignment_figures.ipynb #677b2468

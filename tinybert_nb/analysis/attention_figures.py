@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .alignment import AttentionPair
 from .style import (
-    _PLAIN, _attention_colours, axes_or_new, _caption, _difference_colours, _fonts, _panels, drawable)
+    _PLAIN, _attention_colours, _caption, _difference_colours, _fonts, _panels)
+from .style import axes_or_new, drawable
 
 # %% ../../nbs/09_analysis/05_attention_figures.ipynb #dff0c30c
 def _square_inches(

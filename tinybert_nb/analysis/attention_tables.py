@@ -90,7 +90,8 @@ def output_matrices(
     "The output projection of each layer's attention; ValueError if there is none to be found."
     trace, calls = _linear_inputs(model)
     found = []
-    for layer, values in enumerate(recorded_entries(trace, "model", "values", range(len(trace.values)))):
+    recorded = recorded_entries(trace, "model", "values", range(len(trace.values)))
+    for layer, values in enumerate(recorded):
         together = trace.probabilities(layer).float() @ values.float()  # (1, heads, 3, head_size)
         result = together.transpose(1, 2).flatten(2)[0]
         far = [float((given - result).norm() / result.norm()) if given.shape == result.shape

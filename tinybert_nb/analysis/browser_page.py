@@ -9,7 +9,6 @@ __all__ = ['ACTIVATIONS', 'EXAMPLE', 'with_quantised_rows', 'packed_weights', 'c
 # %% ../../nbs/09_analysis/21_browser_page.ipynb #684153e7
 import base64
 import copy
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..deployment.onnx_export import trained_limits
 from ..deployment.quantisation import quantise_rows
 from ..distillation.layer_map import parse_layer_map
-from ..files.scripts import joined_script, static_text
+from ..files.scripts import joined_script, page_text, static_text
 from ..files.storage import atomic_file, check_output
 from ..models.heads import kind_of, labels_of
 from ..models.loading import load_config
@@ -219,8 +218,6 @@ def _html(
     about: str,  # the footer
 ) -> str:
     "The whole page."
-    script = joined_script("analysis/browser_page.js")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fields = [("text", "Text", text)] + [("second", "Second text", "")] * settings["pairs"]
     texts = "".join(f'<label>{label} <textarea id="{name}" rows="2" spellcheck="false" '
                     f'autocomplete="off">\n{escape(value)}</textarea></label>'
@@ -230,12 +227,10 @@ def _html(
                for side, block in weights.items()]
     data = "\n".join(f'<script type="{kind}" id="{name}">{content}</script>'
                      for name, kind, content in blocks)
-    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-              f"script-src 'sha256-{allowed}'")
-    return Template(static_text("analysis/browser_page.html")).substitute(
-        title=escape(title), policy=policy, style=static_text("analysis/browser_page.css")
-        + static_text("analysis/attention_view.css"), texts=texts, data=data, script=script,
-        about=escape(about))
+    body = Template(static_text("analysis/browser_page.html")).substitute(
+        texts=texts, about=escape(about), data=data)
+    style = static_text("analysis/browser_page.css") + static_text("analysis/attention_view.css")
+    return page_text(title, style, body, joined_script("analysis/browser_page.js"))
 
 # %% ../../nbs/09_analysis/21_browser_page.ipynb #d167254a
 @dataclass(frozen=True)

@@ -383,7 +383,8 @@ def _write_page(explorer: AttentionExplorer, path: Path, texts, layers, heads, c
     names = [each.name for each in found[0][0]]
     sections.append(("In this page", [_about_page(explorer, layers, heads, names)]))
     html_report("Teacher and student: how they attend", sections, path,
-                joined_script("analysis/alignment_report.js"), static_text("analysis/attention_view.css"))
+                joined_script("analysis/alignment_report.js"),
+                static_text("analysis/attention_view.css"))
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #cb7a2ac5
 def _csv_text(rows: Sequence[dict]) -> str:

@@ -58,7 +58,8 @@ def explorer_page(
         ("Two models on your text", [
             "Type a text and press Enter: teacher and student read it on this machine.",
             _Form(text, text_pair)])],
-        joined_script("analysis/explorer_page.js"), static_text("analysis/attention_view.css") + _STYLE, connect=True)
+        joined_script("analysis/explorer_page.js"),
+        static_text("analysis/attention_view.css") + _STYLE, connect=True)
 
 # %% ../../nbs/09_analysis/23_explorer_page.ipynb #b3a15fb1
 _MOST_BYTES = 200_000  # of a request

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from .style import (MARKERS, _PLAIN, axes_or_new, _caption, _display_name, _grey,
-    _line_colour, _panels, _title_and_notice)
+from .style import (
+    MARKERS, _PLAIN, _caption, _display_name, _grey, _line_colour, _panels, _title_and_notice)
+from .style import axes_or_new
 from ..evaluation.tables import mean_and_spread, millions
 
 # %% ../../nbs/09_analysis/07_history_figures.ipynb #969d524a

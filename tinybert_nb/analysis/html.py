@@ -7,7 +7,6 @@ __all__ = ['figure_html', 'report_text', 'html_report']
 
 # %% ../../nbs/09_analysis/10_html.ipynb #f7248bc5
 import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from html import escape
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from .style import (
     _display_name, alt_text, is_light, picture_width, png_bytes, theme_rule)
+from ..files.scripts import page_text
 from ..files.storage import atomic_file
 from ..files.table_styles import format_table
 
@@ -143,19 +143,7 @@ def report_text(
         + "</section>"
         for heading, items in sections
     ]
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    policy += "; connect-src 'self'" if connect else ""
-    if script:
-        allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        policy += f"; script-src 'sha256-{allowed}'"
-        script = f'<script type="module">{script}</script>\n'
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_REPORT_STYLE}{style}</style>\n</head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + f"\n{script}</body>\n</html>\n"
-    )
+    return page_text(title, _REPORT_STYLE + style, "\n".join(parts), script, connect)
 
 # %% ../../nbs/09_analysis/10_html.ipynb #bf92f38c
 def html_report(

@@ -32,6 +32,17 @@ from ..files.storage import atomic_file
 from ..files.terminal import note
 from ..recipes.student_checkpoints import Checkpoint, list_checkpoints
 
+# %% ../../nbs/09_analysis/15_monitor.ipynb #36b617e9
+def _same_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    "Pictures of one size with the same 128 colours, none far from its own."
+    size = max(each.width for each in pictures), max(each.height for each in pictures)
+    padded = [ImageOps.pad(each, size, color=tuple(np.asarray(each)[0, 0].tolist()),
+                           centering=(0, 0)) for each in pictures]
+    together = Image.fromarray(np.concatenate([np.asarray(each) for each in padded])).quantize(
+        128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps the few pale shades
+    return [together.crop((0, place * size[1], size[0], (place + 1) * size[1]))
+            for place in range(len(padded))]
+
 # %% ../../nbs/09_analysis/15_monitor.ipynb #e3d724fa
 def attention_film(
     frames: Sequence[tuple[str, AttentionPair]],  # title and attention of each frame
@@ -64,17 +75,6 @@ def attention_film(
         first.save(unfinished, Path(path).suffix[1:], save_all=True, append_images=others, loop=0,
                    optimize=True, duration=[milliseconds] * len(others) + [3 * milliseconds])
     return Path(path)
-
-
-def _same_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
-    "Pictures of one size with the same 128 colours, none far from its own."
-    size = max(each.width for each in pictures), max(each.height for each in pictures)
-    padded = [ImageOps.pad(each, size, color=tuple(np.asarray(each)[0, 0].tolist()),
-                           centering=(0, 0)) for each in pictures]
-    together = Image.fromarray(np.concatenate([np.asarray(each) for each in padded])).quantize(
-        128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps the few pale shades
-    return [together.crop((0, place * size[1], size[0], (place + 1) * size[1]))
-            for place in range(len(padded))]
 
 # %% ../../nbs/09_analysis/15_monitor.ipynb #7b6d79fd
 class _Pictures:

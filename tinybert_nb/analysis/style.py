@@ -140,7 +140,7 @@ def is_light(
     "Whether a figure was drawn on a light background."
     return _luminance(figure.figure.get_facecolor()) > 0.5
 
-
+# %% ../../nbs/09_analysis/04_style.ipynb #ed8815a7
 def show_theme_rule() -> None:
     "Display the rule for the picture that is displayed next; nothing outside a notebook."
     if in_notebook():

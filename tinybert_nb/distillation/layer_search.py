@@ -129,7 +129,8 @@ def _costs_by_hidden(student: Trace, teacher: Trace) -> list[list[float]]:
         raise ValueError(f"of {real.sum()} tokens CKA tells nothing, of {FEWEST_TOKENS} and more "
                          "it does: choose a longer text, or by='attention'")
     ours, theirs = (
-        [s[real] for s in recorded_entries(t, model, "hidden_states", range(1, len(t.hidden_states)))]
+        [states[real] for states in recorded_entries(
+            t, model, "hidden_states", range(1, len(t.hidden_states)))]
         for model, t in (("student", student), ("teacher", teacher))
     )
     own, their_own = ([cka_sums(state, state) for state in states] for states in (ours, theirs))
