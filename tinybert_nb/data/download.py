@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from ..files.terminal import progress_bar
 from ..files.storage import AssetError, file_sha256, workplace
-from .catalogue import ASSETS, DEFAULT_TEACHER, Asset, Carrier, _faults, data_folder
+from .catalogue import (
+    ASSETS, DEFAULT_TEACHER, Asset, Carrier, asset_faults, data_folder)
 
 # %% ../../nbs/01_data/01_download.ipynb #aeb01d43
 @contextmanager
@@ -196,7 +197,7 @@ def _collect(asset: Asset, workplace: Path) -> tuple[Path | None, list[str]]:
         except Exception as error:
             reasons.append(f"{source}: {_reason(error)}")
             continue
-        faults = _faults(folder, asset.files)
+        faults = asset_faults(folder, asset.files)
         if not faults:
             origin = f"{asset.name}\nfrom: {source}\nlicence: {asset.licence}\n{asset.citation}\n"
             _write_synced(folder / "ORIGIN.txt", [origin.encode()])
@@ -238,11 +239,11 @@ def fetch_asset(
         raise AssetError(f"unknown asset {name!r}; there are: {', '.join(ASSETS)}")
     folder = Path(folder).absolute() if folder else data_folder()
     target = folder / "assets" / asset.name
-    faults = _faults(target, asset.files)
+    faults = asset_faults(target, asset.files)
     if faults:
         _refuse_altered(target, faults)
         with workplace(folder / "assets", asset.name) as temporary:
-            if _faults(target, asset.files):  # nobody else has fetched it in the meantime
+            if asset_faults(target, asset.files):  # nobody else has fetched it in the meantime
                 print(f"fetching {asset.line}", flush=True)
                 made, reasons = _collect(asset, temporary)
                 if made is None:
@@ -286,7 +287,7 @@ def make_once(
     """
     folder = Path(folder).absolute() if folder else data_folder()
     target = folder / name
-    faults = _faults(target, files)
+    faults = asset_faults(target, files)
     if faults:
         _refuse_altered(target, faults)
         with workplace(folder / "assets", name) as temporary:
@@ -296,7 +297,7 @@ def make_once(
             for path in made.iterdir():
                 with open(path, "rb") as stream:
                     os.fsync(stream.fileno())
-            for file, fault in _faults(made, files).items():
+            for file, fault in asset_faults(made, files).items():
                 raise AssetError(f"{name}: {file}, as it was just made, is not as pinned: {fault}")
             _publish(made, target)
     return target

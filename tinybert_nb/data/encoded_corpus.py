@@ -21,7 +21,7 @@ from ..files.storage import AssetError, make_parts, workplace
 from .catalogue import data_folder
 from .task_form import DataError
 from .encoding import UnknownTokens, fingerprint, tokenizer_state
-from .corpus import _sentences, open_source
+from .corpus import corpus_sentences, open_source
 
 # %% ../../nbs/01_data/18_encoded_corpus.ipynb #b714f730
 def _texts(sentences: list[str | None], begun: bool) -> list[str | None]:
@@ -278,7 +278,8 @@ def encode_corpus(
                 raise DataError(f"{source}: a file was changed while it was encoded; start again")
 
         try:
-            _write_corpus(lambda: _sentences(opened, layout, field), tokenizer, folder, unchanged)
+            _write_corpus(lambda: corpus_sentences(opened, layout, field), tokenizer, folder,
+                          unchanged)
         except (OSError, AssetError) as error:
             raise DataError(f"{folder}: the corpus cannot be written ({error})") from error
         corpus = _open_corpus(folder)

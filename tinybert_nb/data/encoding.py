@@ -23,7 +23,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .catalogue import data_folder
-from .examples import _fault, text_digest, valid_rows
+from .examples import row_fault, text_digest, valid_rows
 from .formats import open_dataset, reader_of
 from .task_form import DataError, TaskForm, rows_identity
 from .task_kinds import Example, TaskKind
@@ -149,7 +149,7 @@ def encode_examples(
         raise DataError("examples holds single texts and pairs; it may hold only one of both")
     classes = _classes(labels, tokenizer, max_length)
     for number, example in enumerate(examples):
-        if fault := _fault((), example.label, classes):
+        if fault := row_fault((), example.label, classes):
             raise DataError(f"example {number}: {fault}")
     columns, cut = form.kind.encode(examples, tokenizer, classes, max_length)
     unknown = UnknownTokens()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import data_folder
-from .formats import _named_rows
+from .formats import named_rows
 from .task_form import DataError, some_of
 from ..files.storage import atomic_file, file_sha256, workplace
 
@@ -64,7 +64,7 @@ def rows_in_memory(
     if hasattr(data, "with_format"):  # of the `datasets` library
         rows = (dict(zip(batch, cells)) for batch in data.with_format(None).iter(1000)
                 for cells in zip(*batch.values()))
-        return (row for _, row, _ in _named_rows(rows, data.features or {}))
+        return (row for _, row, _ in named_rows(rows, data.features or {}))
     data = data.to_list() if hasattr(data, "to_list") else data  # a column of a data frame
     if hasattr(data, "__arrow_c_stream__"):
         return _frame_rows(data)

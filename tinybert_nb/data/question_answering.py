@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .task_form import DataError, TaskForm
-from .text_io import _whole_text
+from .text_io import whole_text
 from .tables import RowWriter
 from .task_kinds import (EvaluationRules, Example, Logits, TaskKind,
                                          register_kind)
@@ -63,7 +63,7 @@ def read_answers(
 # %% ../../nbs/01_data/10_question_answering.ipynb #afee7d8b
 def _squad_rows(path, form: TaskForm):
     "Yield (question's id, row, None) of a file in SQuAD's layout; `DataError` for another."
-    text = _whole_text(path, form.encoding)
+    text = whole_text(path, form.encoding)
     try:
         for article in json.loads(text)["data"]:
             for paragraph in article["paragraphs"]:

@@ -21,7 +21,7 @@ from .task_form import DataError
 from .encoding import UnknownTokens
 from .corpus import document_sentences, open_source, read_documents
 from .encoded_corpus import encode_sentences
-from .packing import _Packed
+from .packing import PackedSettings
 
 # %% ../../nbs/01_data/21_streaming.ipynb #048c0545
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _stream_blocks(batches: "StreamedBatches", place: dict):
 
 # %% ../../nbs/01_data/21_streaming.ipynb #5527ded7
 @dataclass(eq=False, repr=False)
-class StreamedBatches(_Packed):
+class StreamedBatches(PackedSettings):
     """Batches of an endless stream of documents, which resume after the last batch yielded.
 
     Raises `DataError` for a source that is missing or can be iterated only once, for an invalid

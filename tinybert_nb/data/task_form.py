@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PAIRS', 'TEXTS', 'LABELS', 'DataError', 'some_of', 'known_kinds', 'TaskForm', 'rows_identity', 'TextForm',
-           'text_form', 'find_columns']
+           'text_form', 'shown_names', 'is_position', 'find_columns']
 
 # %% ../../nbs/01_data/03_task_form.ipynb #1dddf80f
 import re
@@ -115,14 +115,23 @@ def _one_of(usual: Iterable[str], names: list, taken, what: str, source) -> str:
     if len(found) != 1:
         which = (f"more than one could be the {what}: {', '.join(found)}" if found else
                  f"none has a usual name of the {what} ({', '.join(usual)})")
-        raise DataError(f"{source}: of the columns {_shown(names)} {which}. Say which column is "
-                        f"the {what}")
+        raise DataError(f"{source}: of the columns {shown_names(names)} {which}. Say which "
+                        f"column is the {what}")
     return found[0]
 
 
-def _shown(names: list) -> str:
+def shown_names(
+    names: list,  # of columns
+) -> str:
     "Join column names for a message; cells that are no header may be long."
     return some_of(str(name)[:40] for name in names)
+
+# %% ../../nbs/01_data/03_task_form.ipynb #e4e1ed1a
+def is_position(
+    wish: str,  # as a `TaskForm` names a column
+) -> bool:
+    "Return whether a column is given by position; -1 is the last."
+    return bool(re.fullmatch(r"-?\d+", wish))
 
 # %% ../../nbs/01_data/03_task_form.ipynb #c17f2e50
 def find_columns(
@@ -132,11 +141,11 @@ def find_columns(
 ) -> tuple[str | int, ...]:  # names of the text, a second text if any, and the label if read
     "Find the columns of texts and label; `DataError` if one is missing or ambiguous."
     def told(wish, what):
-        if wish not in names and _is_position(wish) and -len(names) <= int(wish) < len(names):
+        if wish not in names and is_position(wish) and -len(names) <= int(wish) < len(names):
             return names[int(wish)]
         if wish not in names:
             raise DataError(f"{source}: there is no column {wish!r} for the {what}; there are: "
-                            f"{_shown(names)}")
+                            f"{shown_names(names)}")
         return wish
 
     if isinstance(form, TextForm) and len(names) == 1 and form.texts < 2:
@@ -155,11 +164,6 @@ def find_columns(
     if form.text_b:
         texts = [texts[0], told(form.text_b, "second text")]
     if isinstance(form, TextForm) and form.texts not in (0, len(texts)):
-        raise DataError(f"{source}: {len(texts)} of the columns {_shown(names)} holds a text, and "
-                        f"a row of the task has {form.texts}")
+        raise DataError(f"{source}: {len(texts)} of the columns {shown_names(names)} holds a text, "
+                        f"and a row of the task has {form.texts}")
     return *texts, *label
-
-
-def _is_position(wish: str) -> bool:
-    "Return whether a column is given by position; -1 is the last."
-    return bool(re.fullmatch(r"-?\d+", wish))

@@ -18,7 +18,7 @@ import numpy as np
 
 from .task_form import DataError, TaskForm
 from .text_io import text_lines
-from .tables import RowWriter, _count
+from .tables import RowWriter, counted
 from .task_kinds import (NO_LABEL, EvaluationRules, Example, Logits,
                                          ResultRules, Tags, TaskKind, class_name,
                                          register_kind)
@@ -72,7 +72,7 @@ def _word_rows(path, form: TaskForm):
         if cells and not comment:
             columns = columns or len(cells)
             if len(cells) != columns or columns < 1 + form.labelled:
-                faults.append(f"line {number} has {_count(cells)}; "
+                faults.append(f"line {number} has {counted(cells)}; "
                               f"{columns if columns > 1 else '2 or more'} are expected")
             lines.append(cells)
         if not cells:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from .layer_search import _checked_costs, head_costs
+from .layer_search import checked_costs, head_costs
 from ..models.trace import Trace
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #5ea19bb6
@@ -107,7 +107,7 @@ def matched_heads(
     student_heads, teacher_heads = costs.shape
     if student_heads > teacher_heads:
         raise ValueError(_heads_differ(student_heads, teacher_heads))
-    choice = linear_sum_assignment(_checked_costs(costs))[1].tolist()
+    choice = linear_sum_assignment(checked_costs(costs))[1].tolist()
     return HeadMap("select", student_heads, teacher_heads, tuple(choice))
 
 # %% ../../nbs/03_distillation/03_head_map.ipynb #3d82b6f2

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEWEST_TOKENS', 'SMALLEST_PROBABILITY', 'cka_sums', 'cka', 'linear_cka', 'recorded_entries', 'head_costs',
-           'layer_costs', 'searched_map', 'earth_mover_map']
+           'layer_costs', 'checked_costs', 'searched_map', 'earth_mover_map']
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #6896db01
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment, linprog
 from torch import Tensor
 
-from .layer_map import LayerMap, _check_depths, explicit_map
+from .layer_map import LayerMap, check_depths, explicit_map
 from ..models.trace import Trace
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #1cce603b
@@ -168,7 +168,9 @@ def layer_costs(
     return torch.tensor(kinds[by](student, teacher)).clamp(min=0)
 
 # %% ../../nbs/03_distillation/02_layer_search.ipynb #da949019
-def _checked_costs(costs: Tensor) -> np.ndarray:
+def checked_costs(
+    costs: Tensor,  # (student_layers, teacher_layers)
+) -> np.ndarray:
     "The costs in float64; ValueError if they are no table of finite numbers."
     table = np.asarray(costs, dtype=np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
@@ -202,9 +204,9 @@ def searched_map(
     monotone: bool = True,  # deeper student layers learn from deeper teacher layers
 ) -> LayerMap:
     "The map of smallest total cost, no teacher layer twice; ValueError if the student is deeper."
-    table = _checked_costs(costs)
+    table = checked_costs(costs)
     student_layers, teacher_layers = table.shape
-    _check_depths(teacher_layers, student_layers)
+    check_depths(teacher_layers, student_layers)
     chosen = _cheapest_in_order(table) if monotone else linear_sum_assignment(table)[1]
     return explicit_map(teacher_layers, [int(column) + 1 for column in chosen])
 
@@ -213,7 +215,7 @@ def earth_mover_map(
     costs: Tensor,  # (student_layers, teacher_layers), as `layer_costs` gives them
 ) -> LayerMap:
     "One-to-many map by optimal transport of uniform masses (BERT-EMD); ValueError for bad costs."
-    table = _checked_costs(costs)
+    table = checked_costs(costs)
     student_layers, teacher_layers = table.shape
     taken = np.kron(np.eye(student_layers), np.ones(teacher_layers))  # sums each row of the flow
     given = np.kron(np.ones(student_layers), np.eye(teacher_layers))  # sums each column

@@ -24,7 +24,8 @@ from ..data.labels import label_names, positive_class
 from ..data.memory import Source, as_source
 from ..data.task_form import TaskForm
 from ..data.task_kinds import MODEL_INPUTS, Example
-from .predictions import _logits, logit_metrics, open_system, predict_logits
+from .predictions import (
+    forward_logits, logit_metrics, open_system, predict_logits)
 from ..files.timing import median_milliseconds, spread
 from ..models.heads import labels_of
 from ..models.loading import load_config
@@ -46,7 +47,7 @@ def latency(
     device = next(model.parameters()).device
     inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
     # .item() waits for the device
-    return median_milliseconds(lambda: _logits(model, inputs).sum().item(), repeats)
+    return median_milliseconds(lambda: forward_logits(model, inputs).sum().item(), repeats)
 
 
 # %% ../../nbs/05_evaluation/01_measurement.ipynb #b2fa3eb5

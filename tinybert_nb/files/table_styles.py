@@ -12,7 +12,7 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from .terminal import _columns_of
+from .terminal import text_columns
 
 # %% ../../nbs/00_files/02_table_styles.ipynb #c00548a5
 def _markdown(rows: list[list[str]], numeric: Collection[int]) -> list[str]:
@@ -23,8 +23,8 @@ def _markdown(rows: list[list[str]], numeric: Collection[int]) -> list[str]:
 
 def _text(rows: list[list[str]], numeric: Collection[int]) -> list[str]:
     columns = [column for column in zip(*rows) if any(column[1:])]  # no empty ones
-    widths = [max(map(_columns_of, column)) for column in columns]
-    return ["  ".join(cell + " " * (width - _columns_of(cell))
+    widths = [max(map(text_columns, column)) for column in columns]
+    return ["  ".join(cell + " " * (width - text_columns(cell))
                       for cell, width in zip(row, widths)).rstrip() for row in zip(*columns)]
 
 

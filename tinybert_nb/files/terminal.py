@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG_SECONDS', 'in_notebook', 'log_line', 'Note', 'note', 'notes_once', 'LogLines', 'NotebookLine', 'progress_bar',
-           'fit_tables', 'show']
+           'text_columns', 'fit_tables', 'show']
 
 # %% ../../nbs/00_files/00_terminal.ipynb #e0e2cf89
 import os
@@ -131,7 +131,7 @@ def progress_bar(*arguments: Any, **options: Any) -> "tqdm":  # as tqdm's
     return tqdm(*arguments, **options)
 
 # %% ../../nbs/00_files/00_terminal.ipynb #fac55afe
-def _columns_of(text: str) -> int:
+def text_columns(text: str) -> int:
     "Return the width of a text in terminal columns."
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else
                0 if unicodedata.combining(character) else 1 for character in text)
@@ -139,19 +139,19 @@ def _columns_of(text: str) -> int:
 
 def _laid_out(heading: list[str], rows: list[list[str]], width: int) -> list[str]:
     "Lay out a table in lines of at most this width, if possible; drop empty columns."
-    first, *others = [[cell + " " * (max(map(_columns_of, column)) - _columns_of(cell))
+    first, *others = [[cell + " " * (max(map(text_columns, column)) - text_columns(cell))
                        for cell in column] for column in zip(heading, *rows)
                       if any(column[1:]) or not rows]
     groups = [[first]]
     for column in others:
-        used = sum(_columns_of(each[0]) + 2 for each in groups[-1])
-        if used + _columns_of(column[0]) > width and len(groups[-1]) > 1:
+        used = sum(text_columns(each[0]) + 2 for each in groups[-1])
+        if used + text_columns(column[0]) > width and len(groups[-1]) > 1:
             groups.append([first])
         groups[-1].append(column)
     lines = []
     for group in groups:
         head, *body = ["  ".join(cells).rstrip() for cells in zip(*group)]
-        rule = "  ".join("-" * _columns_of(column[0]) for column in group)
+        rule = "  ".join("-" * text_columns(column[0]) for column in group)
         lines += ["", head, rule, *body]
     return lines[1:]
 

@@ -26,13 +26,13 @@ from ..data.download import teacher_source
 from ..data.task_form import TaskForm
 from ..files.storage import refuse_pointer, atomic_folder
 from .heads import head_class, kind_of, labels_of, with_activation
-from .sizes import _width_name
+from .sizes import width_field
 
 # %% ../../nbs/02_models/02_loading.ipynb #55983f22
 def _check_supported(config, name):
     "ValueError unless the configuration is that of a supported BERT-like encoder."
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-             _width_name(config))
+             width_field(config))
     if (config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder
             or not all(isinstance(getattr(config, size, None), int) for size in sizes)):
         raise ValueError(
