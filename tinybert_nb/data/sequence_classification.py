@@ -213,15 +213,17 @@ class SeveralClasses(ClassSetEvaluation, TaskKind):
     def outputs(self, counts: Counter, rows: int) -> list[str]:
         if not counts:
             raise DataError("no row has a class")
-        if len(counts) == 1 and rows > 1:
-            raise DataError(f"the only class is {some_of(counts)}, and several classes need at "
-                            "least two: for a yes or no, write one of two classes in each row and "
-                            "set the problem to single; if a row has several, set separator to "
-                            "what stands between them")
         if all(count == rows > 1 for count in counts.values()):
             raise DataError(f"every row has the classes {some_of(counts)}; if the labels are "
                             "arrays of 0 and 1, set classes to the names, in the array's order")
         return in_order(counts)
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        if len(names) < 2:
+            raise DataError(f"the only class is {some_of(names)}, and several classes need at "
+                            "least two: for a yes or no, write one of two classes in each row and "
+                            "set the problem to single; if a row has several, set separator to "
+                            "what stands between them")
 
     def has_label(self, cell: Any) -> bool:
         return cell is not None  # an empty cell: no class

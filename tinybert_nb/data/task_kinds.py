@@ -112,6 +112,9 @@ class ReadingRules:
         "The names of a model's outputs for a file; `DataError` for impossible counts."
         return in_order(counts)
 
+    def check_classes(self, names: Sequence[str]) -> None:  # of the model
+        "`DataError` for classes that no model can be trained on."
+
     def positive_class(self, names: Sequence[str], stated: str = "") -> str:
         "The class whose F1 is reported; '' if there is none. `DataError` for a stated one."
         if self.form.positive_class:

@@ -101,6 +101,10 @@ def load_task(
     labels = scan_labels(files.train, form)
     if model is not None and form.kind.names_outputs:
         labels = match_labels(labels, labels_of(load_config(model)), str(model))
+    try:
+        form.kind.check_classes(labels)
+    except DataError as error:
+        raise DataError(f"{files.source or files.train}: {error}") from error
     with processes().main_process_first():  # the other processes read them from disk
         rows, eval_rows = (encode_file(path, tokenizer, labels, max_length, form=form)
                            for path in paths)
