@@ -89,11 +89,11 @@ class _Side:
 
 
 def _query_measures(
-    teacher: _Side,
-    student: _Side,
+    sides: Sequence[_Side],  # teacher's and student's
     measures: Sequence[str] = MEASURES,  # those to compute
 ) -> dict[str, Tensor]:  # (batch, heads, query) each; of `score_mse` the sum over the keys
     "The measures of each query, padded ones too."
+    teacher, student = sides
     both = teacher.seen & student.seen
 
     def jensen_shannon() -> Tensor:
@@ -203,7 +203,7 @@ def _layer_measures(
     found = []
     for head in range(teacher.heads):
         scores = [_one_head(side, head).scores(0).to(device) for side in sides]
-        found.append(_query_measures(*map(_Side, scores, visible), measures=measures))
+        found.append(_query_measures([*map(_Side, scores, visible)], measures))
     return {name: torch.cat([each[name] for each in found], 1) for name in measures}, visible
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -102,7 +103,7 @@ def _by_head(read, heads, new, sides) -> dict[tuple[int, int], list[dict[str, Te
             for key, side in zip(keys, sides[pair]):
                 if key not in made:
                     made[key] = _Side(_one_head(side, head).scores(0).cpu(), side.visible(0).cpu())
-            found[pair].append(_query_measures(*(made[key] for key in keys), measures=missing))
+            found[pair].append(_query_measures([made[key] for key in keys], missing))
     return found
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #56130c41
@@ -190,11 +191,21 @@ def _word_means(by_token: Tensor, words: Sequence[WordSpan]) -> Tensor:
     return torch.stack([by_token[word.start:word.end].mean() for word in words])
 
 
+def _is_function_word(place: int, words: Sequence[WordSpan]) -> bool:
+    "Whether scikit-learn's list of English words has it, or it is part of one, as in isn't."
+    text, behind = words[place].text.lower(), [word.text.lower() for word in words[place + 1:][:2]]
+    cut = text.endswith("n") and behind in (["'", "t"], ["’", "t"])
+    return text in ENGLISH_STOP_WORDS or cut or (text.isascii() and len(text) == 1)
+
+
 def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[WordSpan]) -> int:
     "The content word with the largest divergence; another one if there is no such word."
     special = torch.tensor([word.special for word in words])
-    content = ~special & torch.tensor([not _is_punctuation(word.text) for word in words])
-    choices = (content & ~only_special, content, ~special, torch.ones_like(special))
+    written = ~special & torch.tensor([not _is_punctuation(word.text) for word in words])
+    named = written & torch.tensor([any(map(str.isalpha, word.text)) for word in words])
+    content = named & ~torch.tensor([_is_function_word(n, words) for n in range(len(words))])
+    choices = (content & ~only_special, content, named & ~only_special, named, written, ~special,
+               torch.ones_like(special))
     allowed = next(each for each in choices if bool(each.any()))
     return int(divergences.masked_fill(~allowed, float("-inf")).argmax())
 

@@ -47,7 +47,7 @@ def text_in_models(
 ) -> tuple[ReadText, dict[str, dict], list[str]]:  # answers; sentences on what cannot be shown
     "A text read by both models, and their answers; ValueError for an empty text."
     parts = (text,) if isinstance(text, str) else text
-    read = read_text(*models, *parts, max_length=max_length)
+    read = read_text(*models, parts[0], parts[1] if len(parts) > 1 else None, max_length)
     weighted, why = weighted_read(read, *models[:2])
     said = [why] * bool(why)
     if read.dropped:
