@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['SIMILARITIES', 'ONLY_SPECIAL', 'paired_tables', 'text_rows', 'disagreement', 'unmapped_layers', 'LargestDifference',
-           'first_sight', 'answers_of']
+           'first_sight', 'answers_of', 'ViewedText', 'layer_tables', 'chosen', 'Shown', 'token_tables', 'shown_tables',
+           'shown_rows']
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #c25b8871
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -22,7 +24,8 @@ from transformers import PreTrainedModel
 from .alignment import (
     MEASURES, ReadText, WordSpan, _check_fit, _check_measures, _head_names, _head_sums, _one_head,
     _query_measures, _Side, pair_heads)
-from .attention_tables import _way, attention_table, merge_tables
+from .attention_tables import (
+    WAYS, ValueTrace, _way, attention_table, join_words, merge_tables, table_rows)
 from .similarity import _is_punctuation
 from ..data.task_kinds import NO_LABEL, Example, TaskKind, lines_by_row
 from ..distillation.head_map import HeadMap
@@ -306,3 +309,176 @@ def _answer(read: ReadText, kind: TaskKind, numbers: np.ndarray, names: list[str
     if kind.has_classes and len(logits) == 1 and not kind.of_words:
         result["logits"] = dict(zip(names, logits[0].tolist()))
     return {"kind": kind.problem, **result}
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #ad4d3325
+class ViewedText:
+    "One text in two models, as the script shows it: pairs of layers, ways, ends of the colours."
+
+    def __init__(
+        self,
+        read: ReadText,
+        layer_map: LayerMap,  # which layers are shown side by side
+        heads: str = "same",  # one of `HEAD_CHOICES`
+        answers: dict[str, dict] | None = None,  # from `answers_of`
+    ):
+        self.read, self.layer_map, self.heads = read, layer_map.one_to_one(), heads
+        self.answers = answers or {}
+        free = unmapped_layers(read, self.layer_map, heads=heads)
+        self.unmapped = [*dict.fromkeys((row["student_layer"], row["teacher_layer"])
+                                        for row in free)]
+        self.pairs = [*enumerate(self.layer_map.one_teacher_each(), 1), *self.unmapped]
+        self._last: dict[str, tuple[int, tuple[Tensor, Tensor]]] = {}  # way -> layer, its tables
+
+    @property
+    def head_count(self) -> int:
+        "Number of heads that can be shown; 0 where only the mean of all is."
+        return 0 if self.heads == "mean" else self.read.student.heads
+
+    @property
+    def traces(self) -> tuple[Any, Any]:
+        "The teacher's and the student's."
+        return self.read.teacher, self.read.student
+
+    @cached_property
+    def ways(self) -> list[str]:
+        "Names of `WAYS`; value-weighted attention only where norms of values were added."
+        weighted = all(isinstance(trace, ValueTrace) for trace in self.traces)
+        return [way for way in WAYS if weighted or way != "value-weighted"]
+
+    @cached_property
+    def ends(self) -> dict[str, float]:
+        "The value at the end of the fixed colours, of the ways for which a text decides it."
+        found = {"scores": _largest_score(self.read, self.heads == "mean")}
+        if "value-weighted" in self.ways:
+            found["value-weighted"] = max(float(norms.max()) for trace in self.traces
+                                          for norms in trace.value_norms)
+        return found
+
+    def head_map(self, layer: int) -> HeadMap:  # layer: a pair, from 1
+        "How the heads of a pair are paired; computed once."
+        return _measure_pair(self.read, self.pairs[layer - 1], self.heads)[0]
+
+
+def _largest_score(read: ReadText, mean: bool) -> float:
+    "The largest absolute score of both models' layers and heads, or means of heads; found once."
+    key = "largest score", mean
+    if key not in read._known:
+        tables = (trace.scores(layer)[0].float() for trace in (read.teacher, read.student)
+                  for layer in range(len(trace.queries)))
+        ends = [(each.mean(0) if mean else each).aminmax() for each in tables]
+        read._known[key] = max(max(-float(low), float(high)) for low, high in ends)
+    return read._known[key]
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #15099b83
+def layer_tables(
+    viewed: ViewedText,
+    layer: int,  # a pair of layers, from 1
+    way: str,  # a key of `WAYS`
+) -> tuple[Tensor, Tensor]:  # teacher's and student's (heads, query, key) or (query, key)
+    "Both models' tables of a pair of layers, heads paired; ValueError for an unknown way."
+    kept, tables = viewed._last.get(way, (0, None))
+    if tables is None or kept != layer:
+        ours, theirs = viewed.pairs[layer - 1]
+        teacher, student = (attention_table(trace, number, way) for trace, number in
+                            zip(viewed.traces, (theirs, ours)))
+        choice = viewed.head_map(layer).teacher_choice if WAYS[way].heads else None
+        tables = (teacher if choice is None else teacher[list(choice)]), student
+        viewed._last[way] = layer, tables
+    return tables
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #8c8c7384
+def chosen(
+    tables: Tensor,  # (heads or layers, query, key), or (query, key)
+    number: int,  # from 1; 0: the mean of all, -1: their maximum
+) -> Tensor:  # (query, key)
+    "One of the tables, or all merged; a table without heads as it is."
+    if tables.dim() == 2:
+        return tables
+    return tables[number - 1] if number > 0 else merge_tables(tables, _MERGED[number])
+
+
+_MERGED = {0: "mean", -1: "maximum"}
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #a6ea11d0
+@dataclass(frozen=True)
+class Shown:
+    "What is shown of a text; ValueError for a layer, head or way that does not exist."
+
+    viewed: ViewedText
+    layer: int  # a pair of layers, from 1; 0: the mean of the layer map's, -1: their maximum
+    head: int  # from 1; 0: the mean of all, -1: their maximum
+    way: str = "probabilities"  # a key of `WAYS`
+    whole: bool = False  # whole words instead of tokens
+
+    def __post_init__(self):
+        for name, value, last in (("layer", self.layer, len(self.viewed.pairs)),
+                                  ("head", self.head, self.viewed.head_count)):
+            if not -1 <= value <= last:
+                raise ValueError(f"{name} {value} does not exist: choose from -1 to {last}")
+        if self.way not in self.viewed.ways:
+            raise ValueError(f"way {self.way!r} cannot be shown: choose from "
+                             f"{', '.join(self.viewed.ways)}")
+
+    @property
+    def numbers(self) -> list[int]:
+        "The pairs of layers that are shown, from 1."
+        every = range(1, self.viewed.layer_map.student_layers + 1)
+        return [self.layer] if self.layer > 0 else [*every]
+
+    @property
+    def layers(self) -> tuple[int | str, int | str]:  # teacher's and student's
+        "The layers, from 1, or how they are merged."
+        if self.layer < 1:
+            return _MERGED[self.layer], _MERGED[self.layer]
+        ours, theirs = self.viewed.pairs[self.layer - 1]
+        return theirs, ours
+
+    @property
+    def merged_head(self) -> int | str | None:
+        "The head, from 1, or how heads are merged; None for a way without heads."
+        return _MERGED.get(self.head, self.head) if WAYS[self.way].heads else None
+
+    @property
+    def titles(self) -> list[str]:
+        "What the teacher, the student and the difference are of."
+        titles = []
+        for side, name in ((1, "teacher"), (0, "student")):
+            own = ", ".join(str(self.viewed.pairs[number - 1][side]) for number in self.numbers)
+            merged = f"{self.layers[0]} of layers " if self.layer < 1 else "layer "
+            titles.append(f"{name}, {merged}{own}")
+        return [*titles, "student minus teacher"]
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #c94079cd
+def token_tables(
+    shown: Shown,
+) -> list[Tensor]:  # teacher's and student's (query, key) of tokens
+    "What is shown of each model, before tokens are joined to words."
+    by_layer = ([chosen(each, shown.head) for each in layer_tables(shown.viewed, number, shown.way)]
+                for number in shown.numbers)
+    return [chosen(torch.stack(side), min(shown.layer, 1)) for side in zip(*by_layer)]
+
+
+def shown_tables(
+    shown: Shown,
+) -> tuple[list[Tensor], list[str], list[int]]:  # tables (query, key); names; first positions
+    "Teacher, student and difference as they are shown, and what their rows are."
+    tables, read = token_tables(shown), shown.viewed.read
+    names, places = list(read.tokens), list(range(len(read.tokens)))
+    if shown.whole and read.words:
+        tables = [join_words(each, read.words, shown.way) for each in tables]
+        names, places = map(list, zip(*((word.text, word.start) for word in read.words)))
+    return [*tables, tables[1] - tables[0]], names, places
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #f3a127a9
+def shown_rows(
+    shown: Shown,
+) -> Iterator[dict]:  # as of `table_rows`; layer and head may be "mean" or "maximum"
+    "Every number that is shown as a row; of the difference, with the student's layer."
+    tables, names, places = shown_tables(shown)
+    theirs, ours = shown.layers
+    sides = zip(("teacher", "student", "difference"), (theirs, ours, ours), tables)
+    for model, layer, table in sides:
+        for row in table_rows(table, names, model, None, shown.way):
+            yield {**row, "layer": layer, "head": shown.merged_head,
+                   "query_position": places[row["query_position"]],
+                   "key_position": places[row["key_position"]]}

@@ -10,7 +10,7 @@ function shownRows(view) {
   const places = seen.units.map((_, place) => place).slice(first, first + count), rows = [];
   for (const panel of seen.panels) for (const query of places) for (const key of places)
     rows.push({ model: NAMES[panel], layer: panel === 0 ? pair.teacher : pair.student,
-      head: !seen.kind.heads ? null : head > 0 ? head : head === 0 ? "mean" : "maximum",
+      head: !seen.kind.heads ? null : MERGES[head] ?? head,
       way: seen.view, query: seen.units[query].text, query_position: seen.units[query].first,
       key: seen.units[key].text, key_position: seen.units[key].first,
       value: seen.tables[panel][query * seen.size + key] });
@@ -146,7 +146,7 @@ function fromFragment(view, fragment) {
 // A link may have been changed by hand, or be of another page: only what can be shown is kept.
 function possible(view, state) {
   const { sight } = view, tokens = sight.tokens.map((_, i) => i);
-  const there = { layer: layersOf(sight), token: tokens,
+  const there = { layer: [...layersOf(sight), ...sight.layer_merges ? [0, -1] : []], token: tokens,
     head: [...headsOf(sight), ...sight.merges ? [0, -1] : headsOf(sight).length ? [] : [0]] };
   const fits = (name, value) => there[name].includes(value);
   return Object.fromEntries(Object.entries(state).filter(([name, value]) =>
