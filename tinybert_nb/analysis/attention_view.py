@@ -208,9 +208,10 @@ class AttentionView(_SyncedView):
         display(still_output(self.still_html()))
 
     def _update(self, change=None):
-        shown = self._viewed, self.layer, self.head, self.view
-        if self._viewed is not None and None not in shown[1:3] and shown != self._sent:
-            self.sight = sight_of(*shown)
+        viewed, layer, head = self._viewed, self.layer, self.head
+        shown = viewed, layer, head, self.view
+        if viewed is not None and layer is not None and head is not None and shown != self._sent:
+            self.sight = sight_of(viewed, layer, head, self.view)
             self._sent = shown
 
     def _measure(self, change=None):

@@ -17,9 +17,10 @@ import ipywidgets
 import matplotlib as mpl
 import traitlets
 from matplotlib.figure import Figure, SubFigure
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from .alignment import HEAD_CHOICES, ReadText, default_map, read_text
+from .alignment import HEAD_CHOICES, ReadText, Tokenizers
+from .alignment import default_map, read_text
 from .attention_figures import plot_shown
 from .attention_view import _STATE, AttentionView, OfflineView, weighted_read
 from .disagreement import Shown, ViewedText, answers_of
@@ -32,11 +33,11 @@ from ..files.scripts import joined_script, static_text
 from ..files.storage import atomic_file, write_json
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #465526a9
-Models = tuple[PreTrainedModel, PreTrainedModel, PreTrainedTokenizerBase]
+Models = tuple[PreTrainedModel, PreTrainedModel, Tokenizers]
 
 
 def text_in_models(
-    models: Models,  # teacher, student, the tokenizer of both
+    models: Models,  # teacher, student, the tokenizer of both, or a pair of tokenizers
     text: str | tuple[str, str],  # a pair has a second text
     max_length: int = 512,  # tokens; limited to the models' positions
 ) -> tuple[ReadText, dict[str, dict], list[str]]:  # answers; sentences on what cannot be shown
@@ -89,7 +90,7 @@ class AttentionExplorer(Displayed):
         self,
         teacher: PreTrainedModel,
         student: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,  # the one both were trained with
+        tokenizer: Tokenizers,  # of both; or a pair, for texts with the same tokens in both
         layer_map: LayerMap | None = None,  # the uniform map if none is given
         text: str = "A charming film, and much better than its title.",
         text_pair: str = "",  # second sentence of a pair task

@@ -13,9 +13,11 @@ import webbrowser
 from collections.abc import Callable
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .alignment import Tokenizers
 from .alignment_report import _load_model, student_checkpoints
 from .attention_view import OfflineView
 from .explorer import Models, _possible_heads, view_of_text
@@ -181,17 +183,30 @@ def explore_folders(
 ) -> None:
     "Serve the page until Ctrl+C; ValueError for a bad fit or a port in use."
     *_, folder = student_checkpoints(student).values()
-    tokenizer = load_tokenizer(teacher, folder)
-    check_vocabulary(tokenizer, load_tokenizer(folder))
+    tokenizers = _tokenizers(teacher, folder)
     theirs, ours = _load_model(teacher), _load_model(folder)
     depths = (model.config.num_hidden_layers for model in (theirs, ours))
     heads = heads or _possible_heads(theirs, ours, "mean")[0]
-    with ExplorerServer((theirs, ours, tokenizer), parse_layer_map(layer_map, *depths), heads,
-                        limit_length(max_length, tokenizer), text, text_pair, port) as server:
-        ready(server.address)
-        if browser:
-            webbrowser.open(server.address)
+    first = tokenizers[0] if isinstance(tokenizers, tuple) else tokenizers
+    with ExplorerServer((theirs, ours, tokenizers), parse_layer_map(layer_map, *depths), heads,
+                        limit_length(max_length, first), text, text_pair, port) as server:
         try:
+            ready(server.address)
+            if browser:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # SIGTERM as well: this is how the command ends
             pass
+
+
+def _tokenizers(teacher: str, student: str | Path) -> Tokenizers:
+    "The teacher's tokenizer, with the student's where it has other numbers of the same tokens."
+    of_teacher, of_student = load_tokenizer(teacher, student), load_tokenizer(student)
+    bare = [one.convert_ids_to_tokens(one("")["input_ids"]) for one in (of_teacher, of_student)]
+    try:
+        check_vocabulary(of_teacher, of_student)
+    except ValueError:
+        if bare[0] != bare[1]:  # no text has the same tokens
+            raise
+        return of_teacher, of_student
+    return of_teacher
