@@ -63,7 +63,7 @@ def shown_content(read, layer_map) -> dict:
     """What the site shows of a view: scores of the layers that the layer map has, for all heads."""
     pairs = range(1, layer_map.student_layers + 1)
     content = OfflineView(read, layer_map, "", layers=pairs).content
-    kept = ("tokens", "segments", "words", "layers", "heads", "merges", "windows", "largest", "layer",
+    kept = ("tokens", "segments", "words", "layers", "heads", "merges", "layer_merges", "windows", "largest", "layer",
             "head", "token", "chosen", "teacher", "student")
     for side in ("teacher", "student"):
         content[side]["tables"] = {}

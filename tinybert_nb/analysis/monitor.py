@@ -22,11 +22,10 @@ from .alignment import AttentionPair, ReadText
 from .alignment_figures import plot_alignment_course
 from .attention_figures import _scales, _square_inches, _three_panels
 from .explorer import AttentionExplorer
-from .html import figure_html
+from .html import Displayed, figure_html
 from .similarity import compare_models, compare_traces
 from .similarity_figures import plot_head_grid, plot_layer_grid
 from .style import _panels, png_bytes
-from .widgets import Displayed
 from ..distillation.layer_map import LayerMap
 from ..files.storage import atomic_file
 from ..files.terminal import note

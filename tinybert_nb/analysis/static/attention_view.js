@@ -8,8 +8,9 @@
 //             tokens; to which text each belongs; of which word each is a piece (null: of none); per
 //             student layer the teacher layer beside it (null: none), and further pairs of student
 //             and teacher layer that the layer map does not have; how many heads, and whether they
-//             can be merged; per pair both models' windows of local attention (null: none); which
-//             pair is shown, from 1, and which head (0: the mean of all, -1: their maximum); the
+//             can be merged, and layers (layer_merges); per pair both models' windows of local
+//             attention (null: none); which pair is shown, from 1 (0: the mean of the layer map's,
+//             -1: their maximum), and which head (0: the mean of all, -1: their maximum); the
 //             largest absolute score of all heads, and of other ways; the head's scores before the
 //             softmax, float32, row by row, with both models' factors of value-weighted attention;
 //             for what has no head of its own, both models' tables of `view`. `teacher` is null where
@@ -58,7 +59,18 @@ class View {
 
   ways() { return this.model.get("ways") ?? [{ name: "probabilities" }, { name: "scores" }]; }
 
-  pair() { return pairsOf(this.sight)[this.sight.layer - 1]; }
+  // What is shown of the layers: a pair, or the word for how those of the layer map are merged.
+  pair() {
+    const { layer } = this.sight, merge = MERGES[layer];
+    return merge ? { student: merge, teacher: merge, mapped: true } : pairsOf(this.sight)[layer - 1];
+  }
+
+  // The same in words, as [teacher, student].
+  layerTexts() {
+    const { student, teacher } = this.pair(), { layer, layers } = this.sight, merge = MERGES[layer];
+    return merge ? [layers, layers.map((_, i) => i + 1)].map(all => `${merge} of layers ${all.join(", ")}`) :
+      [`layer ${teacher ?? "—"}`, `layer ${student}`];
+  }
 
   headText() {
     const { head, heads } = this.sight;
@@ -68,8 +80,8 @@ class View {
   }
 
   titles() {
-    const { student, teacher } = this.pair();
-    return [`teacher, layer ${teacher ?? "—"}`, `student${this.when()}, layer ${student}`, "student minus teacher"];
+    const [teacher, student] = this.layerTexts();
+    return [`teacher, ${teacher}`, `student${this.when()}, ${student}`, "student minus teacher"];
   }
 
   // The checkpoint that is drawn, of a student that has several.
@@ -79,8 +91,8 @@ class View {
   }
 
   headline() {
-    const { student, teacher } = this.pair(), beside = this.state.seen.tables[0] ? `, teacher layer ${teacher}` : "";
-    return `${wayName(this.state.seen.view)}: student${this.when()} layer ${student}${beside}, ${this.headText()}`;
+    const [teacher, student] = this.layerTexts(), beside = this.state.seen.tables[0] ? `, teacher ${teacher}` : "";
+    return `${wayName(this.state.seen.view)}: student${this.when()} ${student}${beside}, ${this.headText()}`;
   }
 
   // Queries are kept as tokens; what is drawn are units: tokens, or the words of which they are pieces.
