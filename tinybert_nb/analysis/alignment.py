@@ -171,9 +171,8 @@ def _head_map(
 def _one_layer(trace: Trace, model: str, layer: int, mapped: Callable[[Tensor], Tensor]) -> Trace:
     "A layer's mapped queries and keys as a trace of its own; ValueError if not recorded."
     (query,), (key,) = (_recorded(trace, model, name, [layer]) for name in ("queries", "keys"))
-    window = trace.windows[layer] if trace.windows else None
-    return Trace((), (mapped(query),), (mapped(key),), None, trace.attention_mask,
-                 windows=(window,))
+    windows = (trace.windows[layer] if trace.windows else None,)
+    return Trace((), (mapped(query),), (mapped(key),), None, trace.attention_mask, windows=windows)
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #a1ff9335
 def pair_heads(

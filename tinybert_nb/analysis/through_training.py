@@ -132,7 +132,8 @@ def views_of(
     heads: str = "same",  # one of `HEAD_CHOICES`
 ) -> list[ViewedText]:
     "The text at each checkpoint, with one scale for all."
-    views = [ViewedText(each.read, layer_map, heads, each.answers, each.name) for each in reads]
+    views = [ViewedText(each.read, layer_map, heads, each.answers,
+                        each.name if len(reads) > 1 else "") for each in reads]
     ends = {way: max(view.ends[way] for view in views) for way in views[0].ends}
     for view in views:
         view.ends.update(ends)
