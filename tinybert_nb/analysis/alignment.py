@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -196,10 +197,9 @@ def _layer_measures(
     "The measures of each query, computed head by head: tables of a head stay in the cache."
     device = sides[0].attention_mask.device
     visible = sides[0].visible(0), sides[1].visible(0).to(device)
-    found = []
-    for head in range(sides[0].heads):
-        scores = [_one_head(side, head).scores(0).to(device) for side in sides]
-        found.append(_query_measures([*map(_Side, scores, visible)], measures))
+    found = [_query_measures([_Side(_one_head(side, head).scores(0).to(device), seen)
+                              for side, seen in zip(sides, visible)], measures)
+             for head in range(sides[0].heads)]
     return {name: torch.cat([each[name] for each in found], 1) for name in measures}, visible
 
 
@@ -453,7 +453,7 @@ class ReadText:
                      for s, t, _ in layer_map.one_to_one().attention_pairs())
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #222146bc
-Tokenizers = PreTrainedTokenizerBase | tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]
+Tokenizers: TypeAlias = PreTrainedTokenizerBase | tuple[PreTrainedTokenizerBase, ...]
 
 
 def read_text(

@@ -44,9 +44,10 @@ def text_in_models(
 ) -> list[CheckpointRead]:
     "A text in the teacher and in each checkpoint; ValueError for an empty text or a bad fit."
     teacher, checkpoints, tokenizers = models
-    parts = ((text,) if isinstance(text, str) else text) + (None,)
+    first, *pair = (text,) if isinstance(text, str) else text
     told = (each for n, each in enumerate(checkpoints, 1) if (before(n), True)[1])
-    return [*read_checkpoints(teacher, told, tokenizers, *parts[:2], max_length, known)]
+    return [*read_checkpoints(teacher, told, tokenizers, first, pair[0] if pair else None,
+                              max_length, known)]
 
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #162bb988

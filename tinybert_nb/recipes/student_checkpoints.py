@@ -9,7 +9,7 @@ __all__ = ['Student', 'load_with_head', 'Checkpoint', 'list_checkpoints', 'stude
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from transformers import PreTrainedModel
 
@@ -113,7 +113,7 @@ def _with_snapshots(folder: Path, of_stages: list[Checkpoint]) -> list[Checkpoin
     return found
 
 # %% ../../nbs/07_recipes/11_student_checkpoints.ipynb #48fecd5f
-Student = PreTrainedModel | str | Path | Iterable  # as `as_checkpoints` takes it
+Student: TypeAlias = PreTrainedModel | str | Path | Iterable  # as `as_checkpoints` takes it
 
 
 def as_checkpoints(
