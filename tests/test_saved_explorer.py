@@ -153,6 +153,52 @@ def test_chosen_layers_and_heads_are_all_that_can_be_reached(explorer, opened, t
     assert page.input_value(f"{FIRST}[data-control='layer']") in ("3", "5")
 
 
+@pytest.mark.parametrize("way", ("probabilities", "cosine"))
+def test_a_lecture_has_its_pictures_within_the_window(explorer, opened, tmp_path, way):
+    """With labels of 20 pixels; on paper and after the lecture they are as wide as their place again."""
+    texts = ["A charming film, and much better than its title.", " ".join(["the plot is thin but the actors save it"] * 4)]
+    explorer.restore(view=way)
+    page = opened(explorer.save(tmp_path / "page.html", texts))
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    for root in (FIRST, SECOND):
+        page.wait_for_timeout(200)
+        width = page.eval_on_selector(f"{root}canvas", "one => one.clientWidth")
+        page.click(f"{root}[data-control='lecture']")
+        page.wait_for_timeout(300)
+        high, window, size = page.eval_on_selector(root.strip(), """one => [one.scrollHeight, one.clientHeight,
+            getComputedStyle(one.querySelector(".tinybert-rows")).fontSize]""")
+        assert high <= window == 1080 and size == "20px"
+        sides = page.eval_on_selector_all(f"{root}canvas", "all => all.map(one => [one.clientWidth, one.clientHeight])")
+        assert len({side for pair in sides for side in pair}) <= 2 and min(sides[0]) >= 300
+        beside = page.eval_on_selector(f"{root}.tinybert-plot", "one => one.children[2].getBoundingClientRect().left - one.getBoundingClientRect().left")
+        assert beside < 220
+        page.emulate_media(media="print")
+        page.wait_for_timeout(200)
+        assert page.eval_on_selector(root.strip(), "one => one.style.getPropertyValue('--tinybert-side')") == ""
+        page.emulate_media(media="screen")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(300)
+        assert page.eval_on_selector(f"{root}canvas", "one => one.clientWidth") == width
+
+
+def test_paper_says_what_is_shown_in_place_of_the_controls(explorer, opened, tmp_path):
+    explorer.restore(layer=0, head=4, view="scores", scale="automatic")
+    page = opened(explorer.save(tmp_path / "page.html"))
+    assert not page.is_visible(f"{FIRST}.tinybert-headline") and page.is_visible(f"{FIRST}[data-control='layer']")
+    page.emulate_media(media="print")
+    page.wait_for_timeout(200)
+    assert page.inner_text(f"{FIRST}.tinybert-headline") == (
+        "scores: student mean of layers 1, 2, 3, teacher mean of layers 2, 4, 6, head 4 of 12, automatic scale")
+    for control in ("layer", "head", "merge", "view", "measure", "lecture"):
+        assert not page.is_visible(f"{FIRST}[data-control='{control}']")
+    rows = page.eval_on_selector_all(f"{FIRST}.tinybert-rows >> nth=0 >> span", """all => all.map(one => {
+        const box = one.getBoundingClientRect(), picture = one.parentElement.nextElementSibling.getBoundingClientRect();
+        return [box.top >= picture.top - 4, box.bottom <= picture.bottom + 4, box.right <= picture.left + 1];
+    })""")
+    assert len(rows) >= 10 and all(map(all, rows))
+    assert len(page.pdf(format="A4")) > 10_000
+
+
 def test_two_compared_texts_and_a_hostile_one_stand_below_each_other(explorer, opened, tmp_path):
     explorer.controls["text"].value, explorer.controls["compare"].value = HOSTILE, "It is not."
     page = opened(explorer.save(tmp_path / "two.html"), ready=SECOND)

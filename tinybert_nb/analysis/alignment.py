@@ -288,7 +288,7 @@ def trace_one(
     finally:
         model.train(was_training)
 
-
+# %% ../../nbs/09_analysis/00_alignment.ipynb #b6559366
 def trace_both(
     teacher: PreTrainedModel,  # any encoder that can be traced
     student: PreTrainedModel,  # any encoder that can be traced
@@ -417,8 +417,7 @@ class ReadText:
     words: tuple[WordSpan, ...] = ()  # special tokens included
     texts: tuple[str, ...] = ()  # the text, or both texts of a pair
     offsets: tuple[tuple[int, int] | None, ...] = ()  # characters of each token; None: special
-    # what was computed of it before, such as the measures of a pair of layers
-    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)  # measures
 
     def pair(
         self,

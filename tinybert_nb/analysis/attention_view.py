@@ -139,8 +139,8 @@ class _SyncedView(anywidget.AnyWidget):
     training = traitlets.Dict().tag(sync=True)  # from `training_content`; empty: only one
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #4c8de865
-class AttentionView(_SyncedView):
-    "Widget with one head of teacher and student; `show` or `show_checkpoints` sets its text."
+class _TextView(_SyncedView):
+    "The text at each checkpoint, and what is sent of it when something else is chosen."
 
     def __init__(self, **traits: Any):  # initial values of the traits above
         super().__init__(**traits)
@@ -165,6 +165,39 @@ class AttentionView(_SyncedView):
         self.checkpoint = min(self.checkpoint or count, count) if count > 1 else None
         self._reads, self._views = [*reads], views
         self._turn()
+
+    def _update(self, change=None):
+        viewed, layer, head = self._viewed, self.layer, self.head
+        shown = viewed, layer, head, self.view
+        if viewed is not None and layer is not None and head is not None and shown != self._sent:
+            number = {"checkpoint": self.checkpoint} if self.checkpoint else {}
+            self.sight, self._sent = sight_of(viewed, layer, head, self.view) | number, shown
+
+    def _turn(self, change=None):
+        if not self._views:
+            return
+        count, number = len(self._views), self.checkpoint or len(self._views)
+        if not 1 <= number <= count:
+            raise ValueError(f"checkpoint {number} does not exist: choose from 1 to {count}")
+        viewed = self._views[number - 1]
+        with self.hold_trait_notifications():
+            self._viewed = None
+            _place(self, viewed)
+            self.ways = ways_content(viewed)
+            self._viewed = viewed
+        with self.hold_sync():  # one message, so that the browser draws once
+            self._update()
+            self._measure()
+
+    def _measure(self, change=None):
+        if self._viewed is not None:
+            self.overview = overview_of(self._viewed, self.measure)
+            rows = [overview_of(view, self.measure)["rows"] for view in self._views]
+            self.training = training_content(self._reads, rows) if len(rows) > 1 else {}
+
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #27b685ef
+class AttentionView(_TextView):
+    "Widget with one head of teacher and student; `show` or `show_checkpoints` sets its text."
 
     @property
     def state(self) -> str:
@@ -196,37 +229,8 @@ class AttentionView(_SyncedView):
             display(bundle[0], metadata=bundle[1], raw=True)
         display(still_output(self.still_html()))
 
-    def _update(self, change=None):
-        viewed, layer, head = self._viewed, self.layer, self.head
-        shown = viewed, layer, head, self.view
-        if viewed is not None and layer is not None and head is not None and shown != self._sent:
-            number = {"checkpoint": self.checkpoint} if self.checkpoint else {}
-            self.sight, self._sent = sight_of(viewed, layer, head, self.view) | number, shown
-
-    def _turn(self, change=None):
-        if not self._views:
-            return
-        count, number = len(self._views), self.checkpoint or len(self._views)
-        if not 1 <= number <= count:
-            raise ValueError(f"checkpoint {number} does not exist: choose from 1 to {count}")
-        viewed = self._views[number - 1]
-        with self.hold_trait_notifications():
-            self._viewed = None
-            _place(self, viewed)
-            self.ways = ways_content(viewed)
-            self._viewed = viewed
-        with self.hold_sync():  # one message, so that the browser draws once
-            self._update()
-            self._measure()
-
-    def _measure(self, change=None):
-        if self._viewed is not None:
-            self.overview = overview_of(self._viewed, self.measure)
-            rows = [overview_of(view, self.measure)["rows"] for view in self._views]
-            self.training = training_content(self._reads, rows) if len(rows) > 1 else {}
-
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #558863d2
-def _place(view: AttentionView, viewed: ViewedText) -> None:
+def _place(view: _TextView, viewed: ViewedText) -> None:
     "Set layer, head and token: by `opening` what is not set, else the nearest that exists."
     unset = view.layer is None, view.head is None, view.token < 0
     layer, head, token, sentence = opening(viewed) if any(unset) else (1, 0, 0, "")
@@ -313,7 +317,7 @@ def _of_student(
     return {**{name: shared[name] for name in ("unmapped", "windows", "answers")},
             "overview": {**overview, "rows": rows}, "student": student | places}
 
-
+# %% ../../nbs/09_analysis/12_attention_view.ipynb #48cd4c2f
 class OfflineView:
     "The heads of one text, as an item of `html_report`; ValueError for what does not exist."
 

@@ -83,7 +83,67 @@ def _controls(
     }
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #80e2ae84
-class AttentionExplorer(Displayed):
+class _Explored(Displayed):
+    "The text of an explorer at each checkpoint, and what is shown of it."
+
+    _teacher: PreTrainedModel
+    _student: PreTrainedConfig  # of every checkpoint
+    _tokenizer: Tokenizers
+    checkpoints: list[Checkpoint]
+    reads: list[CheckpointRead]  # the text that is shown, at each checkpoint
+    _compared: list[CheckpointRead]  # the last text compared with it
+    controls: dict[str, ipywidgets.Widget]
+    message: ipywidgets.HTML
+    view: AttentionView
+    other: AttentionView
+    layer_map: LayerMap
+    forward_passes: int  # how often a student ran
+    _max_length: int
+
+    @property
+    def read(self) -> ReadText | None:
+        "The text at the checkpoint that is shown; None if it could not be encoded."
+        return self.reads[(self.view.checkpoint or 0) - 1].read if self.reads else None
+
+    @property
+    def answers(self) -> dict[str, dict]:
+        "Both models' answers to that text, as of `answers_of`."
+        return self.reads[(self.view.checkpoint or 0) - 1].answers if self.reads else {}
+
+    def add_checkpoints(self, student: Student) -> None:  # of the same run
+        "Show further checkpoints, the last unless an earlier was chosen; ValueError for a bad fit."
+        further, follows = as_checkpoints(student), self.view.checkpoint in (
+            None, len(self.checkpoints))
+        read = [[*some, *_read(self, some[0].read.texts, further, some[0].read)] if some else []
+                for some in (self.reads, self._compared)]  # none: the text could not be read
+        self.reads, self._compared = read
+        self.checkpoints = self.checkpoints + further
+        if follows:
+            self.view.checkpoint = None
+        self._show()
+
+    @property
+    def shown(self) -> Shown | None:
+        "What is shown, as `shown_rows` and `plot_shown` take it; None before there is a text."
+        return self.view.shown
+
+    @property
+    def _text(self) -> str | tuple[str, str]:
+        text, pair = (self.controls[name].value for name in ("text", "text_pair"))
+        return (text, pair) if pair.strip() else text
+
+    def _new_text(self, change=None):
+        "Run the models on the text, then show the result."
+        self.reads = []
+        _show_errors(self, lambda: setattr(self, "reads", _read(self, self._text)))
+        self._show()
+
+    def _show(self, change=None):
+        "Apply the layer map to the stored traces."
+        _show_errors(self, lambda: _apply_layer_map(self))
+
+# %% ../../nbs/09_analysis/13_explorer.ipynb #0c0d1f2b
+class AttentionExplorer(_Explored):
     "Shows how teacher and student attend to a text; ValueError for heads that cannot be paired."
 
     def __init__(
@@ -103,9 +163,7 @@ class AttentionExplorer(Displayed):
         possible = _possible_heads(teacher.config, self._student, heads)
         self.layer_map = (layer_map or uniform_map(teacher.config.num_hidden_layers,
                                                    self._student.num_hidden_layers)).one_to_one()
-        self.forward_passes = 0  # how often a student ran
-        self.reads: list[CheckpointRead] = []  # the text that is shown, at each checkpoint
-        self._compared: list[CheckpointRead] = []  # the last text compared with it
+        self.forward_passes, self.reads, self._compared = 0, [], []
         self._tokenizer, self._max_length = tokenizer, max_length
         self.controls = _controls(text, text_pair, compare, self.layer_map, heads, possible)
         self.message, self.view, self.other = ipywidgets.HTML(), AttentionView(), AttentionView()
@@ -119,36 +177,9 @@ class AttentionExplorer(Displayed):
         self._new_text()
 
     @property
-    def read(self) -> ReadText | None:
-        "The text at the checkpoint that is shown; None if it could not be encoded."
-        return self.reads[(self.view.checkpoint or 0) - 1].read if self.reads else None
-
-    @property
-    def answers(self) -> dict[str, dict]:
-        "Both models' answers to that text, as of `answers_of`."
-        return self.reads[(self.view.checkpoint or 0) - 1].answers if self.reads else {}
-
-    def add_checkpoints(self, student: Student) -> None:  # of the same run
-        "Show further checkpoints: the last, unless an earlier one was chosen; ValueError as before."
-        further, follows = as_checkpoints(student), self.view.checkpoint in (
-            None, len(self.checkpoints))
-        read = [[*some, *_read(self, some[0].read.texts, further, some[0].read)] if some else []
-                for some in (self.reads, self._compared)]  # none: the text could not be read
-        self.reads, self._compared = read
-        self.checkpoints = self.checkpoints + further
-        if follows:
-            self.view.checkpoint = None
-        self._show()
-
-    @property
     def state(self) -> str:
         "Python that shows the same layer, head, way and tokens again, as a call of `restore`."
         return self.view.state
-
-    @property
-    def shown(self) -> Shown | None:
-        "What is shown, as `shown_rows` and `plot_shown` take it; None before there is a text."
-        return self.view.shown
 
     def restore(self, **state: Any) -> None:  # as `state` names them
         "Show a state again; ValueError for a name that is no part of one."
@@ -170,21 +201,6 @@ class AttentionExplorer(Displayed):
         self.message.value = f"<p role='status'>{escape(Path(path).name)}: {size}</p>"
         return Path(path)
 
-    @property
-    def _text(self) -> str | tuple[str, str]:
-        text, pair = (self.controls[name].value for name in ("text", "text_pair"))
-        return (text, pair) if pair.strip() else text
-
-    def _new_text(self, change=None):
-        "Run the models on the text, then show the result."
-        self.reads = []
-        _show_errors(self, lambda: setattr(self, "reads", _read(self, self._text)))
-        self._show()
-
-    def _show(self, change=None):
-        "Apply the layer map to the stored traces."
-        _show_errors(self, lambda: _apply_layer_map(self))
-
 # %% ../../nbs/09_analysis/13_explorer.ipynb #9b7bdbe0
 def _possible_heads(
     teacher: PreTrainedConfig,
@@ -203,7 +219,7 @@ def _possible_heads(
 
 
 def _show_errors(
-    explorer: AttentionExplorer,
+    explorer: _Explored,
     work,  # may raise
 ) -> None:
     "Call `work`; write its error above the view."
@@ -219,7 +235,7 @@ def _show_errors(
 
 
 def _read(
-    explorer: AttentionExplorer,
+    explorer: _Explored,
     text: str | tuple[str, ...],  # or both texts of a pair
     checkpoints: Sequence[Checkpoint] = (),  # none: all of the explorer's
     known: ReadText | None = None,  # the text at an earlier one
@@ -237,7 +253,7 @@ def _read(
 
 # %% ../../nbs/09_analysis/13_explorer.ipynb #a7c5d35a
 def _apply_layer_map(
-    explorer: AttentionExplorer,
+    explorer: _Explored,
 ) -> None:
     "Parse the layer map and show the text with it; what cannot be shown is said."
     if not explorer.reads:  # the error is already shown
@@ -262,7 +278,7 @@ def _page_texts(
     explorer: AttentionExplorer,
     texts: Sequence[str | tuple[str, str]] | None,  # None: what is shown
     checkpoints: Sequence[int] | None,  # from 1; None: all
-) -> list[tuple[list[CheckpointRead], dict]]:  # the text at each checkpoint; the state to begin with
+) -> list[tuple[list[CheckpointRead], dict]]:  # a text at each checkpoint; the state first shown
     "What a page shows: the shown text in its state, others where the models differ most."
     numbers = _numbers(checkpoints, len(explorer.checkpoints), "checkpoints")
     state = {name: getattr(explorer.view, name) for name in _STATE}
@@ -297,10 +313,11 @@ def _about_page(explorer: AttentionExplorer, layers, heads, names: Sequence[str]
              (("pairs of layers", layers), ("heads", heads)) if some is not None]
     moments = f" Checkpoints of the student: {'; '.join(names)}." if len(
         explorer.checkpoints) > 1 else ""
+    has = " and ".join(which) or "all pairs of layers and all heads"
     return (f"The teacher has {depths[0]}, the student {depths[1]}.{moments} Teacher layers beside "
             f"the student's: {taught}. Pairing of heads: {explorer.controls['heads'].value}. This "
-            f"page has {' and '.join(which) or 'all pairs of layers and all heads'}. Each number is "
-            "rounded to one of 4,095 steps between the smallest and the largest of its table.")
+            f"page has {has}. Each number is rounded to one of 4,095 steps between the smallest "
+            "and the largest of its table.")
 
 
 def _write_page(explorer: AttentionExplorer, path: Path, texts, layers, heads, checkpoints) -> None:

@@ -183,7 +183,7 @@ def _measure(monitor: AlignmentMonitor, checkpoint: Checkpoint, layer_map: Layer
     input_ids = torch.tensor([monitor.tokenizer.convert_tokens_to_ids(read.tokens)])
     return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer, layer_map)
 
-
+# %% ../../nbs/09_analysis/15_monitor.ipynb #fc37802d
 def _show_new(monitor: AlignmentMonitor) -> int:  # number of new checkpoints
     "Run the new checkpoints, and draw alignment again."
     new = _read_new(monitor)

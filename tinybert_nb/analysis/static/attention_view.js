@@ -48,7 +48,8 @@ class View {
     this.hint = element("p", { class: "tinybert-said", hidden: true });
     this.opened = element("p", { class: "tinybert-opened", hidden: true });
     this.gallery = element("div", { class: "tinybert-pictures" }, ...this.pictures.map(one => one.figure));
-    root.append(this.controls.box, this.controls.says, element("div", { class: "tinybert-before" },
+    this.printed = element("p", { class: "tinybert-headline" }); // on paper, in place of the controls
+    root.append(this.controls.box, this.printed, this.controls.says, element("div", { class: "tinybert-before" },
       this.answers.box, this.overview.box, this.training.box), this.hint, this.opened, this.strip.box, this.status.said,
       this.gallery, this.lines.box, this.status.far);
   }
@@ -206,21 +207,40 @@ class View {
 
   show() {
     if (!this.read()) return;
-    const { state, sight } = this, opened = this.model.get("opened");
+    const { state, sight } = this, { scale } = state.seen, opened = this.model.get("opened");
     this.controls.show();
     state.span = this.controls.showWindow(state.seen.size);
     const palette = this.setTheme();
     this.answers.show(sight.answers);
     this.overview.show(palette);
     this.training.show();
+    this.printed.textContent = `${this.headline()}, ${scale} scale`;
     this.opened.textContent = opened ?? "";
     this.opened.hidden = !opened;
     this.strip.show(palette);
     this.pictures.forEach((picture, panel) => { picture.figure.hidden = !state.seen.tables[panel]; });
-    for (const panel of state.seen.panels) this.pictures[panel].show(this, palette);
     this.lines.show(palette);
     this.status.show();
+    this.showPictures(palette);
+    if (this.fit()) this.showPictures(palette);
     this.root.dataset.drawn = Number(this.root.dataset.drawn ?? 0) + 1;
+  }
+
+  showPictures(palette) {
+    for (const panel of this.state.seen.panels) this.pictures[panel].show(this, palette);
+  }
+
+  // In a lecture, pictures beside each other are as large as the rest of the window lets them be. True if
+  // their size has changed.
+  fit() {
+    const { root, gallery, state } = this, shown = this.pictures.filter(({ figure }) => !figure.hidden);
+    const { canvas, figure } = shown[0], tops = new Set(shown.map(each => each.figure.offsetTop));
+    const around = figure.offsetHeight - canvas.offsetHeight + gallery.offsetTop + 18; // with the margin
+    const side = state.lecture && tops.size === 1 && !root.classList.contains("tinybert-paper") ?
+      `${Math.max(260, root.clientHeight - around)}px` : "";
+    if (root.style.getPropertyValue("--tinybert-side") === side) return false;
+    root.style.setProperty("--tinybert-side", side);
+    return true;
   }
 
   // Pointers on the pictures and keys; JupyterLab must not take the keys for itself, in two places.
