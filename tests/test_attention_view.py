@@ -13,8 +13,8 @@ from browser import Watched
 from tinybert_nb.analysis.alignment import MEASURES, read_text
 from tinybert_nb.analysis.attention_tables import (
     WAYS, add_value_norms, attention_table, join_words, merge_tables, selected_sums)
-from tinybert_nb.analysis.attention_view import OfflineView, ViewedText, layer_tables, overview_of
-from tinybert_nb.analysis.disagreement import answers_of, first_sight
+from tinybert_nb.analysis.attention_view import OfflineView, overview_of
+from tinybert_nb.analysis.disagreement import ViewedText, answers_of, first_sight, layer_tables
 from tinybert_nb.analysis.html import html_report
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.distillation.layer_map import uniform_map
