@@ -5,8 +5,9 @@
 
 The data are teacher and student on prepared sentences: all heads of all mapped layers, at each
 checkpoint of the student (initial weights, after stage one, after stage two), with the models'
-predictions where they have a head, and how far each head of the student is from its teacher's. `make docs` makes the
-page: one HTML file that may run one script, which it contains, and asks for nothing else.
+predictions where they have a head, and how far each head of the student is from its teacher's.
+`make docs` makes the page: one HTML file that may run one script, which it contains, and asks for
+nothing else.
 """
 
 from html import escape
