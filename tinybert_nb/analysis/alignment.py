@@ -416,8 +416,7 @@ class ReadText:
     words: tuple[WordSpan, ...] = ()  # special tokens included
     texts: tuple[str, ...] = ()  # the text, or both texts of a pair
     offsets: tuple[tuple[int, int] | None, ...] = ()  # characters of each token; None: special
-    # what was computed of it before, such as the measures of a pair of layers
-    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)  # kept results
 
     def pair(
         self,
@@ -452,7 +451,8 @@ class ReadText:
                      for s, t, _ in layer_map.one_to_one().attention_pairs())
 
 # %% ../../nbs/09_analysis/00_alignment.ipynb #222146bc
-Tokenizers: TypeAlias = PreTrainedTokenizerBase | tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]
+Tokenizers: TypeAlias = (
+    PreTrainedTokenizerBase | tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase])
 
 
 def read_text(

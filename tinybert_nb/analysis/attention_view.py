@@ -152,6 +152,19 @@ class _SyncedView(anywidget.AnyWidget):
     lines = traitlets.Bool(False).tag(sync=True)  # draw lines between tokens
     measure = traitlets.Enum(MEASURES, "jensen_shannon").tag(sync=True)  # of the overview
 
+    @property
+    def state(self) -> str:
+        "Python that restores what is shown, as a call of `restore`."
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _STATE)
+        return f"restore({values})"
+
+    def restore(self, **state: Any) -> None:  # layer, head, view, token ... as `state` names them
+        "Show a state again; ValueError for a name that is no part of one."
+        if unknown := {*state} - {*_STATE}:
+            raise ValueError(f"{', '.join(sorted(unknown))}: a state has {', '.join(_STATE)}")
+        with self.hold_trait_notifications():
+            for name, value in state.items():
+                setattr(self, name, value)
 
 # %% ../../nbs/09_analysis/12_attention_view.ipynb #4c8de865
 class AttentionView(_SyncedView):
@@ -160,7 +173,7 @@ class AttentionView(_SyncedView):
     def __init__(self, **traits: Any):  # initial values of the traits above
         super().__init__(**traits)
         self._viewed: ViewedText | None = None  # the last
-        self._sent: tuple = ()  # what `sight` is of
+        self._sent: Shown | None = None  # what `sight` is of
         self.observe(self._update, ("layer", "head", "view"))
         self.observe(self._measure, "measure")
 
@@ -176,20 +189,6 @@ class AttentionView(_SyncedView):
         with self.hold_sync():  # one message, so that the browser draws once
             self._update()
             self._measure()
-
-    @property
-    def state(self) -> str:
-        "Python that restores what is shown, as a call of `restore`."
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in _STATE)
-        return f"restore({values})"
-
-    def restore(self, **state: Any) -> None:  # layer, head, view, token ... as `state` names them
-        "Show a state again; ValueError for a name that is no part of one."
-        if unknown := {*state} - {*_STATE}:
-            raise ValueError(f"{', '.join(sorted(unknown))}: a state has {', '.join(_STATE)}")
-        with self.hold_trait_notifications():
-            for name, value in state.items():
-                setattr(self, name, value)
 
     def still_html(self) -> str:
         "What is shown, as a picture; empty before there is a text."
@@ -208,10 +207,9 @@ class AttentionView(_SyncedView):
         display(still_output(self.still_html()))
 
     def _update(self, change=None):
-        viewed, layer, head = self._viewed, self.layer, self.head
-        shown = viewed, layer, head, self.view
-        if viewed is not None and layer is not None and head is not None and shown != self._sent:
-            self.sight = sight_of(viewed, layer, head, self.view)
+        shown = self.shown
+        if shown is not None and shown != self._sent:
+            self.sight = sight_of(shown.viewed, shown.layer, shown.head, shown.way)
             self._sent = shown
 
     def _measure(self, change=None):

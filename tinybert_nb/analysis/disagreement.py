@@ -457,7 +457,7 @@ def token_tables(
                 for number in shown.numbers)
     return [chosen(torch.stack(side), min(shown.layer, 1)) for side in zip(*by_layer)]
 
-
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #9c737653
 def shown_tables(
     shown: Shown,
 ) -> tuple[list[Tensor], list[str], list[int]]:  # tables (query, key); names; first positions

@@ -8,7 +8,8 @@ __all__ = ['Models', 'text_in_models', 'AttentionExplorer', 'view_of_text']
 # %% ../../nbs/09_analysis/13_explorer.ipynb #f4e5147a
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,8 @@ class AttentionExplorer(Displayed):
         shown = self.message, self.view, self.other
         self.widget = ipywidgets.VBox([*self.controls.values(), *shown])
         for name, control in self.controls.items():
-            control.observe(self._read if name.startswith("text") else self._show, "value")
-        self._read()
+            control.observe(partial(_show_text, self, name.startswith("text")), "value")
+        _show_text(self, True)
 
     @property
     def state(self) -> str:
@@ -140,15 +141,6 @@ class AttentionExplorer(Displayed):
         "Write what is shown; ValueError for another ending or what does not exist."
         return _save(self, Path(path), {"texts": texts, "layers": layers, "heads": heads})
 
-    def _read(self, change=None):
-        "Run both models on the text, then show the result."
-        _show_errors(self, lambda: _read_text(self))
-        self._show()
-
-    def _show(self, change=None):
-        "Apply the layer map to the stored traces."
-        _show_errors(self, lambda: _apply_layer_map(self))
-
 # %% ../../nbs/09_analysis/13_explorer.ipynb #9b7bdbe0
 def _possible_heads(
     teacher: PreTrainedModel,
@@ -166,13 +158,20 @@ def _possible_heads(
     return possible
 
 
+def _show_text(explorer: AttentionExplorer, anew: bool, change: Any = None) -> None:
+    "Run both models if the text is a new one, then show it with the layer map."
+    if anew:
+        _show_errors(explorer, _read_text)
+    _show_errors(explorer, _apply_layer_map)
+
+
 def _show_errors(
     explorer: AttentionExplorer,
-    work,  # may raise
+    work: Callable[[AttentionExplorer], None],  # may raise
 ) -> None:
     "Call `work`; write its error above the view."
     try:
-        work()
+        work(explorer)
     except Exception as problem:  # the user interface: every error becomes a sentence
         said = (
             str(problem)
