@@ -4,8 +4,11 @@
     .venv/bin/python scripts/attention_page.py    # writes nbs/attention/sentences.json
 
 The data are teacher and student on prepared sentences: all heads of all mapped layers, at each
-checkpoint of the student (initial weights, after stage one, after stage two). `make docs` makes the
-page: one HTML file that may run one script, which it contains, and asks for nothing else.
+checkpoint of the student (initial weights, after stage one, after stage two), with the teacher's
+prediction and that of the last checkpoint, whose head is trained, and how far each head of the
+student is from its teacher's.
+`make docs` makes the page: one HTML file that may run one script, which it contains, and asks for
+nothing else.
 """
 
 from html import escape
@@ -16,11 +19,11 @@ import json
 from sources import ROOT
 from tinybert_nb.analysis.alignment import default_map, read_text
 from tinybert_nb.analysis.attention_view import OfflineView
+from tinybert_nb.analysis.disagreement import answers_of
 from tinybert_nb.analysis.html import html_report
 from tinybert_nb.files.scripts import joined_script, static_text
-from tinybert_nb.models.loading import load_encoder
 from tinybert_nb.models.tokenizers import load_tokenizer
-from tinybert_nb.recipes.student_checkpoints import student_checkpoints
+from tinybert_nb.recipes.student_checkpoints import load_with_head, student_checkpoints
 
 DATA = ROOT / "nbs" / "attention" / "sentences.json"
 SENTENCES = (
@@ -59,28 +62,39 @@ class Explorer:
                 f'<script type="application/json" id="sentences">{data}</script>')
 
 
-def shown_content(read, layer_map) -> dict:
-    """What the site shows of a view: scores of the layers that the layer map has, for all heads."""
+MEASURE = "jensen_shannon"
+
+
+def shown_content(read, layer_map, answers) -> tuple[dict, dict]:
+    """What the site shows of a view, scores of the mapped layers for all heads; what a checkpoint changes."""
     pairs = range(1, layer_map.student_layers + 1)
-    content = OfflineView(read, layer_map, "", layers=pairs).content
-    kept = ("tokens", "segments", "words", "layers", "heads", "merges", "windows", "largest", "layer",
-            "head", "token", "chosen", "teacher", "student")
+    content = OfflineView(read, layer_map, "", answers=answers, layers=pairs).content
+    measures = [one for one in content["overview"]["measures"] if one["name"] == MEASURE]
+    kept = ("student_layer", "teacher_layer", "head", "mapped", "pair", MEASURE)
+    rows = [{name: row[name] for name in kept} for row in content["overview"]["rows"]]
+    of_checkpoint = {"answers": content["answers"], "overview": {"measures": measures, "rows": rows}}
+    content["ways"] = [way for way in content["ways"] if way["name"] in ("probabilities", "scores")]
+    kept = ("tokens", "segments", "words", "layers", "heads", "merges", "layer_merges", "windows", "largest", "layer",
+            "head", "token", "opened", "ways", "chosen", "teacher", "student")
     for side in ("teacher", "student"):
         content[side]["tables"] = {}
-    return {name: content[name] for name in kept}
+    return {name: content[name] for name in kept}, of_checkpoint
 
 
 def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
     """The sentences, read by the teacher and by each checkpoint of the student."""
     checkpoints = {each.name: str(each.source) for each in student_checkpoints(student_folder)}
-    teacher, tokenizer = load_encoder(teacher_folder), load_tokenizer(teacher_folder)
-    sentences = [{"text": text, "students": {}, "largest": 0} for text in SENTENCES]
+    teacher, tokenizer = load_with_head(teacher_folder), load_tokenizer(teacher_folder)
+    sentences = [{"text": text, "students": {}, "checkpoints": {}, "largest": 0} for text in SENTENCES]
     for name, folder in checkpoints.items():
-        student = load_encoder(folder)
+        student = load_with_head(folder)
         layer_map = default_map(teacher, student).one_to_one()
         for sentence in sentences:
             read = read_text(teacher, student, tokenizer, sentence["text"])
-            content = shown_content(read, layer_map)
+            answers = answers_of(read, teacher, student)
+            if name != [*checkpoints][-1]:
+                answers.pop("student", None)  # its head is not trained before the last stage
+            content, sentence["checkpoints"][name] = shown_content(read, layer_map, answers)
             sentence["students"][name] = content.pop("student")
             largest = max(sentence["largest"], content["largest"])
             sentence |= {**content, "largest": largest}  # one scale of scores for all checkpoints

@@ -40,8 +40,8 @@ EXPORT = "import nbdev; nbdev.nbdev_export()"
 VARIES = re.compile(r"^#\| *varies\b[^\n]*\n", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = re.compile(r"(?<=data:image/png;base64,)([A-Za-z0-9+/=]+)")
-STILL = 'class="tinybert-still"'  # see analysis.widgets
 THEME = '<style class="tinybert-theme">@media screen { body[data-jp-theme-light="false"] .jp-OutputArea'
+STILL = 'class="tinybert-still"'  # see analysis.html
 MOST_BYTES = 500 * 1024  # of one notebook
 ENVIRONMENT = {  # the same numbers, widths and orders in every run on one machine
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "100",

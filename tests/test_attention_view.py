@@ -13,8 +13,8 @@ from browser import Watched
 from tinybert_nb.analysis.alignment import MEASURES, read_text
 from tinybert_nb.analysis.attention_tables import (
     WAYS, add_value_norms, attention_table, join_words, merge_tables, selected_sums)
-from tinybert_nb.analysis.attention_view import OfflineView, ViewedText, layer_tables, overview_of
-from tinybert_nb.analysis.disagreement import answers_of, first_sight
+from tinybert_nb.analysis.attention_view import OfflineView, overview_of
+from tinybert_nb.analysis.disagreement import ViewedText, answers_of, first_sight, layer_tables
 from tinybert_nb.analysis.html import html_report
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.distillation.layer_map import uniform_map
@@ -281,7 +281,7 @@ def test_a_lecture_has_large_labels_the_whole_window_and_all_keys(page):
     page.set_viewport_size({"width": 2560, "height": 1440})
     page.focus(f"{ONE}[role='option'][tabindex='0']")
     page.keyboard.press("l")
-    page.wait_for_selector(f"{ONE}.tinybert-top >> visible=true")
+    page.wait_for_selector(f"{ONE}[data-control='lecture'][aria-pressed='true']")
     root = page.locator("[data-sight='one']")
     assert root.bounding_box() == {"x": 0, "y": 0, "width": 2560, "height": 1440}
     sizes = page.evaluate("""selector => [...document.querySelectorAll(selector)].map(one =>

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from browser import Watched
 from conftest import command_environment, tinybert_nb
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
+from tinybert_nb.deployment.vocabulary_trimming import trim_vocabulary
 from tinybert_nb.models.loading import save_checkpoint
 from tinybert_nb.models.tokenizers import load_tokenizer
 
@@ -34,19 +36,25 @@ def folders(tmp_path_factory):
     return ["--teacher", str(place / "teacher"), "--student", str(place / "student")]
 
 
-@pytest.fixture(scope="module")
-def address(folders, tmp_path_factory):
-    """Of a running command, which ends by Ctrl+C with exit code 0 and says nothing else."""
+@contextmanager
+def running(folders, place, end=signal.SIGINT):
+    """The address of a running command, which a signal ends with exit code 0 and nothing else said."""
     program = "from tinybert_nb.cli.commands import main; main()"
     run = subprocess.Popen([sys.executable, "-c", program, "explore", *folders, "--no-browser"],
                            env=command_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           cwd=tmp_path_factory.mktemp("empty"))
+                           cwd=place)
     line = run.stdout.readline()
     assert "page: http://127.0.0.1:" in line, run.stderr.read()
     yield re.search(r"http://\S+", line)[0]
-    run.send_signal(signal.SIGINT)
+    run.send_signal(end)
     said, errors = run.communicate(timeout=20)
-    assert run.returncode == 0 and said == "" and "Traceback" not in errors
+    assert (run.returncode, said, errors) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def address(folders, tmp_path_factory):
+    with running(folders, tmp_path_factory.mktemp("empty")) as place:
+        yield place
 
 
 def ask(address, method="GET", path="/", body=None, token=None):
@@ -120,3 +128,33 @@ def test_what_does_not_fit_is_said_before_a_page_is_served(folders):
         for words, said in ((["--layer-map", "9,9"], "9"), (["--port", port], f"port {port} of this machine")):
             result = tinybert_nb("explore", *folders, "--no-browser", *words, timeout=60)
             assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_trimmed_student_is_shown_on_texts_with_the_same_tokens(folders, tmp_path):
+    """And SIGTERM ends the command as Ctrl+C does."""
+    (tmp_path / "texts.txt").write_text("An unbelievably charming film, not a bad one.\n")
+    trim_vocabulary(folders[-1], tmp_path / "texts.txt", tmp_path / "trimmed")
+    words = [*folders[:3], str(tmp_path / "trimmed")]
+    with running(words, tmp_path, signal.SIGTERM) as address, running(folders, tmp_path) as whole:
+        for text in ("A bad film, not unbelievably charming.", "One film."):
+            both = [json.loads(ask(place, "POST", "/text", json.dumps({"text": text}))[1])["data"]
+                    for place in (address, whole)]
+            assert both[0]["tokens"] == both[1]["tokens"]
+            for end in ("low", "high"):
+                assert both[0]["student"]["scores"][end] == pytest.approx(both[1]["student"]["scores"][end], abs=1e-4)
+            logits = [each["answers"]["student"]["logits"] for each in both]
+            assert logits[0] == pytest.approx(logits[1], abs=1e-4)
+        status, found, _ = ask(address, "POST", "/text", json.dumps({"text": "A marvellous film."}))
+        assert status == 400 and "where the other model has" in json.loads(found)["problem"]
+        assert "choose words that both vocabularies have" in json.loads(found)["problem"]
+
+
+def test_vocabularies_without_a_common_text_are_refused(folders, tmp_path):
+    from transformers import BertTokenizer
+
+    config = BertConfig(vocab_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    pieces = {piece: n for n, piece in enumerate(("<pad>", "<unk>", "<s>", "</s>", "<mask>", "a", "film", "."))}
+    other = BertTokenizer(pieces, unk_token="<unk>", sep_token="</s>", pad_token="<pad>", cls_token="<s>", mask_token="<mask>")
+    save_checkpoint(tmp_path / "other", BertForSequenceClassification(config), other)
+    result = tinybert_nb("explore", *folders[:3], str(tmp_path / "other"), "--no-browser", timeout=60)
+    assert result.returncode == 1 and "have different vocabularies" in result.stderr and "Traceback" not in result.stderr

@@ -127,12 +127,16 @@ DRAWING = {
     "align": ["--teacher", TEACHER, "--student", TEACHER],
     "compare": [TEACHER],
     "ablate": ["--train", TRAIN, "--eval", EVAL, "--student", STUDENT],
+    "explore": ["--teacher", TEACHER, "--student", TEACHER, "--no-browser"],
 }
 
 
-@pytest.mark.parametrize("command", DRAWING)
-def test_without_the_libraries_for_pictures_the_extra_is_named_before_anything_is_done(command, tmp_path):
+@pytest.mark.parametrize("command, barred", [
+    *((command, ["matplotlib", "ipywidgets", "anywidget"]) for command in DRAWING),
+    ("explore", ["anywidget"]), ("align", ["anywidget"])])
+def test_without_the_libraries_for_pictures_the_extra_is_named_before_anything_is_done(command, barred, tmp_path):
     out = tmp_path / "out"
-    result = tinybert_nb(command, *DRAWING[command], "--out", out, barred=["matplotlib", "ipywidgets", "anywidget"])
+    words = DRAWING[command] if command == "explore" else [*DRAWING[command], "--out", out]
+    result = tinybert_nb(command, *words, barred=barred)
     assert result.returncode == 1 and not out.exists()
     assert result.stderr.strip().splitlines()[-1].endswith("pip install 'tinybert_nb[notebooks]'") and "Traceback" not in result.stderr

@@ -12,7 +12,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from browser import Watched
 from tinybert_nb.analysis.attention_tables import WAYS
-from tinybert_nb.analysis.explorer import AttentionExplorer, shown_rows
+from tinybert_nb.analysis.disagreement import Shown, shown_rows
+from tinybert_nb.analysis.explorer import AttentionExplorer
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.models.tokenizers import load_tokenizer
 
@@ -75,10 +76,11 @@ def test_ten_sentences_of_thirty_tokens_are_under_three_megabytes(explorer, tmp_
 @pytest.mark.parametrize("way", WAYS)
 def test_a_page_opens_as_shown_and_its_rows_are_those_that_are_saved(explorer, opened, tmp_path, way):
     head = {"probabilities": 5, "scores": 0, "value-weighted": -1}.get(way, 7)
-    explorer.restore(layer=2, head=head, view=way, token=3, selected=[4], words=True, scale="automatic")
+    layer = {"scores": -1, "value-weighted": 0, "cosine": 0}.get(way, 2)
+    explorer.restore(layer=layer, head=head, view=way, token=3, selected=[4], words=True, scale="automatic")
     page = opened(explorer.save(tmp_path / "page.html"))
     assert page.input_value(f"{FIRST}[data-control='view']") == way
-    assert page.input_value(f"{FIRST}[data-control='layer']") == "2"
+    assert page.input_value(f"{FIRST}[data-control='layer']") == str(layer)
     assert page.input_value(f"{FIRST}[data-control='words']") == "true"
     assert page.locator(f"{FIRST}[data-place][aria-selected='true']").count() == 2
     here = [*csv.DictReader(io.StringIO(explorer.save(tmp_path / "a.csv").read_bytes().decode(), newline=""))]
@@ -89,6 +91,37 @@ def test_a_page_opens_as_shown_and_its_rows_are_those_that_are_saved(explorer, o
         assert ours == theirs
     about, at = json.loads((explorer.save(tmp_path / "a.json")).read_text())["about"], rows_of(page, FIRST, "json")["about"]
     assert {name: value for name, value in about.items() if name != "answers"} == {name: at[name] for name in about if name != "answers"}
+
+
+def test_the_control_of_layers_merges_them(explorer, opened, tmp_path):
+    explorer.restore(layer=0, head=5)
+    expected = json.loads(explorer.save(tmp_path / "a.json").read_text())
+    explorer.restore(layer=3)
+    page = opened(explorer.save(tmp_path / "page.html"))
+    page.select_option(f"{FIRST}[data-control='layer']", label="mean of all mapped layers")
+    page.wait_for_selector("figcaption >> text=student, mean of layers 1, 2, 3")
+    assert page.inner_text("figcaption >> nth=0") == "teacher, mean of layers 2, 4, 6"
+    found = rows_of(page, FIRST, "json")
+    assert {found["about"][side] for side in ("teacher", "student")} == {"mean"} == {row["layer"] for row in expected["rows"]}
+    for ours, theirs in zip(expected["rows"], found["rows"], strict=True):
+        assert ours.pop("value") == pytest.approx(theirs.pop("value"), abs=5e-3)
+        assert ours == theirs
+    page.click(f"{FIRST}[data-save='link']")
+    assert "layer=0" in page.url
+    opened(tmp_path / "page.html", "#text-1?layer=-1&head=0&view=scores")
+    page.wait_for_selector("figcaption >> text=teacher, maximum of layers 2, 4, 6")
+    assert page.locator(f"{FIRST}[role='gridcell'][aria-selected='true']").count() == 0
+    page.focus(f"{FIRST}[role='option'][tabindex='0']")
+    page.keyboard.press("PageDown")
+    page.wait_for_selector("figcaption >> text=student, layer 2")
+
+
+def test_layers_are_merged_where_a_page_has_them_all(explorer, opened, tmp_path):
+    page = opened(explorer.save(tmp_path / "few.html", ["A film."], layers=[1, 3]))
+    assert page.locator(f"{FIRST}[data-control='layer'] option").count() == 2
+    opened(explorer.save(tmp_path / "all.html", ["A film."], layers=[1, 2, 3]), "#text-1?layer=0")
+    assert page.locator(f"{FIRST}[data-control='layer'] option").count() == 5
+    assert page.input_value(f"{FIRST}[data-control='layer']") == "0"
 
 
 def test_chosen_layers_and_heads_are_all_that_can_be_reached(explorer, opened, tmp_path):
@@ -118,6 +151,52 @@ def test_chosen_layers_and_heads_are_all_that_can_be_reached(explorer, opened, t
     assert head.input_value() == "7"
     opened(path, "#text-1?layer=1&head=4")
     assert page.input_value(f"{FIRST}[data-control='layer']") in ("3", "5")
+
+
+@pytest.mark.parametrize("way", ("probabilities", "cosine"))
+def test_a_lecture_has_its_pictures_within_the_window(explorer, opened, tmp_path, way):
+    """With labels of 20 pixels; on paper and after the lecture they are as wide as their place again."""
+    texts = ["A charming film, and much better than its title.", " ".join(["the plot is thin but the actors save it"] * 4)]
+    explorer.restore(view=way)
+    page = opened(explorer.save(tmp_path / "page.html", texts))
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    for root in (FIRST, SECOND):
+        page.wait_for_timeout(200)
+        width = page.eval_on_selector(f"{root}canvas", "one => one.clientWidth")
+        page.click(f"{root}[data-control='lecture']")
+        page.wait_for_timeout(300)
+        high, window, size = page.eval_on_selector(root.strip(), """one => [one.scrollHeight, one.clientHeight,
+            getComputedStyle(one.querySelector(".tinybert-rows")).fontSize]""")
+        assert high <= window == 1080 and size == "20px"
+        sides = page.eval_on_selector_all(f"{root}canvas", "all => all.map(one => [one.clientWidth, one.clientHeight])")
+        assert len({side for pair in sides for side in pair}) <= 2 and min(sides[0]) >= 300
+        beside = page.eval_on_selector(f"{root}.tinybert-plot", "one => one.children[2].getBoundingClientRect().left - one.getBoundingClientRect().left")
+        assert beside < 220
+        page.emulate_media(media="print")
+        page.wait_for_timeout(200)
+        assert page.eval_on_selector(root.strip(), "one => one.style.getPropertyValue('--tinybert-side')") == ""
+        page.emulate_media(media="screen")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(300)
+        assert page.eval_on_selector(f"{root}canvas", "one => one.clientWidth") == width
+
+
+def test_paper_says_what_is_shown_in_place_of_the_controls(explorer, opened, tmp_path):
+    explorer.restore(layer=0, head=4, view="scores", scale="automatic")
+    page = opened(explorer.save(tmp_path / "page.html"))
+    assert not page.is_visible(f"{FIRST}.tinybert-headline") and page.is_visible(f"{FIRST}[data-control='layer']")
+    page.emulate_media(media="print")
+    page.wait_for_timeout(200)
+    assert page.inner_text(f"{FIRST}.tinybert-headline") == (
+        "scores: student mean of layers 1, 2, 3, teacher mean of layers 2, 4, 6, head 4 of 12, automatic scale")
+    for control in ("layer", "head", "merge", "view", "measure", "lecture"):
+        assert not page.is_visible(f"{FIRST}[data-control='{control}']")
+    rows = page.eval_on_selector_all(f"{FIRST}.tinybert-rows >> nth=0 >> span", """all => all.map(one => {
+        const box = one.getBoundingClientRect(), picture = one.parentElement.nextElementSibling.getBoundingClientRect();
+        return [box.top >= picture.top - 4, box.bottom <= picture.bottom + 4, box.right <= picture.left + 1];
+    })""")
+    assert len(rows) >= 10 and all(map(all, rows))
+    assert len(page.pdf(format="A4")) > 10_000
 
 
 def test_two_compared_texts_and_a_hostile_one_stand_below_each_other(explorer, opened, tmp_path):
@@ -150,7 +229,7 @@ def test_rows_of_unequal_heads_and_of_the_mean(tmp_path):
         explorer = AttentionExplorer(bert(4), bert(2, heads=4), load_tokenizer(DEFAULT_TEACHER), heads=heads)
         explorer.restore(layer=1, head=2 if heads == "matched" else 0)
         rows = json.loads(explorer.save(tmp_path / "a.json").read_text())["rows"]
-        assert rows == [*shown_rows(explorer.view._viewed, 1, explorer.view.head)] and rows[0]["head"] == head
+        assert rows == [*shown_rows(Shown(explorer.view._viewed, 1, explorer.view.head))] == [*shown_rows(explorer.shown)] and rows[0]["head"] == head
         assert "text-1" in explorer.save(tmp_path / "a.html").read_text()
 
 

@@ -17,6 +17,7 @@ import re
 import sys
 
 import pytest
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from browser import Watched
 from conftest import ROOT, cells_of, run_command, succeeded
@@ -344,11 +345,11 @@ def test_the_attention_page_answers(served, watched):
     assert "default-src 'none'" in policy and re.findall(r"script-src (.*?)(?:;|$)", policy)[0].startswith("'sha256-")
     status, places = "[role='status']", "#explore [data-place]"
     before = frame.inner_text(status)
-    other = 2 if frame.get_attribute("[aria-selected='true']", "data-place") == "3" else 3
+    other = 2 if frame.get_attribute("#explore [role='option'][aria-selected='true']", "data-place") == "3" else 3
     frame.click(f"#explore [data-place='{other}']")
     frame.wait_for_function("before => document.querySelector(\"[role='status']\").innerText !== before",
                             arg=before)
-    assert frame.get_attribute("[aria-selected='true']", "data-place") == str(other)
+    assert frame.get_attribute("#explore [role='option'][aria-selected='true']", "data-place") == str(other)
     pictures = "() => [...document.querySelectorAll('canvas')].map(one => one.toDataURL())"
     trained = frame.evaluate(pictures)
     frame.select_option("#checkpoint", "start")
@@ -356,6 +357,12 @@ def test_the_attention_page_answers(served, watched):
     untrained = frame.evaluate(pictures)
     assert untrained[0] == trained[0] and untrained[2] != trained[2]  # the teacher is the same
     tokens = frame.locator(places).count()
+    assert frame.locator(".tinybert-answer").count() == 1  # of initial weights there is no prediction
+    frame.select_option("#checkpoint", "stage two")
+    frame.wait_for_function("() => document.querySelectorAll('.tinybert-answer').length === 2")
+    assert frame.locator("[role='gridcell']").count() == 3 * 12
+    frame.select_option("[data-control='layer']", label="mean of all mapped layers")
+    frame.wait_for_selector("figcaption >> text=student, mean of layers 1, 2, 3")
     frame.select_option("#sentence", "2")
     frame.wait_for_function(f"count => document.querySelectorAll('{places}').length !== count", arg=tokens)
     ground = "getComputedStyle(document.body).backgroundColor"
@@ -373,3 +380,7 @@ def test_the_prepared_explorer_is_small_and_holds_what_it_says():
         scores = len(sentence["layers"]) * sentence["heads"] * len(sentence["tokens"]) ** 2
         for side in (sentence["teacher"], *sentence["students"].values()):
             assert len(side["scores"]["text"]) == 2 * scores  # two characters for a number
+        assert [*sentence["checkpoints"]] == [*sentence["students"]] and sentence["ways"][0]["says"]
+        assert {*sentence["checkpoints"]["stage two"]["answers"]} == {"teacher", "student"}
+        word = sentence["tokens"][sentence["token"]]
+        assert word.isalpha() and word not in ENGLISH_STOP_WORDS and f"“{word}" in sentence["opened"]

@@ -12,10 +12,10 @@ from transformers import BertConfig, BertForSequenceClassification
 from browser import Watched
 from tinybert_nb.analysis.alignment import MEASURES
 from tinybert_nb.analysis.attention_tables import WAYS
-from tinybert_nb.analysis.attention_view import layer_tables
-from tinybert_nb.analysis.disagreement import training_rows
+from tinybert_nb.analysis.disagreement import layer_tables
 from tinybert_nb.analysis.explorer import AttentionExplorer
 from tinybert_nb.analysis.explorer_page import ExplorerServer
+from tinybert_nb.analysis.through_training import training_rows
 from tinybert_nb.data.catalogue import DEFAULT_TEACHER
 from tinybert_nb.distillation.layer_map import uniform_map
 from tinybert_nb.models.tokenizers import load_tokenizer

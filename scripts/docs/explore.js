@@ -6,7 +6,9 @@ const [sentence, checkpoint] = ["sentence", "checkpoint"].map(name => document.g
 
 function chosen() {
   const data = sentences[sentence.value];
-  return modelOf({ ...data, student: data.students[checkpoint.value] }, "explore");
+  const last = checkpoint.selectedIndex === checkpoint.length - 1; // of which `opened` is
+  return modelOf({ ...data, ...data.checkpoints[checkpoint.value], opened: last ? data.opened : "",
+    student: data.students[checkpoint.value] }, "explore");
 }
 
 let current = chosen();

@@ -4,33 +4,34 @@
 
 # %% auto #0
 __all__ = ['SIMILARITIES', 'MEASURE_TITLES', 'ONLY_SPECIAL', 'paired_tables', 'text_rows', 'disagreement', 'unmapped_layers',
-           'LargestDifference', 'first_sight', 'answers_of', 'CheckpointRead', 'read_checkpoints', 'prediction_rows',
-           'training_rows', 'training_content']
+           'LargestDifference', 'first_sight', 'answers_of', 'ViewedText', 'layer_tables', 'chosen', 'Shown',
+           'token_tables', 'shown_tables', 'shown_rows']
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #c25b8871
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from .alignment import (
     MEASURES, ReadText, WordSpan, _check_fit, _check_measures, _head_names, _head_sums, _one_head,
-    _query_measures, _Side, pair_heads, read_text, trace_one)
+    _query_measures, _Side, pair_heads)
 from .attention_tables import (
-    _way, attention_table, merge_tables, weighted_read)
+    WAYS, ValueTrace, _way, attention_table, join_words, merge_tables, table_rows)
 from .similarity import is_punctuation
 from ..data.task_kinds import NO_LABEL, Example, TaskKind, lines_by_row
 from ..distillation.head_map import HeadMap
 from ..distillation.layer_map import LayerMap
 from ..models.heads import has_head, kind_of, labels_of
 from ..models.trace import Trace
-from ..recipes.student_checkpoints import Checkpoint
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #7b25cc2e
 def paired_tables(
@@ -105,7 +106,7 @@ def _by_head(read, heads, new, sides) -> dict[tuple[int, int], list[dict[str, Te
             for key, side in zip(keys, sides[pair]):
                 if key not in made:
                     made[key] = _Side(_one_head(side, head).scores(0).cpu(), side.visible(0).cpu())
-            found[pair].append(_query_measures(*(made[key] for key in keys), measures=missing))
+            found[pair].append(_query_measures([made[key] for key in keys], missing))
     return found
 
 # %% ../../nbs/09_analysis/03_disagreement.ipynb #56130c41
@@ -196,11 +197,21 @@ def _word_means(by_token: Tensor, words: Sequence[WordSpan]) -> Tensor:
     return torch.stack([by_token[word.start:word.end].mean() for word in words])
 
 
+def _is_function_word(place: int, words: Sequence[WordSpan]) -> bool:
+    "Whether scikit-learn's list of English words has it, or it is part of one, as in isn't."
+    text, behind = words[place].text.lower(), [word.text.lower() for word in words[place + 1:][:2]]
+    cut = text.endswith("n") and behind in (["'", "t"], ["’", "t"])
+    return text in ENGLISH_STOP_WORDS or cut or (text.isascii() and len(text) == 1)
+
+
 def _chosen_word(divergences: Tensor, only_special: Tensor, words: Sequence[WordSpan]) -> int:
     "The content word with the largest divergence; another one if there is no such word."
     special = torch.tensor([word.special for word in words])
-    content = ~special & torch.tensor([not is_punctuation(word.text) for word in words])
-    choices = (content & ~only_special, content, ~special, torch.ones_like(special))
+    written = ~special & torch.tensor([not is_punctuation(word.text) for word in words])
+    named = written & torch.tensor([any(map(str.isalpha, word.text)) for word in words])
+    content = named & ~torch.tensor([_is_function_word(n, words) for n in range(len(words))])
+    choices = (content & ~only_special, content, named & ~only_special, named, written, ~special,
+               torch.ones_like(special))
     allowed = next(each for each in choices if bool(each.any()))
     return int(divergences.masked_fill(~allowed, float("-inf")).argmax())
 
@@ -302,119 +313,177 @@ def _answer(read: ReadText, kind: TaskKind, numbers: np.ndarray, names: list[str
         result["logits"] = dict(zip(names, logits[0].tolist()))
     return {"kind": kind.problem, **result}
 
-# %% ../../nbs/09_analysis/03_disagreement.ipynb #164c8330
-@dataclass(frozen=True)
-class CheckpointRead:
-    "One text in the teacher and in the student of a checkpoint."
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #ad4d3325
+class ViewedText:
+    "One text in two models, as the script shows it: pairs of layers, ways, ends of the colours."
 
-    name: str  # of the checkpoint; empty: there is only one
-    step: int | None  # updates of its stage; None: unknown
-    read: ReadText  # with norms of values where the models have them
-    answers: dict[str, dict]  # as of `answers_of`
-    why: str = ""  # the sentence that says why there are no norms of values
+    def __init__(
+        self,
+        read: ReadText,
+        layer_map: LayerMap,  # which layers are shown side by side
+        heads: str = "same",  # one of `HEAD_CHOICES`
+        answers: dict[str, dict] | None = None,  # from `answers_of`
+        checkpoint: str = "",  # of the student, if it is one of several
+    ):
+        self.read, self.layer_map, self.heads = read, layer_map.one_to_one(), heads
+        self.answers, self.checkpoint = answers or {}, checkpoint
+        free = unmapped_layers(read, self.layer_map, heads=heads)
+        self.unmapped = [*dict.fromkeys((row["student_layer"], row["teacher_layer"])
+                                        for row in free)]
+        self.pairs = [*enumerate(self.layer_map.one_teacher_each(), 1), *self.unmapped]
+        self._last: dict[str, tuple[int, tuple[Tensor, Tensor]]] = {}  # way -> layer, its tables
 
     @property
-    def missing(self) -> list[str]:
-        "Sentences on what cannot be shown."
-        dropped = f"{self.read.dropped} tokens did not fit and were cut off."
-        return [self.why] * bool(self.why) + [dropped] * bool(self.read.dropped)
+    def head_count(self) -> int:
+        "Number of heads that can be shown; 0 where only the mean of all is."
+        return 0 if self.heads == "mean" else self.read.student.heads
+
+    @property
+    def traces(self) -> tuple[Any, Any]:
+        "The teacher's and the student's."
+        return self.read.teacher, self.read.student
+
+    @cached_property
+    def ways(self) -> list[str]:
+        "Names of `WAYS`; value-weighted attention only where norms of values were added."
+        weighted = all(isinstance(trace, ValueTrace) for trace in self.traces)
+        return [way for way in WAYS if weighted or way != "value-weighted"]
+
+    @cached_property
+    def ends(self) -> dict[str, float]:
+        "The value at the end of the fixed colours, of the ways for which a text decides it."
+        found = {"scores": _largest_score(self.read, self.heads == "mean")}
+        if "value-weighted" in self.ways:
+            found["value-weighted"] = max(float(norms.max()) for trace in self.traces
+                                          for norms in trace.value_norms)
+        return found
+
+    def head_map(self, layer: int) -> HeadMap:  # layer: a pair, from 1
+        "How the heads of a pair are paired; computed once."
+        return _measure_pair(self.read, self.pairs[layer - 1], self.heads)[0]
 
 
-def _with_student(read: ReadText, student: PreTrainedModel, tokenizer, name: str) -> ReadText:
-    "The same text in the student of another checkpoint; ValueError if it has another shape."
-    known = read.student
-    encoding = tokenizer(*read.texts, truncation=True, max_length=len(read.tokens),
-                         return_attention_mask=True, return_tensors="pt")
-    trace = trace_one(student, dict(encoding), values=True)
-    if (len(trace.queries), trace.heads) != (len(known.queries), known.heads):
-        raise ValueError(f"checkpoint {name!r} has {len(trace.queries)} layers of {trace.heads} "
-                         f"heads, the first one {len(known.queries)} of {known.heads}: choose "
-                         "checkpoints of one student")
-    return replace(read, student=trace)
+def _largest_score(read: ReadText, mean: bool) -> float:
+    "The largest absolute score of both models' layers and heads, or means of heads; found once."
+    key = "largest score", mean
+    if key not in read._known:
+        tables = (trace.scores(layer)[0].float() for trace in (read.teacher, read.student)
+                  for layer in range(len(trace.queries)))
+        ends = [(each.mean(0) if mean else each).aminmax() for each in tables]
+        read._known[key] = max(max(-float(low), float(high)) for low, high in ends)
+    return read._known[key]
 
-# %% ../../nbs/09_analysis/03_disagreement.ipynb #19a55a91
-def read_checkpoints(
-    teacher: PreTrainedModel,
-    checkpoints: Iterable[Checkpoint],  # from `as_checkpoints`
-    tokenizer: PreTrainedTokenizerBase,  # of all; a fast one
-    text: str,
-    text_pair: str | None = None,  # second sentence of a pair task
-    max_length: int = 128,  # tokens; limited to the models' positions
-    known: ReadText | None = None,  # the same text at an earlier checkpoint, if it was read
-) -> Iterator[CheckpointRead]:
-    "The text at each checkpoint, the teacher's trace shared; ValueError for other shapes."
-    first = known
-    for checkpoint in checkpoints:
-        student = checkpoint.load()
-        if first is None:
-            read = read_text(teacher, student, tokenizer, text, text_pair, max_length)
-        else:
-            read = _with_student(first, student, tokenizer, checkpoint.name)
-        first = first or read
-        weighted, why = weighted_read(read, teacher, student)
-        yield CheckpointRead(checkpoint.name, checkpoint.step, weighted,
-                             answers_of(read, teacher, student), why)
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #15099b83
+def layer_tables(
+    viewed: ViewedText,
+    layer: int,  # a pair of layers, from 1
+    way: str,  # a key of `WAYS`
+) -> tuple[Tensor, Tensor]:  # teacher's and student's (heads, query, key) or (query, key)
+    "Both models' tables of a pair of layers, heads paired; ValueError for an unknown way."
+    kept, tables = viewed._last.get(way, (0, None))
+    if tables is None or kept != layer:
+        ours, theirs = viewed.pairs[layer - 1]
+        teacher, student = (attention_table(trace, number, way) for trace, number in
+                            zip(viewed.traces, (theirs, ours)))
+        choice = viewed.head_map(layer).teacher_choice if WAYS[way].heads else None
+        tables = (teacher if choice is None else teacher[list(choice)]), student
+        viewed._last[way] = layer, tables
+    return tables
 
-# %% ../../nbs/09_analysis/03_disagreement.ipynb #a190c4ed
-def prediction_rows(
-    reads: Sequence[CheckpointRead],  # from `read_checkpoints`
-) -> list[dict]:  # checkpoint, step, label, probability, teacher_probability, prediction_kl
-    "What the student answers at each checkpoint; None for what its kind of task does not have."
-    rows = []
-    for each in reads:
-        theirs, ours = ((each.answers.get(side) or {}) for side in ("teacher", "student"))
-        row = dict.fromkeys(("label", "probability", "teacher_probability", "prediction_kl"))
-        shares = theirs.get("probabilities")
-        if isinstance(shares, dict) and [*shares] == [*(ours.get("probabilities") or ())]:
-            label = max(shares, key=shares.__getitem__)
-            row |= {"label": label, "probability": ours["probabilities"][label],
-                    "teacher_probability": shares[label]}
-            if theirs["kind"] == ours["kind"] == "single":
-                p, q = (torch.tensor([side["logits"][name] for name in shares]).double()
-                        .log_softmax(0) for side in (theirs, ours))
-                row["prediction_kl"] = float((p.exp() * (p - q)).sum())
-        rows.append({"checkpoint": each.name, "step": each.step, **row})
-    return rows
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #8c8c7384
+def chosen(
+    tables: Tensor,  # (heads or layers, query, key), or (query, key)
+    number: int,  # from 1; 0: the mean of all, -1: their maximum
+) -> Tensor:  # (query, key)
+    "One of the tables, or all merged; a table without heads as it is."
+    if tables.dim() == 2:
+        return tables
+    return tables[number - 1] if number > 0 else merge_tables(tables, _MERGED[number])
 
-# %% ../../nbs/09_analysis/03_disagreement.ipynb #0108a225
-def training_rows(
-    reads: Sequence[CheckpointRead],  # from `read_checkpoints`
-    layer_map: LayerMap,
-    layer: int,  # of the student, from 1
-    head: int | None = None,  # from 1; None: the mean of the heads' values
-    measure: str = "jensen_shannon",  # one of `MEASURES`
-    heads: str = "same",  # one of `HEAD_CHOICES`
-) -> list[dict]:  # rows of `prediction_rows`, with layers, head and the measure
-    "A text's prediction and attention at each checkpoint; ValueError for no such layer or head."
-    taught_by = layer_map.one_teacher_each()
-    if not 1 <= layer <= len(taught_by):
-        raise ValueError(f"student layer {layer} does not exist: choose from 1 to "
-                         f"{len(taught_by)}")
-    taught = taught_by[layer - 1]
-    rows = []
-    for each, row in zip(reads, prediction_rows(reads)):
-        values = {one["head"]: one[measure] for one in text_rows(
-            each.read, [(layer, taught)], [measure], heads)}
-        if head is not None and head not in values:
-            raise ValueError(f"head {head} does not exist: choose from 1 to {max(values)}"
-                             if None not in values else "heads='mean' has no single heads")
-        value = float(np.mean([*values.values()])) if head is None else values[head]
-        rows.append({**row, "student_layer": layer, "teacher_layer": taught, "head": head,
-                     measure: value})
-    return rows
 
-# %% ../../nbs/09_analysis/03_disagreement.ipynb #a0e35568
-def training_content(
-    reads: Sequence[CheckpointRead],
-    overviews: Sequence[Sequence[dict]],  # of each checkpoint, rows with pair, head and measures
-) -> dict[str, Any]:  # JSON, as view_training.js takes it
-    "The curves of a text: predictions, and the measures of each pair of layers and head."
-    predictions = prediction_rows(reads)
-    measures = [name for name in MEASURES if name in overviews[0][0]]
-    courses = [{"pair": rows[0]["pair"], "head": rows[0]["head"] or 0,
-                "values": {name: [row[name] for row in rows] for name in measures}}
-               for rows in zip(*overviews)]
-    return {"checkpoints": [{"name": row["checkpoint"], "step": row["step"]}
-                            for row in predictions],
-            "label": predictions[0]["label"], "teacher": predictions[0]["teacher_probability"],
-            "probabilities": [row["probability"] for row in predictions], "courses": courses}
+_MERGED = {0: "mean", -1: "maximum"}
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #a6ea11d0
+@dataclass(frozen=True)
+class Shown:
+    "What is shown of a text; ValueError for a layer, head or way that does not exist."
+
+    viewed: ViewedText
+    layer: int  # a pair of layers, from 1; 0: the mean of the layer map's, -1: their maximum
+    head: int  # from 1; 0: the mean of all, -1: their maximum
+    way: str = "probabilities"  # a key of `WAYS`
+    whole: bool = False  # whole words instead of tokens
+
+    def __post_init__(self):
+        for name, value, last in (("layer", self.layer, len(self.viewed.pairs)),
+                                  ("head", self.head, self.viewed.head_count)):
+            if not -1 <= value <= last:
+                raise ValueError(f"{name} {value} does not exist: choose from -1 to {last}")
+        if self.way not in self.viewed.ways:
+            raise ValueError(f"way {self.way!r} cannot be shown: choose from "
+                             f"{', '.join(self.viewed.ways)}")
+
+    @property
+    def numbers(self) -> list[int]:
+        "The pairs of layers that are shown, from 1."
+        every = range(1, self.viewed.layer_map.student_layers + 1)
+        return [self.layer] if self.layer > 0 else [*every]
+
+    @property
+    def layers(self) -> tuple[int | str, int | str]:  # teacher's and student's
+        "The layers, from 1, or how they are merged."
+        if self.layer < 1:
+            return _MERGED[self.layer], _MERGED[self.layer]
+        ours, theirs = self.viewed.pairs[self.layer - 1]
+        return theirs, ours
+
+    @property
+    def merged_head(self) -> int | str | None:
+        "The head, from 1, or how heads are merged; None for a way without heads."
+        return _MERGED.get(self.head, self.head) if WAYS[self.way].heads else None
+
+    @property
+    def titles(self) -> list[str]:
+        "What the teacher, the student and the difference are of."
+        titles = []
+        for side, name in ((1, "teacher"), (0, "student")):
+            own = ", ".join(str(self.viewed.pairs[number - 1][side]) for number in self.numbers)
+            merged = f"{self.layers[0]} of layers " if self.layer < 1 else "layer "
+            when = f" ({self.viewed.checkpoint})" if self.viewed.checkpoint and not side else ""
+            titles.append(f"{name}{when}, {merged}{own}")
+        return [*titles, "student minus teacher"]
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #c94079cd
+def token_tables(
+    shown: Shown,
+) -> list[Tensor]:  # teacher's and student's (query, key) of tokens
+    "What is shown of each model, before tokens are joined to words."
+    by_layer = ([chosen(each, shown.head) for each in layer_tables(shown.viewed, number, shown.way)]
+                for number in shown.numbers)
+    return [chosen(torch.stack(side), min(shown.layer, 1)) for side in zip(*by_layer)]
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #e9559b1b
+def shown_tables(
+    shown: Shown,
+) -> tuple[list[Tensor], list[str], list[int]]:  # tables (query, key); names; first positions
+    "Teacher, student and difference as they are shown, and what their rows are."
+    tables, read = token_tables(shown), shown.viewed.read
+    names, places = list(read.tokens), list(range(len(read.tokens)))
+    if shown.whole and read.words:
+        tables = [join_words(each, read.words, shown.way) for each in tables]
+        names, places = map(list, zip(*((word.text, word.start) for word in read.words)))
+    return [*tables, tables[1] - tables[0]], names, places
+
+# %% ../../nbs/09_analysis/03_disagreement.ipynb #f3a127a9
+def shown_rows(
+    shown: Shown,
+) -> Iterator[dict]:  # as of `table_rows`; layer and head may be "mean" or "maximum"
+    "Every number that is shown as a row; of the difference, with the student's layer."
+    tables, names, places = shown_tables(shown)
+    theirs, ours = shown.layers
+    sides = zip(("teacher", "student", "difference"), (theirs, ours, ours), tables)
+    for model, layer, table in sides:
+        for row in table_rows(table, names, model, None, shown.way):
+            yield {**row, "layer": layer, "head": shown.merged_head,
+                   "query_position": places[row["query_position"]],
+                   "key_position": places[row["key_position"]]}

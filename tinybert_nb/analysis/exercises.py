@@ -17,7 +17,7 @@ from threading import Lock
 
 import ipywidgets
 
-from .widgets import Displayed
+from .html import Displayed
 from ..data.catalogue import walkthrough_folder
 from ..files.storage import write_json
 from ..files.terminal import show

@@ -13,9 +13,11 @@ import webbrowser
 from collections.abc import Callable
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .alignment import Tokenizers
 from .attention_view import OfflineView
 from .explorer import Models, possible_heads, text_in_models
 from .html import report_text
@@ -185,19 +187,31 @@ def explore_folders(
         raise ValueError(f"checkpoints is {checkpoints!r}: choose 'all' or 'last'")
     found = student_checkpoints(student, checkpoints == "all")
     found = found if checkpoints == "all" else found[-1:]
-    tokenizer = load_tokenizer(teacher, *(str(each.source) for each in found))
-    for each in found:
-        check_vocabulary(tokenizer, load_tokenizer(str(each.source)))
+    tokenizers = [_tokenizers(teacher, str(each.source)) for each in found][-1]
     theirs, ours = load_with_head(teacher), found[-1].load()
     found = found if len(found) > 1 else [found[0]._replace(source=ours)]
     depths = (model.config.num_hidden_layers for model in (theirs, ours))
     heads = heads or possible_heads(theirs.config, ours.config, "mean")[0]
-    with ExplorerServer((theirs, found, tokenizer), parse_layer_map(layer_map, *depths), heads,
-                        limit_length(max_length, tokenizer), text, text_pair, port) as server:
-        ready(server.address)
-        if browser:
-            webbrowser.open(server.address)
+    first = tokenizers[0] if isinstance(tokenizers, tuple) else tokenizers
+    with ExplorerServer((theirs, found, tokenizers), parse_layer_map(layer_map, *depths), heads,
+                        limit_length(max_length, first), text, text_pair, port) as server:
         try:
+            ready(server.address)
+            if browser:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # SIGTERM as well: this is how the command ends
             pass
+
+
+def _tokenizers(teacher: str, student: str | Path) -> Tokenizers:
+    "The teacher's tokenizer, with the student's where it has other numbers of the same tokens."
+    of_teacher, of_student = load_tokenizer(teacher, student), load_tokenizer(student)
+    bare = [one.convert_ids_to_tokens(one("")["input_ids"]) for one in (of_teacher, of_student)]
+    try:
+        check_vocabulary(of_teacher, of_student)
+    except ValueError:
+        if bare[0] != bare[1]:  # no text has the same tokens
+            raise
+        return of_teacher, of_student
+    return of_teacher

@@ -22,11 +22,10 @@ from .alignment import AttentionPair, ReadText
 from .alignment_figures import plot_alignment_course
 from .attention_figures import _scales, _square_inches, _three_panels
 from .explorer import AttentionExplorer
-from .html import figure_html
+from .html import Displayed, figure_html
 from .similarity import compare_models, compare_traces
 from .similarity_figures import plot_head_grid, plot_layer_grid
 from .style import _panels, png_bytes
-from .widgets import Displayed
 from ..distillation.layer_map import LayerMap
 from ..files.storage import atomic_file
 from ..files.terminal import note
@@ -165,15 +164,15 @@ def _read_new(monitor: AlignmentMonitor) -> int:  # number of new checkpoints
         return 0
     new = [each for each in kept if each.step not in monitor.studies]
     for each in new:
-        if monitor.explorer is None:
-            _begin(monitor, each)
-        elif each.step not in monitor.read:
-            monitor.explorer.add_checkpoints([each])
-        monitor.studies[each.step or 0] = _measure(monitor, each)
+        explorer = monitor.explorer or _begin(monitor, each)
+        if each.step not in monitor.read:
+            explorer.add_checkpoints([each])
+        layer_map = monitor.layer_map or explorer.layer_map
+        monitor.studies[each.step or 0] = _measure(monitor, each, layer_map)
     return len(new)
 
 
-def _begin(monitor: AlignmentMonitor, first: Checkpoint) -> None:
+def _begin(monitor: AlignmentMonitor, first: Checkpoint) -> AttentionExplorer:
     "Show the first checkpoint in an explorer of its own."
     explorer = AttentionExplorer(monitor.teacher, [first], monitor.tokenizer, monitor.layer_map,
                                  monitor.text)
@@ -181,19 +180,19 @@ def _begin(monitor: AlignmentMonitor, first: Checkpoint) -> None:
     explorer.view.observe(lambda change: _show_grids(monitor), "checkpoint")
     explorer.widget.add_class("AttentionExplorer")
     monitor.widget.children = explorer.widget, monitor.pictures.widget
+    return explorer
 
 
-def _measure(monitor: AlignmentMonitor, checkpoint: Checkpoint) -> dict:
+def _measure(monitor: AlignmentMonitor, checkpoint: Checkpoint, layer_map: LayerMap) -> dict:
     "Result of `compare_models` over the batches, or over the text if there are none."
     if monitor.batches:
         return compare_models(monitor.teacher, checkpoint.load(), monitor.tokenizer,
-                              monitor.batches, monitor.layer_map)
+                              monitor.batches, layer_map)
     read = monitor.read[checkpoint.step or 0]
     input_ids = torch.tensor([monitor.tokenizer.convert_tokens_to_ids(read.tokens)])
-    return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer,
-                          monitor.layer_map)
+    return compare_traces([(read.teacher, read.student, input_ids)], monitor.tokenizer, layer_map)
 
-
+# %% ../../nbs/09_analysis/15_monitor.ipynb #fc37802d
 def _show_new(monitor: AlignmentMonitor) -> int:  # number of new checkpoints
     "Run the new checkpoints, and draw alignment again."
     new = _read_new(monitor)

@@ -12,7 +12,7 @@ from html import escape
 
 import ipywidgets
 
-from .widgets import Displayed
+from .html import Displayed
 from ..augmentation.augmenter import Augmenter, Draft, AugmentedExample, draw_samples
 from ..augmentation.candidates import Candidates, MaskedSpan
 from ..training.settings import AugmentationSettings

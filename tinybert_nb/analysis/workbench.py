@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import read_text
-from .widgets import Displayed
+from .html import Displayed
 from ..distillation.layer_map import LayerMap, explicit_map, uniform_map
 from ..distillation.layer_search import layer_costs, searched_map
 from ..distillation.plan import plan

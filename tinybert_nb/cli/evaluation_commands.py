@@ -122,7 +122,7 @@ class Align:
 
     def run(self) -> None:
         "Measure and draw."
-        check_pictures()
+        check_pictures("anywidget")
         from tinybert_nb.analysis.alignment_report import align_folders
 
         if not self.text:
@@ -154,7 +154,7 @@ class Explore:
 
     def run(self) -> None:
         "Serve the page."
-        check_pictures()
+        check_pictures("anywidget")
         from tinybert_nb.analysis.explorer_page import explore_folders
 
         explore_folders(self.teacher, self.student, self.text, self.text_pair, self.layer_map,

@@ -129,10 +129,13 @@ class StudentOptions(TaskOptions):
         return label_texts(self.unlabelled, teacher, self.form, max_length, self.eval)
 
 # %% ../../nbs/11_cli/03_option_groups.ipynb #710686f4
-def check_pictures() -> None:
-    "ImportError naming the extra to install, where the library that draws is missing."
-    try:
-        resolve_name("matplotlib.pyplot")
-    except ImportError as error:
-        raise ImportError("this command draws pictures, and matplotlib is not installed: "
-                          "pip install 'tinybert_nb[notebooks]'") from error
+def check_pictures(
+    *others: str,  # further libraries that the command imports, such as anywidget
+) -> None:
+    "ImportError naming the extra to install, where a library that draws is missing."
+    for library in ("matplotlib.pyplot", *others):
+        try:
+            resolve_name(library)
+        except ImportError as error:
+            raise ImportError(f"this command draws pictures, and {library.partition('.')[0]} is "
+                              "not installed: pip install 'tinybert_nb[notebooks]'") from error

@@ -9,22 +9,23 @@ __all__ = ['Student', 'load_with_head', 'Checkpoint', 'list_checkpoints', 'stude
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from transformers import PreTrainedModel
 
-from ..models.loading import load_config, load_encoder
-from ..training.runs import load_trained
+from ..models.heads import kind_of, labels_of
+from ..models.loading import load_classifier, load_config, load_encoder
 
 # %% ../../nbs/07_recipes/11_student_checkpoints.ipynb #a4db7ba0
 def load_with_head(
     name: str,  # folder or model id
 ) -> PreTrainedModel:  # in eval mode
     "A fine-tuned model with its head; any other without one."
-    architecture = (load_config(name).architectures or [""])[0]
+    config = load_config(name)
     tasks = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
-    found = load_trained(name)[0] if architecture.endswith(tasks) else load_encoder(name)
-    return found.eval()
+    if not (config.architectures or [""])[0].endswith(tasks):
+        return load_encoder(name).eval()
+    return load_classifier(name, labels_of(config), problem=kind_of(config).problem).eval()
 
 # %% ../../nbs/07_recipes/11_student_checkpoints.ipynb #b52f369d
 class Checkpoint(NamedTuple):
@@ -113,7 +114,7 @@ def _with_snapshots(folder: Path, of_stages: list[Checkpoint]) -> list[Checkpoin
     return found
 
 # %% ../../nbs/07_recipes/11_student_checkpoints.ipynb #48fecd5f
-Student = PreTrainedModel | str | Path | Iterable  # as `as_checkpoints` takes it
+Student: TypeAlias = PreTrainedModel | str | Path | Iterable  # as `as_checkpoints` takes it
 
 
 def as_checkpoints(

@@ -45,11 +45,12 @@ function partsOfModels(data) {
 
 // What the view is shown for these values: one head, or the tables of a way without heads.
 function sightOfParts(data, models, { layer, head, view }) {
-  const { heads } = data.chosen;
+  const { heads } = data.chosen, merged = (numbers, number, tableOf) =>
+    number > 0 ? tableOf(number) : mergeTables(numbers.map(tableOf), MERGES[number]);
   const sight = { ...data, layer, head, view, tables: null, norms: null, teacher: true, student: true };
-  if (!WAYS[view].heads || !heads.length) sight.tables = models.map(({ tableOf }) => tableOf(view, layer));
-  else if (head < 1) sight.tables = models.map(({ tableOf }) => mergeTables(
-    heads.map(one => tableOf(view, layer, one)), head === 0 ? "mean" : "maximum"));
+  if (layer < 1 || head < 1 || !WAYS[view].heads) sight.tables = models.map(({ tableOf }) =>
+    merged(data.layers.map((_, i) => i + 1), layer, number => WAYS[view].heads && heads.length ?
+      merged(heads, head, one => tableOf(view, number, one)) : tableOf(view, number)));
   else {
     [sight.teacher, sight.student] = models.map(({ scoresOf }) => scoresOf(layer, head));
     if (data.student.norms) sight.norms = models.map(({ factorsOf }) => factorsOf(layer, head));

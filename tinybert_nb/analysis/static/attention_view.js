@@ -8,8 +8,9 @@
 //             tokens; to which text each belongs; of which word each is a piece (null: of none); per
 //             student layer the teacher layer beside it (null: none), and further pairs of student
 //             and teacher layer that the layer map does not have; how many heads, and whether they
-//             can be merged; per pair both models' windows of local attention (null: none); which
-//             pair is shown, from 1, and which head (0: the mean of all, -1: their maximum); the
+//             can be merged, and layers (layer_merges); per pair both models' windows of local
+//             attention (null: none); which pair is shown, from 1 (0: the mean of the layer map's,
+//             -1: their maximum), and which head (0: the mean of all, -1: their maximum); the
 //             largest absolute score of all heads, and of other ways; the head's scores before the
 //             softmax, float32, row by row, with both models' factors of value-weighted attention;
 //             for what has no head of its own, both models' tables of `view`. `teacher` is null where
@@ -47,7 +48,8 @@ class View {
     this.hint = element("p", { class: "tinybert-said", hidden: true });
     this.opened = element("p", { class: "tinybert-opened", hidden: true });
     this.gallery = element("div", { class: "tinybert-pictures" }, ...this.pictures.map(one => one.figure));
-    root.append(this.controls.box, this.controls.says, element("div", { class: "tinybert-before" },
+    this.printed = element("p", { class: "tinybert-headline" }); // on paper, in place of the controls
+    root.append(this.controls.box, this.printed, this.controls.says, element("div", { class: "tinybert-before" },
       this.answers.box, this.overview.box, this.training.box), this.hint, this.opened, this.strip.box, this.status.said,
       this.gallery, this.lines.box, this.status.far);
   }
@@ -58,7 +60,18 @@ class View {
 
   ways() { return this.model.get("ways") ?? [{ name: "probabilities" }, { name: "scores" }]; }
 
-  pair() { return pairsOf(this.sight)[this.sight.layer - 1]; }
+  // What is shown of the layers: a pair, or the word for how those of the layer map are merged.
+  pair() {
+    const { layer } = this.sight, merge = MERGES[layer];
+    return merge ? { student: merge, teacher: merge, mapped: true } : pairsOf(this.sight)[layer - 1];
+  }
+
+  // The same in words, as [teacher, student].
+  layerTexts() {
+    const { student, teacher } = this.pair(), { layer, layers } = this.sight, merge = MERGES[layer];
+    return merge ? [layers, layers.map((_, i) => i + 1)].map(all => `${merge} of layers ${all.join(", ")}`) :
+      [`layer ${teacher ?? "—"}`, `layer ${student}`];
+  }
 
   headText() {
     const { head, heads } = this.sight;
@@ -68,8 +81,8 @@ class View {
   }
 
   titles() {
-    const { student, teacher } = this.pair();
-    return [`teacher, layer ${teacher ?? "—"}`, `student${this.when()}, layer ${student}`, "student minus teacher"];
+    const [teacher, student] = this.layerTexts();
+    return [`teacher, ${teacher}`, `student${this.when()}, ${student}`, "student minus teacher"];
   }
 
   // The checkpoint that is drawn, of a student that has several.
@@ -79,8 +92,8 @@ class View {
   }
 
   headline() {
-    const { student, teacher } = this.pair(), beside = this.state.seen.tables[0] ? `, teacher layer ${teacher}` : "";
-    return `${wayName(this.state.seen.view)}: student${this.when()} layer ${student}${beside}, ${this.headText()}`;
+    const [teacher, student] = this.layerTexts(), beside = this.state.seen.tables[0] ? `, teacher ${teacher}` : "";
+    return `${wayName(this.state.seen.view)}: student${this.when()} ${student}${beside}, ${this.headText()}`;
   }
 
   // Queries are kept as tokens; what is drawn are units: tokens, or the words of which they are pieces.
@@ -194,21 +207,40 @@ class View {
 
   show() {
     if (!this.read()) return;
-    const { state, sight } = this, opened = this.model.get("opened");
+    const { state, sight } = this, { scale } = state.seen, opened = this.model.get("opened");
     this.controls.show();
     state.span = this.controls.showWindow(state.seen.size);
     const palette = this.setTheme();
     this.answers.show(sight.answers);
     this.overview.show(palette);
     this.training.show();
+    this.printed.textContent = `${this.headline()}, ${scale} scale`;
     this.opened.textContent = opened ?? "";
     this.opened.hidden = !opened;
     this.strip.show(palette);
     this.pictures.forEach((picture, panel) => { picture.figure.hidden = !state.seen.tables[panel]; });
-    for (const panel of state.seen.panels) this.pictures[panel].show(this, palette);
     this.lines.show(palette);
     this.status.show();
+    this.showPictures(palette);
+    if (this.fit()) this.showPictures(palette);
     this.root.dataset.drawn = Number(this.root.dataset.drawn ?? 0) + 1;
+  }
+
+  showPictures(palette) {
+    for (const panel of this.state.seen.panels) this.pictures[panel].show(this, palette);
+  }
+
+  // In a lecture, pictures beside each other are as large as the rest of the window lets them be. True if
+  // their size has changed.
+  fit() {
+    const { root, gallery, state } = this, shown = this.pictures.filter(({ figure }) => !figure.hidden);
+    const { canvas, figure } = shown[0], tops = new Set(shown.map(each => each.figure.offsetTop));
+    const around = figure.offsetHeight - canvas.offsetHeight + gallery.offsetTop + 18; // with the margin
+    const side = state.lecture && tops.size === 1 && !root.classList.contains("tinybert-paper") ?
+      `${Math.max(260, root.clientHeight - around)}px` : "";
+    if (root.style.getPropertyValue("--tinybert-side") === side) return false;
+    root.style.setProperty("--tinybert-side", side);
+    return true;
   }
 
   // Pointers on the pictures and keys; Jupyter must not take the keys for itself: JupyterLab hears them when they

@@ -87,12 +87,15 @@ class Controls {
   }
 
   fillLayers(sight) {
-    const pairs = pairsOf(sight), written = JSON.stringify(pairs);
-    if (this.pairs !== written)
+    const pairs = pairsOf(sight), written = JSON.stringify([pairs, sight.layer_merges]);
+    if (this.pairs !== written) {
       this.layer.replaceChildren(...pairs.map(({ student, teacher, mapped }, i) => element("option", { value: i + 1,
         text: !sight.teacher && !sight.tables?.[0] ? `student ${student}` :
           `student ${student} beside teacher ${teacher ?? "—"}${mapped ? "" : " (not mapped)"}` }))
         .filter(option => layersOf(sight).includes(Number(option.value))));
+      if (sight.layer_merges) this.layer.append(...Object.entries(MERGES).map(([value, how]) =>
+        element("option", { value, text: `${how} of all mapped layers` })));
+    }
     this.pairs = written;
     this.layer.value = sight.layer;
   }

@@ -12,7 +12,7 @@ function shownRows(view) {
   const moment = checkpointOf(view), when = moment ? { checkpoint: moment.name, step: moment.step } : {};
   for (const panel of seen.panels) for (const query of places) for (const key of places)
     rows.push({ ...when, model: NAMES[panel], layer: panel === 0 ? pair.teacher : pair.student,
-      head: !seen.kind.heads ? null : head > 0 ? head : head === 0 ? "mean" : "maximum",
+      head: !seen.kind.heads ? null : MERGES[head] ?? head,
       way: seen.view, query: seen.units[query].text, query_position: seen.units[query].first,
       key: seen.units[key].text, key_position: seen.units[key].first,
       value: seen.tables[panel][query * seen.size + key] });
@@ -151,7 +151,7 @@ function fromFragment(view, fragment) {
 // A link may have been changed by hand, or be of another page: only what can be shown is kept.
 function possible(view, state) {
   const { sight } = view, tokens = sight.tokens.map((_, i) => i);
-  const there = { layer: layersOf(sight), token: tokens,
+  const there = { layer: [...layersOf(sight), ...sight.layer_merges ? [0, -1] : []], token: tokens,
     checkpoint: (view.model.get("training")?.checkpoints ?? []).map((_, i) => i + 1),
     head: [...headsOf(sight), ...sight.merges ? [0, -1] : headsOf(sight).length ? [] : [0]] };
   const fits = (name, value) => there[name].includes(value);

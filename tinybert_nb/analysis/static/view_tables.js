@@ -35,12 +35,19 @@ function tableOfHead(way, scores, factors, size, window) {
   return way === "value-weighted" ? shares.map((share, i) => share * factors[i % size]) : shares;
 }
 
-// The tables of several heads as one: "mean" or "maximum" of each number.
+// How several heads, or layers, are one: by their numbers in the data.
+const MERGES = { 0: "mean", "-1": "maximum" };
+
+// The tables of several heads or layers as one: "mean" or "maximum" of the numbers that exist.
 function mergeTables(tables, how) {
-  const merged = tables[0].slice();
-  for (const table of tables.slice(1)) for (let i = 0; i < merged.length; i++)
-    merged[i] = how === "mean" ? merged[i] + table[i] : Math.max(merged[i], table[i]);
-  return how === "mean" ? merged.map(sum => sum / tables.length) : merged;
+  return tables[0].map((_, i) => {
+    let merged = how === "mean" ? 0 : -Infinity, count = 0;
+    for (const table of tables) if (!Number.isNaN(table[i])) {
+      merged = how === "mean" ? merged + table[i] : Math.max(merged, table[i]);
+      count++;
+    }
+    return count ? merged / (how === "mean" ? count : 1) : NaN;
+  });
 }
 
 // What has a row and a column: each token, or each word with the tokens that it consists of.

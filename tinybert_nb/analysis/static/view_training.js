@@ -23,16 +23,17 @@ function predictionCurve({ label, teacher, probabilities }) {
 }
 
 function attentionCurve(view, { courses }, measure) {
-  const { layer, head } = view.sight, own = courses.filter(({ pair }) => pair === layer);
-  const single = own.filter(course => course.head === head && head > 0 && view.state.seen.kind.heads);
+  const { layer, head, layers } = view.sight, { kind } = view.state.seen;
+  const own = courses.filter(({ pair }) => layer > 0 ? pair === layer : pair <= layers.length);
+  const single = own.filter(course => course.head === head && head > 0 && kind.heads);
   const used = single.length ? single : own, values = used[0]?.values[measure.name]?.map((_, i) =>
     used.reduce((sum, course) => sum + course.values[measure.name][i], 0) / used.length);
   if (!values) return null; // being computed, or not in this page
-  const { student, teacher } = view.pair(), low = Math.min(0, ...values.filter(Number.isFinite));
-  const heads = single.length ? view.headText() : `the mean of ${own.length > 1 ? own.length : "all"} heads`;
+  const [teacher, student] = view.layerTexts(), low = Math.min(0, ...values.filter(Number.isFinite));
+  const one = single.length ? view.headText() : `the mean of ${own.length > 1 ? own.length : "all"} heads`;
   const axis = !measure.same ? axisOf(values) :
     { low: low < 0 ? -1 : 0, high: 1, numbers: low < 0 ? [-1, 0, 1] : [0, 0.5, 1] };
-  return { name: "attention", values, axis, says: `Attention, student layer ${student} and teacher layer ${teacher}, ${heads}: ` +
+  return { name: "attention", values, axis, says: `Attention, student ${student} and teacher ${teacher}, ${one}: ` +
     `${measure.title} (${measure.same}: the same).` };
 }
 
