@@ -171,7 +171,8 @@ def _head_map(
 
 def _one_layer(trace: Trace, model: str, layer: int, mapped: Callable[[Tensor], Tensor]) -> Trace:
     "A layer's mapped queries and keys as a trace of its own; ValueError if not recorded."
-    (query,), (key,) = (recorded_entries(trace, model, name, [layer]) for name in ("queries", "keys"))
+    (query,), (key,) = (
+        recorded_entries(trace, model, name, [layer]) for name in ("queries", "keys"))
     windows = (trace.windows[layer] if trace.windows else None,)
     return Trace((), (mapped(query),), (mapped(key),), None, trace.attention_mask, windows=windows)
 
