@@ -281,7 +281,7 @@ def test_a_lecture_has_large_labels_the_whole_window_and_all_keys(page):
     page.set_viewport_size({"width": 2560, "height": 1440})
     page.focus(f"{ONE}[role='option'][tabindex='0']")
     page.keyboard.press("l")
-    page.wait_for_selector(f"{ONE}.tinybert-top >> visible=true")
+    page.wait_for_selector(f"{ONE}[data-control='lecture'][aria-pressed='true']")
     root = page.locator("[data-sight='one']")
     assert root.bounding_box() == {"x": 0, "y": 0, "width": 2560, "height": 1440}
     sizes = page.evaluate("""selector => [...document.querySelectorAll(selector)].map(one =>
