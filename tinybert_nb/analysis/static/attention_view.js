@@ -51,7 +51,8 @@ class View {
     this.printed = element("p", { class: "tinybert-headline" }); // on paper, in place of the controls
     root.append(this.controls.box, this.printed, this.controls.says, element("div", { class: "tinybert-context" },
       element("div", { class: "tinybert-before" }, this.answers.box, this.overview.box),
-      this.training.box, this.hint, this.opened, this.strip.box, this.status.said), this.gallery, this.lines.box, this.status.far);
+      this.training.box, this.hint, this.opened, this.strip.box, this.status.said),
+      this.gallery, this.lines.box, this.status.far);
   }
 
   get sight() { return this.model.get("sight"); }
