@@ -108,6 +108,7 @@ def time_moves(browser, folder: Path, words: int) -> dict[str, list[float]]:
             found.setdefault(what, []).append(watched.page.evaluate(MOVE, [what, value]))
             watched.page.wait_for_timeout(100)
 
+        watched.page.evaluate(MOVE, ["map", "1,3,5,6"])  # waits for the cell's still picture
         for layer_map in MAPS:
             time_move("map", layer_map)
             time_move("rank agreement", "rank_agreement")
