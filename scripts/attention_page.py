@@ -4,9 +4,11 @@
     .venv/bin/python scripts/attention_page.py    # writes nbs/attention/sentences.json
 
 The data are teacher and student on prepared sentences: all heads of all mapped layers, at each
-checkpoint of the student (initial weights, after stage one, after stage two), with the models'
-predictions where they have a head, and how far each head of the student is from its teacher's. `make docs` makes the
-page: one HTML file that may run one script, which it contains, and asks for nothing else.
+checkpoint of the student (initial weights, after stage one, after stage two), with the teacher's
+prediction and that of the last checkpoint, whose head is trained, and how far each head of the
+student is from its teacher's.
+`make docs` makes the page: one HTML file that may run one script, which it contains, and asks for
+nothing else.
 """
 
 from html import escape
@@ -89,8 +91,10 @@ def read_sentences(teacher_folder: str, student_folder: str) -> list[dict]:
         layer_map = default_map(teacher, student).one_to_one()
         for sentence in sentences:
             read = read_text(teacher, student, tokenizer, sentence["text"])
-            content, sentence["checkpoints"][name] = shown_content(
-                read, layer_map, answers_of(read, teacher, student))
+            answers = answers_of(read, teacher, student)
+            if name != [*checkpoints][-1]:
+                answers.pop("student", None)  # its head is not trained before the last stage
+            content, sentence["checkpoints"][name] = shown_content(read, layer_map, answers)
             sentence["students"][name] = content.pop("student")
             largest = max(sentence["largest"], content["largest"])
             sentence |= {**content, "largest": largest}  # one scale of scores for all checkpoints

@@ -345,11 +345,11 @@ def test_the_attention_page_answers(served, watched):
     assert "default-src 'none'" in policy and re.findall(r"script-src (.*?)(?:;|$)", policy)[0].startswith("'sha256-")
     status, places = "[role='status']", "#explore [data-place]"
     before = frame.inner_text(status)
-    other = 2 if frame.get_attribute("[aria-selected='true']", "data-place") == "3" else 3
+    other = 2 if frame.get_attribute("#explore [role='option'][aria-selected='true']", "data-place") == "3" else 3
     frame.click(f"#explore [data-place='{other}']")
     frame.wait_for_function("before => document.querySelector(\"[role='status']\").innerText !== before",
                             arg=before)
-    assert frame.get_attribute("[aria-selected='true']", "data-place") == str(other)
+    assert frame.get_attribute("#explore [role='option'][aria-selected='true']", "data-place") == str(other)
     pictures = "() => [...document.querySelectorAll('canvas')].map(one => one.toDataURL())"
     trained = frame.evaluate(pictures)
     frame.select_option("#checkpoint", "start")
