@@ -124,6 +124,7 @@ def time_moves(browser, folder: Path, words: int, training: bool = False) -> dic
                 time_move("layer", layer)
                 time_move("measure", measure)
             return {f"{what} (five checkpoints)": times for what, times in found.items()}
+        watched.page.evaluate(MOVE, ["map", "1,3,5,6"])  # waits for the cell's still picture
         for layer_map in MAPS:
             time_move("map", layer_map)
             time_move("rank agreement", "rank_agreement")

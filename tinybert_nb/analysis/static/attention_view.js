@@ -49,8 +49,9 @@ class View {
     this.opened = element("p", { class: "tinybert-opened", hidden: true });
     this.gallery = element("div", { class: "tinybert-pictures" }, ...this.pictures.map(one => one.figure));
     this.printed = element("p", { class: "tinybert-headline" }); // on paper, in place of the controls
-    root.append(this.controls.box, this.printed, this.controls.says, element("div", { class: "tinybert-before" },
-      this.answers.box, this.overview.box, this.training.box), this.hint, this.opened, this.strip.box, this.status.said,
+    root.append(this.controls.box, this.printed, this.controls.says, element("div", { class: "tinybert-context" },
+      element("div", { class: "tinybert-before" }, this.answers.box, this.overview.box),
+      this.training.box, this.hint, this.opened, this.strip.box, this.status.said),
       this.gallery, this.lines.box, this.status.far);
   }
 

@@ -168,7 +168,7 @@ class Training {
     const curves = [training.label === null ? null : predictionCurve(training), attention].filter(Boolean);
     if (measure && !attention && this.curves.children.length) return; // the measure is on its way
     const letter = this.letter(), room = this.box.clientWidth || 320;
-    const wide = room < 58 * letter ? Math.min(room, 32 * letter) : 28 * letter; // one below the other, or two beside
+    const wide = room < 38 * letter ? Math.min(room, 32 * letter) : Math.min(28 * letter, room / 2 - 12);
     const key = JSON.stringify([curves, this.names, this.at, wide, letter]);
     if (this.key === key) return;
     this.key = key;
