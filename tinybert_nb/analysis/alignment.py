@@ -416,7 +416,7 @@ class ReadText:
     words: tuple[WordSpan, ...] = ()  # special tokens included
     texts: tuple[str, ...] = ()  # the text, or both texts of a pair
     offsets: tuple[tuple[int, int] | None, ...] = ()  # characters of each token; None: special
-    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)  # kept results
+    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)  # results
 
     def pair(
         self,
