@@ -145,7 +145,7 @@ class View:
     def __init__(self, page, root: str = VIEW, seconds: float = 60):
         self.page, self.root = page, root
         page.wait_for_selector(root, timeout=seconds * 1000)
-        page.locator(root).scroll_into_view_if_needed()
+        page.locator(root).first.scroll_into_view_if_needed()
 
     def pictures(self) -> list[str]:
         script = "all => all.map(canvas => canvas.toDataURL())"
@@ -201,7 +201,7 @@ def try_everything(watched: Watched, name: str) -> None:
     view.changes(lambda: page.select_option(f"{view.root} [data-control='layer']", "2"))
     view.changes(lambda: page.select_option(f"{view.root} [data-control='view']", "scores"))
     watched.screenshot(name)
-    text = page.get_by_placeholder("a sentence, then Enter")
+    text = page.get_by_placeholder("a sentence, then Enter").first
     text.fill("<script>hurt = 1</script> 好 🙂 \"><img src=x onerror='hurt = 2'> works")
     view.changes(lambda: text.press("Enter"))
     shown = "".join(token.removeprefix("##") for token in view.tokens())
