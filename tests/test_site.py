@@ -352,19 +352,20 @@ def test_the_attention_page_answers(served, watched):
     assert frame.get_attribute("#explore [role='option'][aria-selected='true']", "data-place") == str(other)
     pictures = "() => [...document.querySelectorAll('canvas')].map(one => one.toDataURL())"
     trained = frame.evaluate(pictures)
-    frame.select_option("#checkpoint", "start")
+    slider = frame.locator("[data-control='checkpoint']")
+    slider.press("Home")
     frame.wait_for_function(f"before => ({pictures})()[1] !== before", arg=trained[1])
     untrained = frame.evaluate(pictures)
     assert untrained[0] == trained[0] and untrained[2] != trained[2]  # the teacher is the same
+    assert frame.inner_text(".tinybert-moment") == "1 of 3: \u2068start\u2069"
     tokens = frame.locator(places).count()
-    assert frame.locator(".tinybert-answer").count() == 1  # of initial weights there is no prediction
-    frame.select_option("#checkpoint", "stage two")
-    frame.wait_for_function("() => document.querySelectorAll('.tinybert-answer').length === 2")
-    assert frame.locator("[role='gridcell']").count() == 3 * 12
+    assert frame.locator(".tinybert-answer").count() == 2
+    assert frame.locator("[role='gridcell']").count() == (3 + 3) * 12  # mapped and unmapped layers
     frame.select_option("[data-control='layer']", label="mean of all mapped layers")
-    frame.wait_for_selector("figcaption >> text=student, mean of layers 1, 2, 3")
+    frame.wait_for_selector("figcaption >> text=student (\u2068start\u2069), mean of layers 1, 2, 3")
     frame.select_option("#sentence", "2")
     frame.wait_for_function(f"count => document.querySelectorAll('{places}').length !== count", arg=tokens)
+    assert frame.inner_text(".tinybert-moment").startswith("1 of 3")  # kept for the next sentence
     ground = "getComputedStyle(document.body).backgroundColor"
     light = frame.evaluate(ground)
     set_theme(page, "dark")
@@ -376,11 +377,11 @@ def test_the_prepared_explorer_is_small_and_holds_what_it_says():
     sentences = json.loads(attention_page.DATA.read_text(encoding="utf-8"))
     assert len(sentences) >= 5
     for sentence in sentences:
-        assert [*sentence["students"]] == ["start", "stage one", "stage two"]
-        scores = len(sentence["layers"]) * sentence["heads"] * len(sentence["tokens"]) ** 2
-        for side in (sentence["teacher"], *sentence["students"].values()):
-            assert len(side["scores"]["text"]) == 2 * scores  # two characters for a number
-        assert [*sentence["checkpoints"]] == [*sentence["students"]] and sentence["ways"][0]["says"]
-        assert {*sentence["checkpoints"]["stage two"]["answers"]} == {"teacher", "student"}
+        names = [one["name"] for one in sentence["training"]["checkpoints"]]
+        assert names == ["start", "stage one", "stage two"] and len(sentence["parts"]) == 3
+        scores = 2 * len(sentence["chosen"]["heads"]) * len(sentence["tokens"]) ** 2  # two characters for a number
+        for side in (sentence["teacher"], *(part["student"] for part in sentence["parts"])):
+            assert len(side["scores"]["text"]) % scores == 0 and len(side["scores"]["text"]) >= 3 * scores
+        assert all({*part["answers"]} == {"teacher", "student"} for part in sentence["parts"])
         word = sentence["tokens"][sentence["token"]]
         assert word.isalpha() and word not in ENGLISH_STOP_WORDS and f"“{word}" in sentence["opened"]

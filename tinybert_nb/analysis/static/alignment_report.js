@@ -82,14 +82,28 @@ function modelOf(data, name) {
   };
 }
 
-// A model of whatever `current` gives: its text, or its student, can be exchanged for another.
-function exchangeable(current) {
+// One view of texts that follow each other: what is chosen for one is kept for the next. Gives the
+// function that shows the data of a text.
+const KEPT = ["view", "words", "scale", "lines", "measure", "checkpoint"];
+
+function successive(place, name) {
   const listeners = [];
-  return {
-    get: name => current().get(name),
-    set: (name, value) => current().set(name, value),
+  let current = null;
+  const shown = {
+    get: key => current.get(key),
+    set: (key, value) => current.set(key, value),
     save_changes: () => new Set(listeners).forEach(listener => listener()),
-    on: (name, listener) => listeners.push(listener),
+    on: (_, listener) => listeners.push(listener),
+  };
+  return data => {
+    const before = current, ways = data.ways.map(way => way.name);
+    current = modelOf(data, name);
+    for (const key of KEPT) {
+      const value = before?.get(key);
+      if (value !== undefined && (key !== "view" || ways.includes(value))) current.set(key, value);
+    }
+    if (before) shown.save_changes();
+    else draw(shown, place);
   };
 }
 

@@ -3,20 +3,7 @@
 // both models run; its answer is the data of one view, as a saved page holds them.
 
 const [form, said, place] = ["explore", "said", "place"].map(id => document.getElementById(id));
-const KEPT = ["view", "words", "scale", "lines", "measure", "checkpoint"]; // of a text, for the next one
-let current = null; // the text that was read last
-const shown = exchangeable(() => current);
-
-function show(data) {
-  const before = current, ways = data.ways.map(({ name }) => name);
-  current = modelOf(data, "text");
-  for (const name of KEPT) {
-    const value = before?.get(name);
-    if (value !== undefined && (name !== "view" || ways.includes(value))) current.set(name, value);
-  }
-  if (before) shown.save_changes();
-  else draw(shown, place);
-}
+const show = successive(place, "text");
 
 async function read(event) {
   event?.preventDefault();

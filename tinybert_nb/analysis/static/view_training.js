@@ -33,7 +33,8 @@ function attentionCurve(view, { courses }, measure) {
   const one = single.length ? view.headText() : `the mean of ${own.length > 1 ? own.length : "all"} heads`;
   const axis = !measure.same ? axisOf(values) :
     { low: low < 0 ? -1 : 0, high: 1, numbers: low < 0 ? [-1, 0, 1] : [0, 0.5, 1] };
-  return { name: "attention", values, axis, says: `Attention, student ${student} and teacher ${teacher}, ${one}: ` +
+  const ours = layer > layers.length ? "the student layer nearest to it at each checkpoint" : `student ${student}`;
+  return { name: "attention", values, axis, says: `Attention, teacher ${teacher} and ${ours}, ${one}: ` +
     `${measure.title} (${measure.same}: the same).` };
 }
 
