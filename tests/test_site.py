@@ -379,9 +379,9 @@ def test_the_prepared_explorer_is_small_and_holds_what_it_says():
     for sentence in sentences:
         names = [one["name"] for one in sentence["training"]["checkpoints"]]
         assert names == ["start", "stage one", "stage two"] and len(sentence["parts"]) == 3
-        scores = 2 * len(sentence["chosen"]["heads"]) * len(sentence["tokens"]) ** 2  # two characters for a number
-        for side in (sentence["teacher"], *(part["student"] for part in sentence["parts"])):
-            assert len(side["scores"]["text"]) % scores == 0 and len(side["scores"]["text"]) >= 3 * scores
+        scores = 2 * sentence["heads"] * len(sentence["tokens"]) ** 2  # of a layer, two characters for a number
+        assert len(sentence["teacher"]["scores"]["text"]) == 6 * scores
+        assert all(len(part["student"]["scores"]["text"]) == 3 * scores for part in sentence["parts"])
         assert all({*part["answers"]} == {"teacher", "student"} for part in sentence["parts"])
         word = sentence["tokens"][sentence["token"]]
         assert word.isalpha() and word not in ENGLISH_STOP_WORDS and f"“{word}" in sentence["opened"]
